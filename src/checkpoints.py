@@ -1,0 +1,58 @@
+"""Checkpoints of an unfinished run: atomic, two kept, in a git-ignored scratch folder."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+SCRATCH = Path("scratch")
+KEPT = 2
+
+
+class Checkpoints:
+    """Checkpoints in ``folder``, written at least every ``every_seconds``."""
+
+    def __init__(self, folder: Path, every_seconds: float = 300) -> None:
+        self.folder, self.every_seconds = folder, every_seconds
+
+    def save(self, steps: int, state: dict[str, Any]) -> None:
+        """Write ``state`` after ``steps`` steps, whole or not at all, and forget all but the newest two."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / "writing"
+        torch.save(state, temporary)
+        os.replace(temporary, self.folder / f"{steps:08d}.pt")
+        for old in self._newest_first()[KEPT:]:
+            old.unlink()
+
+    def load(self, device: torch.device) -> dict[str, Any] | None:
+        """The newest state that can be read, with its tensors on ``device``; None if there is none."""
+        for path in self._newest_first():
+            try:
+                state = torch.load(path, map_location=device, weights_only=True)
+            except Exception as error:  # a damaged file raises almost anything
+                print(f"{path}: damaged checkpoint passed over ({type(error).__name__})", flush=True)
+                continue
+            print(f"{path}: going on after step {state['steps']}", flush=True)
+            return state
+        return None
+
+    def clear(self) -> None:
+        """Forget all, once the run is done."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _newest_first(self) -> list[Path]:
+        return sorted(self.folder.glob("*.pt"), reverse=True)
+
+
+def fingerprint(texts: Iterable[str], files: Iterable[Path]) -> str:
+    """Hash of ``texts`` and of the contents of ``files``: another run of the same key may go on from a checkpoint."""
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(text.encode() + b"\0")
+    for path in files:
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]

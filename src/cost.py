@@ -1,0 +1,39 @@
+"""What a network costs: parameters and multiply-accumulates (MACs), by one counter for every table."""
+
+import torch
+from torch import nn
+
+FLOPS_PER_MAC_TRAINING = 6  # 2 a MAC, once forward and twice backward
+
+
+def parameters(model: nn.Module) -> int:
+    """Number of learned values."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def nonzero_parameters(model: nn.Module) -> int:
+    """Number of learned values that are not exactly zero."""
+    return sum(int(parameter.count_nonzero()) for parameter in model.parameters())
+
+
+@torch.no_grad()
+def macs(model: nn.Module, side: int = 32) -> int:
+    """MACs of convolutions and linear layers for one image of ``side`` x ``side`` pixels.
+
+    Biases, BatchNorm, ReLU, pooling and normalisation are not counted, as is the custom
+    (fvcore, ptflops); FLOPs are twice the MACs.
+    """
+    counts: list[int] = []
+
+    def count(module: nn.Module, _: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        counts.append(output.numel() * module.weight[0].numel())
+
+    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    handles = [layer.register_forward_hook(count) for layer in layers]
+    training = model.training
+    device = next(model.parameters()).device
+    model.eval()(torch.zeros(1, 3, side, side, device=device))
+    model.train(training)
+    for handle in handles:
+        handle.remove()
+    return sum(counts)

@@ -1,0 +1,37 @@
+"""Where and how to compute: device, seed, precision."""
+
+import contextlib
+
+import torch
+
+from src.errors import ParamsError
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` takes CUDA, then Apple's MPS, then the CPU; `ParamsError` if the named one is not there."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, there in available.items() if there))
+    if not available[name]:
+        there = ", ".join(kind for kind, there in available.items() if there)
+        raise ParamsError(f"params.yaml: device: this machine has no {name}; it has: auto, {there}")
+    return torch.device(name)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed PyTorch and ask it for algorithms that give the same bits at every run."""
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+
+
+def autocast(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """bfloat16 mixed precision where ``device`` multiplies bfloat16 in hardware, else plain float32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_bfloat16(device))
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether ``device`` has bfloat16 matrix instructions (CUDA 8.0 and later, AVX512-BF16 and AMX CPUs)."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()

@@ -1,0 +1,33 @@
+"""Mistakes a user can make, told in one line, and the exit codes that go with them."""
+
+import sys
+from collections.abc import Callable
+
+INTERRUPTED = 130
+
+
+class UserError(Exception):
+    """Something the user can mend; the message names the file or key, what was found, what is allowed."""
+
+    exit_code = 1
+
+
+class ParamsError(UserError):
+    """A value in params.yaml that cannot be used."""
+
+    exit_code = 2
+
+
+def exit_cleanly(main: Callable[[], None]) -> None:
+    """Run a command's ``main``: a `UserError` becomes one line on stderr, Ctrl-C becomes exit code 130."""
+    try:
+        main()
+    except UserError as error:
+        sys.exit(_complain(str(error), error.exit_code))
+    except KeyboardInterrupt as interrupt:
+        sys.exit(_complain(str(interrupt) or "interrupted", INTERRUPTED))
+
+
+def _complain(message: str, exit_code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return exit_code

@@ -1,0 +1,22 @@
+"""Running a network over a set of images."""
+
+import torch
+from torch import Tensor, nn
+
+from src.device import autocast
+
+
+def to_unit(images: Tensor) -> Tensor:
+    """uint8 images [N, 3, H, W] as float32 in 0..1, channels last."""
+    return images.float().div_(255).contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def predict(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
+    """float32 logits [N, classes] of uint8 ``images`` [N, 3, H, W], in evaluation mode."""
+    training = model.training
+    model.eval()
+    with autocast(images.device):
+        logits = torch.cat([model(to_unit(batch)).float() for batch in images.split(batch_size)])
+    model.train(training)
+    return logits

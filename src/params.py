@@ -1,0 +1,154 @@
+"""params.yaml for one stage: only the keys that dvc.yaml declares for it, checked against a schema.
+
+dvc.yaml is the register of keys: what a stage has not declared there it cannot read, so DVC always
+knows what a result depends on, and a key that no stage declares is a typing mistake.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from src.errors import ParamsError
+
+PARAMS = Path("params.yaml")
+PIPELINE = Path("dvc.yaml")
+_TEMPLATE = re.compile(r"\$\{([^}]+)\}")
+
+
+class Settings(BaseModel):
+    """Base of every schema: immutable, no unknown key, no silent conversion of types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Shared(Settings):
+    """Keys that several stages declare."""
+
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+
+
+Schema = TypeVar("Schema", bound=Settings)
+
+
+def load_params(stage: str, schema: type[Schema], key: str | None = None) -> Schema:
+    """Read the keys that ``stage`` declares in dvc.yaml, as an instance of ``schema``.
+
+    ``key`` is the item of a ``foreach`` stage (a recipe's name). Raises `ParamsError` on an unknown
+    key, a wrong type or a value out of range, naming the key, the value and what is allowed.
+    """
+    params, stages = _read(PARAMS), _read(PIPELINE)["stages"]
+    _reject_undeclared(params, stages)
+    declared = [_fill(path, params, key) for path in _declared(stages[stage])]
+    return validate(schema, _select(params, declared))
+
+
+def validate(schema: type[Schema], values: Any, prefix: str = "") -> Schema:
+    """``values`` as an instance of ``schema``; `ParamsError` in one line for the first mistake."""
+    try:
+        return schema.model_validate(values)
+    except ValidationError as failure:
+        first = failure.errors(include_url=False)[0]
+        path = ".".join([*filter(None, [prefix]), *map(str, first["loc"])])
+        found = "" if first["type"] in ("missing", "extra_forbidden") else f" (found {first['input']!r})"
+        raise ParamsError(f"{PARAMS}: {path}: {_allowed(first, schema)}{found}") from None
+
+
+def _allowed(mistake: dict[str, Any], schema: type[Settings]) -> str:
+    if mistake["type"] == "missing":
+        return "missing"
+    if mistake["type"] != "extra_forbidden":
+        return mistake["msg"].removeprefix("Value error, ")
+    return f"unknown key; allowed here: {', '.join(_fields_at(schema, mistake['loc'][:-1]))}"
+
+
+def _fields_at(schema: Any, path: Iterable[Any]) -> list[str]:
+    """Names of the keys that ``schema`` takes below ``path`` (list positions and dict keys are stepped over)."""
+    for part in path:
+        field = getattr(schema, "model_fields", {}).get(part)
+        annotation = field.annotation if field else schema
+        arguments = [a for a in getattr(annotation, "__args__", ()) if hasattr(a, "model_fields")]
+        schema = arguments[-1] if arguments else annotation
+    return sorted(getattr(schema, "model_fields", {}))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ParamsError(f"{path}: {error.strerror}; run from the top of the repository") from None
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ParamsError(f"{path}: expected a mapping of keys to values, found {type(content).__name__}")
+    return content
+
+
+def _declared(stage: dict[str, Any]) -> list[str]:
+    return stage.get("do", stage).get("params", [])
+
+
+def _fill(path: str, params: dict[str, Any], key: str | None) -> str:
+    """Put values in place of ``${key}`` and ``${section.name}``, as DVC does."""
+
+    def value(match: re.Match[str]) -> str:
+        return str(key if match[1] == "key" else _get(params, match[1].split(".")))
+
+    return _TEMPLATE.sub(value, path)
+
+
+def _get(tree: Any, path: list[str]) -> Any:
+    for depth, part in enumerate(path, start=1):
+        if not isinstance(tree, dict) or part not in tree:
+            known = f"; there are: {', '.join(map(str, tree))}" if isinstance(tree, dict) else ""
+            raise ParamsError(f"{PARAMS}: {'.'.join(path[:depth])}: missing{known}")
+        tree = tree[part]
+    return tree
+
+
+def _select(params: dict[str, Any], declared: list[str]) -> dict[str, Any]:
+    chosen: dict[str, Any] = {}
+    for name in declared:
+        *parents, leaf = path = name.split(".")
+        branch = chosen
+        for parent in parents:
+            branch = branch.setdefault(parent, {})
+        branch[leaf] = _get(params, path)
+    return chosen
+
+
+def _reject_undeclared(params: dict[str, Any], stages: dict[str, Any]) -> None:
+    """`ParamsError` for a key in params.yaml that no stage of dvc.yaml declares."""
+    declared = {path for stage in stages.values() for path in _declared(stage)}
+    used = {match for text in _strings(stages) for match in _TEMPLATE.findall(text)} - {"key", "item"}
+    patterns = [tuple(_TEMPLATE.sub("*", path).split(".")) for path in declared | used]
+    for path in _leaves(params):
+        if not any(_covers(pattern, path) for pattern in patterns):
+            siblings = sorted({p[len(path) - 1] for p in patterns if p[: len(path) - 1] == path[:-1] and len(p) >= len(path)})
+            raise ParamsError(f"{PARAMS}: {'.'.join(path)}: unknown key; allowed here: {', '.join(siblings)}")
+
+
+def _covers(pattern: tuple[str, ...], path: tuple[str, ...]) -> bool:
+    return len(pattern) <= len(path) and all(a in ("*", b) for a, b in zip(pattern, path, strict=False))
+
+
+def _leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterable[tuple[str, ...]]:
+    if isinstance(tree, dict) and tree:
+        for name, child in tree.items():
+            yield from _leaves(child, (*path, str(name)))
+    else:
+        yield path
+
+
+def _strings(tree: Any) -> Iterable[str]:
+    if isinstance(tree, dict):
+        tree = list(tree.values())
+    if isinstance(tree, list):
+        for child in tree:
+            yield from _strings(child)
+    elif isinstance(tree, str):
+        yield tree

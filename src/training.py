@@ -1,0 +1,286 @@
+"""The fit loop: data on the device, mixed precision, progressive sizes, EMA, checkpoint and resume.
+
+It knows nothing of DVC or of files to publish: a caller hears of each step and each epoch through a
+`Reporter`. Order and augmentation of every step follow from the seed and the step's number alone, so a run
+that goes on from a checkpoint gives the same bytes as one that was never interrupted.
+"""
+
+import contextlib
+import math
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from src.augment import augment, resize
+from src.checkpoints import Checkpoints
+from src.cost import FLOPS_PER_MAC_TRAINING, macs, parameters
+from src.dataset import Split
+from src.device import autocast
+from src.errors import UserError
+from src.inference import predict, to_unit
+from src.optimizers import Optimizers
+from src.schedule import TrainRecipe, image_size, learning_rate
+from src.vgg import VGG, set_dropout
+
+CHECK_LOSS_EVERY = 20  # steps; reading the loss at each would make a GPU wait
+Row = dict[str, float]
+
+
+class Reporter(Protocol):
+    """Who hears how a training run goes on."""
+
+    def step(self, epoch: int, done: int, total: int) -> None:
+        """``done`` of the ``total`` steps of ``epoch`` (from 1) have been made."""
+
+    def epoch(self, row: Row) -> None:
+        """An epoch has ended; ``row`` holds its losses, accuracies, learning rate, image size and cost."""
+
+
+class Silent:
+    """A `Reporter` that says nothing."""
+
+    def step(self, epoch: int, done: int, total: int) -> None:
+        """Nothing."""
+
+    def epoch(self, row: Row) -> None:
+        """Nothing."""
+
+
+def fit(
+    model: VGG,
+    train: Split,
+    validation: Split,
+    recipe: TrainRecipe,
+    seed: int,
+    reporter: Reporter,
+    checkpoints: Checkpoints | None = None,
+    stop_at: float = math.inf,
+) -> tuple[VGG, list[Row]]:
+    """Train ``model``, where its parameters lie, and return the network to keep with a row for each epoch.
+
+    Stops early after the epoch whose validation accuracy reaches ``stop_at``. Goes on from the newest of
+    ``checkpoints``. Raises `UserError` on a loss that is not finite and on lack of memory, and
+    KeyboardInterrupt, once a checkpoint is written, on Ctrl-C.
+    """
+    run = _Run(model, train, validation, recipe, seed, reporter, checkpoints)
+    with _interruption() as interrupted, _memory_advice(recipe):
+        while run.epoch < recipe.epochs and not run.reached(stop_at):
+            run.one_step()
+            if run.at_epoch_end:
+                run.end_epoch()
+            run.save_if_due(force=bool(interrupted))
+            if interrupted:
+                raise KeyboardInterrupt(f"interrupted in epoch {run.epoch + 1}, step {run.steps} of the run")
+    return run.kept, run.history
+
+
+class _Run:
+    """The state of one training run, and the verbs that move it on."""
+
+    def __init__(
+        self,
+        model: VGG,
+        train: Split,
+        validation: Split,
+        recipe: TrainRecipe,
+        seed: int,
+        reporter: Reporter,
+        checkpoints: Checkpoints | None,
+    ) -> None:
+        self.device = next(model.parameters()).device
+        self.model = model.train()
+        self.train, self.validation = train.to(self.device), validation.to(self.device)
+        self.recipe, self.seed, self.reporter, self.checkpoints = recipe, seed, reporter, checkpoints
+        self.batch_size = min(recipe.batch_size, len(train))
+        self.steps_per_epoch = len(train) // self.batch_size
+        self.macs = {phase.size: macs(model, phase.size) for phase in recipe.phases}
+        self.optimizers = Optimizers(model, recipe)
+        self.ema = _ema(model, recipe.ema_decay)
+        set_dropout(model, recipe.dropout)
+        self.steps, self.flops, self.history = 0, 0, []
+        self.losses = torch.zeros(self.steps_per_epoch, device=self.device)
+        self.correct = torch.zeros((), dtype=torch.long, device=self.device)
+        self.saved_at = time.monotonic()
+        self._resume()
+
+    @property
+    def epoch(self) -> int:
+        """Whole epochs done."""
+        return len(self.history)
+
+    @property
+    def at_epoch_end(self) -> bool:
+        return self.steps == (self.epoch + 1) * self.steps_per_epoch
+
+    @property
+    def kept(self) -> VGG:
+        """The network to keep: the average where there is one."""
+        return self.ema.module if self.ema else self.model
+
+    def reached(self, accuracy: float) -> bool:
+        """Whether validation accuracy stood at ``accuracy`` or above after the last epoch."""
+        return bool(self.history) and self.history[-1]["val/accuracy"] >= accuracy
+
+    def one_step(self) -> None:
+        step = self.steps % self.steps_per_epoch
+        if step == 0:
+            self.losses.zero_()
+            self.correct.zero_()
+        size = image_size(self.recipe, self.epoch)
+        batch, mirror = self._batch(step)
+        generator = torch.Generator().manual_seed(_mixed(self.seed, 2, self.steps))
+        images = augment(batch.images, self.recipe.crop_padding, generator, mirror)
+        self.losses[step] = self._backward(resize(to_unit(images), size), batch.labels)
+        self.optimizers.step(learning_rate(self.recipe, self.steps / self.steps_per_epoch))
+        if self.ema:
+            self.ema.update_parameters(self.model)
+        self.steps += 1
+        self.flops += self._flops(size)
+        if self.steps % CHECK_LOSS_EVERY == 0:
+            self._check_loss()
+        self.reporter.step(self.epoch + 1, step + 1, self.steps_per_epoch)
+
+    def end_epoch(self) -> None:
+        self._check_loss()
+        logits = predict(self.kept, self.validation.images)
+        labels = self.validation.labels
+        row = {
+            "train/loss": float(self.losses.mean()),
+            "train/accuracy": int(self.correct) / (self.steps_per_epoch * self.batch_size),
+            "val/loss": float(F.cross_entropy(logits, labels)),
+            "val/accuracy": float((logits.argmax(1) == labels).double().mean()),
+            "learning_rate": learning_rate(self.recipe, (self.steps - 1) / self.steps_per_epoch),
+            "image_size": image_size(self.recipe, self.epoch),
+            "pflop": self.flops / 1e15,
+        }
+        self.history.append({name: round(value, 6) for name, value in row.items()})
+        self.reporter.epoch(self.history[-1])
+
+    def save_if_due(self, force: bool) -> None:
+        """Write a checkpoint at the end of an epoch, every few minutes, and when told to."""
+        if self.checkpoints is None:
+            return
+        at_boundary = self.steps == self.epoch * self.steps_per_epoch
+        if force or at_boundary or time.monotonic() - self.saved_at > self.checkpoints.every_seconds:
+            self._check_loss()
+            self.checkpoints.save(self.steps, self._state())
+            self.saved_at = time.monotonic()
+
+    def _batch(self, step: int) -> tuple[Split, Tensor | None]:
+        """Images and labels of a step, and which to mirror (None: by coin)."""
+        generator = torch.Generator().manual_seed(_mixed(self.seed, 1, self.epoch))
+        order = torch.randperm(len(self.train), generator=generator)
+        chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
+        mirror = None if self.recipe.mirror == "random" else self._mirror()[chosen]
+        return self.train[chosen.to(self.device)], mirror
+
+    def _mirror(self) -> Tensor:
+        """bool [N]: a coin for each image at the first epoch, the other side at every second one."""
+        if self.recipe.mirror == "never":
+            return torch.zeros(len(self.train), dtype=torch.bool)
+        generator = torch.Generator().manual_seed(_mixed(self.seed, 0, 0))
+        coin = torch.rand(len(self.train), generator=generator) < 0.5
+        return coin ^ bool(self.epoch % 2)
+
+    def _backward(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Gradients of the mean loss over the batch, in ``accumulate`` parts; the loss, a scalar tensor."""
+        parts = self.recipe.accumulate
+        total = torch.zeros((), device=self.device)
+        for part, target in zip(images.chunk(parts), labels.chunk(parts), strict=True):
+            with autocast(self.device):
+                logits = self.model(part)
+                loss = F.cross_entropy(logits, target, label_smoothing=self.recipe.label_smoothing)
+            share = len(target) / len(labels)
+            (loss * share).backward()
+            total += loss.detach() * share
+            self.correct += (logits.argmax(1) == target).sum()
+        return total
+
+    def _flops(self, size: int) -> int:
+        """FLOPs of a step: network forward and backward, the optimiser's matrix products, the average."""
+        network = FLOPS_PER_MAC_TRAINING * self.macs[size] * self.batch_size
+        average = 3 * parameters(self.model) if self.ema else 0
+        return network + self.optimizers.flops_per_step + average
+
+    def _check_loss(self) -> None:
+        bad = (~self.losses.isfinite()).nonzero()
+        if len(bad):
+            step = self.epoch * self.steps_per_epoch + int(bad[0]) + 1
+            raise UserError(f"the loss is not finite at step {step} (epoch {self.epoch + 1}); try a lower lr_peak")
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "steps": self.steps,
+            "flops": self.flops,
+            "history": self.history,
+            "losses": self.losses,
+            "correct": self.correct,
+            "model": self.model.state_dict(),
+            "optimizers": self.optimizers.state_dict(),
+            "ema": self.ema.state_dict() if self.ema else None,
+            "generator": torch.get_rng_state(),
+            "cuda_generators": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+        }
+
+    def _resume(self) -> None:
+        state = self.checkpoints.load(self.device) if self.checkpoints else None
+        if state is None:
+            return
+        self.steps, self.flops, self.history = state["steps"], state["flops"], state["history"]
+        self.losses, self.correct = state["losses"], state["correct"]
+        self.model.load_state_dict(state["model"])
+        self.optimizers.load_state_dict(state["optimizers"])
+        if self.ema:
+            self.ema.load_state_dict(state["ema"])
+        torch.set_rng_state(state["generator"].cpu())
+        for index, generator in enumerate(state["cuda_generators"]):
+            torch.cuda.set_rng_state(generator.cpu(), index)
+        for row in self.history:
+            self.reporter.epoch(row)
+
+
+def _ema(model: VGG, decay: float) -> AveragedModel | None:
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True) if decay else None
+
+
+def _mixed(seed: int, stream: int, number: int) -> int:
+    """A seed for the ``number``-th draw of one of eight independent streams."""
+    return (seed * 8 + stream) * 1_000_003 + number
+
+
+@contextlib.contextmanager
+def _interruption() -> Iterator[list[int]]:
+    """A list that is empty until Ctrl-C or SIGTERM arrives; a second one stops at once."""
+    received: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        if received:
+            raise KeyboardInterrupt("interrupted twice")
+        received.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _memory_advice(recipe: TrainRecipe) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
+            raise
+        half = recipe.batch_size // recipe.accumulate // 2
+        raise UserError(
+            f"out of memory with {2 * half} images at a time; set batch_size to {half}, "
+            f"or accumulate to {2 * recipe.accumulate} for the same steps in smaller parts"
+        ) from None
