@@ -1,4 +1,4 @@
-"""The bytes of CIFAR-10: layout, reading, identity and split. Facts: https://www.cs.toronto.edu/~kriz/cifar.html"""
+"""The bytes of CIFAR-10: layout, identity, fetching, reading and splitting (https://www.cs.toronto.edu/~kriz/cifar.html)."""
 
 from pathlib import Path
 
@@ -49,7 +49,9 @@ def split(raw: Path, validation_fraction: float, seed: int) -> dict[SplitName, S
     except ValueError as error:
         raise UserError(f"{raw}: cannot hold out {validation_fraction:.0%} by class: {error}") from None
     chosen = {"train": torch.from_numpy(train), "validation": torch.from_numpy(validation)}
-    return {name: whole[index.sort().values] for name, index in chosen.items()} | {"test": read_records(raw / TEST_FILE)}
+    return {name: whole[index.sort().values] for name, index in chosen.items()} | {
+        "test": read_records(raw / TEST_FILE)
+    }
 
 
 def statistics(train: Split, edition: str) -> Statistics:

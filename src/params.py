@@ -128,7 +128,9 @@ def _reject_undeclared(params: dict[str, Any], stages: dict[str, Any]) -> None:
     patterns = [tuple(_TEMPLATE.sub("*", path).split(".")) for path in declared | used]
     for path in _leaves(params):
         if not any(_covers(pattern, path) for pattern in patterns):
-            siblings = sorted({p[len(path) - 1] for p in patterns if p[: len(path) - 1] == path[:-1] and len(p) >= len(path)})
+            siblings = sorted(
+                {p[len(path) - 1] for p in patterns if p[: len(path) - 1] == path[:-1] and len(p) >= len(path)}
+            )
             raise ParamsError(f"{PARAMS}: {'.'.join(path)}: unknown key; allowed here: {', '.join(siblings)}")
 
 

@@ -1,0 +1,98 @@
+"""How a training run is shown: DVCLive curves, a progress bar, a line an epoch in the terminal and the log."""
+
+import csv
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from src.training import Row
+
+LOGS = Path("logs")
+
+
+class PlainLive:
+    """The part of ``dvclive.Live`` used here, for machines without it: the same files, byte for byte."""
+
+    def __init__(self, dir: str, **_: Any) -> None:
+        self.folder, self.step, self.rows = Path(dir), 0, {}
+
+    def log_metric(self, name: str, value: float) -> None:
+        """Append ``value`` to ``plots/metrics/<name>.tsv``."""
+        path = self.folder / "plots" / "metrics" / f"{name}.tsv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        first = name not in self.rows
+        with path.open("w" if first else "a", newline="") as file:
+            writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+            writer.writerows([["step", path.stem]] * first + [[self.step, value]])
+        self.rows[name] = value
+
+    def next_step(self) -> None:
+        """Write ``metrics.json``: the latest values, nested by the parts of their names."""
+        nested: dict[str, Any] = {}
+        for name, value in self.rows.items():
+            *parents, leaf = name.split("/")
+            branch = nested
+            for parent in parents:
+                branch = branch.setdefault(parent, {})
+            branch[leaf] = value
+        nested["step"] = self.step
+        (self.folder / "metrics.json").write_text(json.dumps(nested, indent=4) + "\n")
+        self.step += 1
+
+    def end(self) -> None:
+        """Nothing is left to do."""
+
+
+class Tracker:
+    """A `training.Reporter` that shows a bar and writes curves to ``folder`` and lines to ``logs/<name>.log``."""
+
+    def __init__(self, folder: Path, name: str, images_per_epoch: int) -> None:
+        self.live = _live(folder)
+        self.images_per_epoch = images_per_epoch
+        LOGS.mkdir(exist_ok=True)
+        self.log = (LOGS / f"{name}.log").open("a")
+        self.epochs = 0
+        self.bar: tqdm | None = None
+        self.started = time.monotonic()
+
+    def step(self, epoch: int, done: int, total: int) -> None:
+        """Move the bar on."""
+        if self.bar is None:
+            self.started = time.monotonic()
+            self.bar = tqdm(total=total, initial=done - 1, desc=f"epoch {epoch}", unit="step", leave=False)
+        self.bar.update()
+
+    def epoch(self, row: Row) -> None:
+        """Write the epoch's row to the curves, and a line with the pace to terminal and log."""
+        self.epochs += 1
+        self.live.step = self.epochs
+        for name, value in row.items():
+            self.live.log_metric(name, value)
+        self.live.next_step()
+        line = f"epoch {self.epochs:3d}  " + "  ".join(f"{name} {value:.4g}" for name, value in row.items())
+        if self.bar is not None:
+            seconds = time.monotonic() - self.started
+            line += f"  {seconds:.0f} s, {self.images_per_epoch / seconds:.0f} images/s"
+            self.bar.close()
+            self.bar = None
+        print(line, flush=True)
+        print(line, file=self.log, flush=True)
+
+    def close(self) -> None:
+        """Close bar, curves and log."""
+        if self.bar is not None:
+            self.bar.close()
+        self.live.end()
+        self.log.close()
+
+
+def _live(folder: Path) -> Any:
+    """DVCLive where it is installed, `PlainLive` where it is not."""
+    try:
+        from dvclive import Live
+    except ImportError:
+        Live = PlainLive  # noqa: N806
+    return Live(dir=str(folder), dvcyaml=False, save_dvc_exp=False)

@@ -1,0 +1,91 @@
+"""Train VGG16 by the recipe that params.yaml names."""
+
+from pathlib import Path
+
+import torch
+import yaml
+from pydantic import Field
+
+from src.checkpoints import SCRATCH, Checkpoints, fingerprint
+from src.cost import parameters
+from src.dataset import load_split, load_statistics
+from src.device import pick_device, seed_everything
+from src.errors import exit_cleanly
+from src.files import atomic, write_json
+from src.params import PIPELINE, Settings, Shared, load_params
+from src.schedule import TrainRecipe
+from src.tracking import Tracker
+from src.training import Row, fit
+from src.vgg import VGG, ModelSettings, save, vgg16_plan
+
+MODEL = Path("models/vgg16.safetensors")
+METRICS = Path("metrics/train.json")
+CURVES = Path("plots/training")
+
+
+class TrainSettings(Settings):
+    """The section ``train`` of params.yaml, with the chosen recipe alone."""
+
+    recipe: str
+    recipes: dict[str, TrainRecipe]
+    target_accuracy: float = Field(gt=0, le=1)
+    stop_at_target: bool
+
+
+class Params(Shared):
+    """What this stage reads of params.yaml."""
+
+    model: ModelSettings
+    train: TrainSettings
+
+
+def main() -> None:
+    """Train, or go on training, and write the network, its metrics and its curves."""
+    params = load_params("train", Params)
+    recipe = params.train.recipes[params.train.recipe]
+    train, validation, statistics = load_split("train"), load_split("validation"), load_statistics()
+    device = pick_device(params.device)
+    seed_everything(params.seed)
+    model = VGG(vgg16_plan(params.model), torch.tensor(statistics.mean), torch.tensor(statistics.std)).to(device)
+    checkpoints = Checkpoints(SCRATCH / "train" / _key(params))
+    tracker = Tracker(CURVES, "train", len(train))
+    try:
+        stop_at = params.train.target_accuracy if params.train.stop_at_target else float("inf")
+        network, history = fit(model, train, validation, recipe, params.seed, tracker, checkpoints, stop_at)
+    finally:
+        tracker.close()
+    with atomic(MODEL) as temporary:
+        save(network, temporary)
+    write_json(METRICS, summary(history, params.train, statistics.edition, parameters(network)))
+    checkpoints.clear()
+
+
+def summary(history: list[Row], settings: TrainSettings, edition: str, size: int) -> dict:
+    """Headline numbers of a run: accuracy, cost, and where the target was first passed (None if never)."""
+    accuracies = [row["val/accuracy"] for row in history]
+    target = next((i for i, accuracy in enumerate(accuracies) if accuracy >= settings.target_accuracy), None)
+    return {
+        "edition": edition,
+        "recipe": settings.recipe,
+        "parameters": size,
+        "epochs": len(history),
+        "val_accuracy_best": max(accuracies),
+        "val_accuracy_last": accuracies[-1],
+        "target_accuracy": settings.target_accuracy,
+        "target_reached": target is not None,
+        "target_epoch": None if target is None else target + 1,
+        "target_pflop": None if target is None else history[target]["pflop"],
+        "pflop": history[-1]["pflop"],
+    }
+
+
+def _key(params: Params) -> str:
+    """Fingerprint of all that this stage depends on: params, versions, code and data."""
+    names = yaml.safe_load(PIPELINE.read_text())["stages"]["train"]["deps"]
+    files = [path for name in names for path in sorted(Path(name).glob("*") if Path(name).is_dir() else [Path(name)])]
+    texts = [params.model_dump_json(), torch.__version__, str(torch.get_num_threads())]
+    return fingerprint(texts, filter(Path.is_file, files))
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)
