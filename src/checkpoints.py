@@ -1,7 +1,6 @@
 """Checkpoints of an unfinished run: atomic, two kept, in a git-ignored scratch folder."""
 
 import hashlib
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,7 +23,7 @@ class Checkpoints:
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / "writing"
         torch.save(state, temporary)
-        os.replace(temporary, self.folder / f"{steps:08d}.pt")
+        temporary.replace(self.folder / f"{steps:08d}.pt")
         for old in self._newest_first()[KEPT:]:
             old.unlink()
 
