@@ -1,0 +1,66 @@
+"""Make data/sample/cifar-10-sample.tar.xz from the official bytes: `python -m scripts.make_sample PATH`.
+
+PATH is the official archive, or the folder with its six files. The sample has the official layout with the first
+500 training records and the first 100 test records of each class, in official order.
+"""
+
+import argparse
+import io
+import lzma
+import tarfile
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from src.cifar10 import RECORD_BYTES, SAMPLE, TEST_FILE, TRAIN_FILES, edition, rank_in_class, unpack
+from src.errors import UserError, exit_cleanly
+from src.files import atomic
+
+TOP = "cifar-10-batches-bin"
+TRAIN_PER_CLASS = 500
+TEST_PER_CLASS = 100
+
+
+def main() -> None:
+    """Write the sample; `UserError` if the path given does not hold the official bytes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", metavar="PATH", type=Path)
+    source = parser.parse_args().source
+    with tempfile.TemporaryDirectory() as scratch:
+        raw = Path(scratch) / "raw"
+        unpack(source, raw)
+        if (found := edition(raw)) != "official":
+            raise UserError(f"{source}: holds the {found} edition; expected the official bytes")
+        with atomic(SAMPLE) as archive:
+            pack(sample(raw), archive)
+
+
+def sample(raw: Path) -> dict[str, bytes]:
+    """The sample's six files by name, from the six files in ``raw``."""
+    train = first_of_each_class(np.concatenate([_records(raw / name) for name in TRAIN_FILES]), TRAIN_PER_CLASS)
+    test = first_of_each_class(_records(raw / TEST_FILE), TEST_PER_CLASS)
+    parts = np.array_split(train, len(TRAIN_FILES))
+    return {name: part.tobytes() for name, part in zip((*TRAIN_FILES, TEST_FILE), (*parts, test), strict=True)}
+
+
+def first_of_each_class(records: np.ndarray, count: int) -> np.ndarray:
+    """The first ``count`` of each class of ``records`` (uint8 [N, 3073], label first), in their order."""
+    return records[rank_in_class(records[:, 0]) < count]
+
+
+def pack(files: dict[str, bytes], path: Path) -> None:
+    """Write ``files`` to ``path`` as .tar.xz, the same bytes on every machine with the same liblzma."""
+    with lzma.open(path, "wb", preset=9) as stream, tarfile.open(fileobj=stream, mode="w") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(f"{TOP}/{name}")  # time 0, root's, mode 0644
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+
+def _records(path: Path) -> np.ndarray:
+    return np.fromfile(path, dtype=np.uint8).reshape(-1, RECORD_BYTES)
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)

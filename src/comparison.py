@@ -1,0 +1,98 @@
+"""One row a recipe, each against the dense network of the same run: what it kept and what it costs."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from src.errors import UserError
+
+COMPARISON = Path("metrics/comparison.csv")
+DENSE = "dense"
+FORMATS = {
+    "recipe": "",
+    "edition": "",
+    "val_accuracy": ".4f",
+    "test_accuracy": ".4f",
+    "accuracy_drop_points": ".2f",
+    "parameters": "d",
+    "nonzero_parameters": "d",
+    "macs": "d",
+    "macs_ratio": ".2f",
+    "bytes": "d",
+    "bytes_ratio": ".2f",
+    "latency_ms_b1": ".3f",
+    "latency_ms_b64": ".2f",
+    "latency_b1_ratio": ".2f",
+}
+HEADLINES = {
+    "dense": ("val_accuracy", "test_accuracy"),
+    "flagship": ("test_accuracy", "bytes_ratio", "macs_ratio", "latency_b1_ratio"),
+    "int8": ("test_accuracy",),
+}
+
+Row = dict[str, Any]
+
+
+def compare(costs: Mapping[str, Row], timings: Mapping[str, Row]) -> list[Row]:
+    """Rows of the comparison, dense first, then in the order of ``costs``.
+
+    ``costs`` and ``timings`` hold the metrics of compress and benchmark by recipe. A ratio says how many times
+    fewer or faster than dense (dense / recipe, larger is better). ``accuracy_drop_points`` is 100 x (test accuracy
+    of dense - test accuracy of the recipe): negative where the recipe does better. The latency ratio comes from
+    runs that took turns with dense (`src.latency.compare`), so it need not be the quotient of two rows' latencies.
+    Raises `UserError` unless all metrics come from one edition of the data.
+    """
+    _require_one_edition(costs, timings)
+    order = sorted(costs, key=lambda recipe: recipe != DENSE)
+    return [_row(recipe, costs[recipe], costs[DENSE], timings[recipe]) for recipe in order]
+
+
+def _row(recipe: str, cost: Row, dense: Row, timing: Row) -> Row:
+    row = {
+        "recipe": recipe,
+        **{name: cost[name] for name in FORMATS if name in cost},
+        "accuracy_drop_points": 100 * (dense["test_accuracy"] - cost["test_accuracy"]),
+        "macs_ratio": dense["macs"] / cost["macs"],
+        "bytes_ratio": dense["bytes"] / cost["bytes"],
+        "latency_ms_b1": timing["b1"]["network"]["median_ms"],
+        "latency_ms_b64": timing["b64"]["network"]["median_ms"],
+        "latency_b1_ratio": timing["b1"]["ratio"],
+    }
+    return {name: row[name] for name in FORMATS}
+
+
+def _require_one_edition(*groups: Mapping[str, Row]) -> None:
+    editions = {recipe: metrics["edition"] for group in groups for recipe, metrics in group.items()}
+    found = {metrics["edition"] for group in groups for metrics in group.values()}
+    if len(found) > 1:
+        listed = ", ".join(f"{recipe} {edition}" for recipe, edition in editions.items())
+        raise UserError(f"metrics: editions of the data differ ({listed}); only one can be compared: run `dvc repro`")
+
+
+def summary(rows: Sequence[Row]) -> Row:
+    """The headline numbers, flat: edition, and those of `HEADLINES` whose recipe is in ``rows``."""
+    by_name = {row["recipe"]: row for row in rows}
+    chosen = {
+        f"{recipe}_{column}": by_name[recipe][column]
+        for recipe, columns in HEADLINES.items()
+        if recipe in by_name
+        for column in columns
+    }
+    return {"edition": rows[0]["edition"], **chosen}
+
+
+def formatted(row: Row) -> dict[str, str]:
+    """``row`` as text with the fixed decimals of `FORMATS`; a rounded -0.00 loses its sign."""
+    return {name: f"{row[name]:z{form}}" if form.endswith("f") else str(row[name]) for name, form in FORMATS.items()}
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Positions in ``points`` (cost, accuracy) of those that no other beats, by rising cost.
+
+    A point is beaten by one that costs no more and is as accurate, and better in one of the two.
+    """
+    front: list[int] = []
+    for position in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
+        if not front or points[position][1] > points[front[-1]][1] or points[position] == points[front[-1]]:
+            front.append(position)
+    return front

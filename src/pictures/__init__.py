@@ -1,0 +1,1 @@
+"""Every picture, a module a subject: a change of colour in one reruns no other stage."""

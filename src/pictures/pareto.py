@@ -1,0 +1,87 @@
+"""What accuracy costs: test accuracy against bytes, MACs and latency, with the Pareto front."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation
+from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
+from matplotlib.transforms import Bbox
+
+from src.comparison import DENSE, Row, pareto_front
+from src.pictures.style import COLOURS, new_figure
+
+AXES = {
+    "bytes": ("size of the ONNX file (bytes)", "B"),
+    "macs": ("multiply-accumulates an image (MACs)", ""),
+    "latency_ms_b1": ("median latency of a batch of 1, on one thread (seconds)", "s"),
+}
+SCALES = {"latency_ms_b1": 1e-3}
+MARGIN = 1.6  # free room on both sides of the logarithmic axis, as a factor
+DISTANCES = (9, 20, 34, 48, 62, 76)  # of a label from its point, in points
+DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (0.7, 0.7), (-0.7, 0.7), (0.7, -0.7), (-0.7, -0.7))
+
+
+def pareto(rows: Sequence[Row], cost: str) -> Figure:
+    """Test accuracy (%) of the ``rows`` of the comparison against the column ``cost``, a key of `AXES`."""
+    points = [(row[cost] * SCALES.get(cost, 1), 100 * row["test_accuracy"]) for row in rows]
+    names = [row["recipe"] for row in rows]
+    figure = new_figure(7.5, 4.8)
+    axes = figure.add_subplot()
+    _draw_front(axes, points)
+    for (x, y), name in zip(points, names, strict=True):
+        marker, colour = ("*", COLOURS["red"]) if name == DENSE else ("o", COLOURS["blue"])
+        axes.scatter(x, y, s=150 if name == DENSE else 45, marker=marker, color=colour, zorder=3)
+    _describe(axes, points, cost, rows[0]["edition"])
+    place_labels(axes, points, names)
+    return figure
+
+
+def _draw_front(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
+    front = [points[position] for position in pareto_front(points)]
+    label = "Pareto front: nothing cheaper is as accurate"
+    axes.step(*zip(*front, strict=True), where="post", color=COLOURS["orange"], linewidth=2, label=label)
+
+
+def _describe(axes: Axes, points: Sequence[tuple[float, float]], cost: str, edition: str) -> None:
+    label, unit = AXES[cost]
+    costs = [x for x, _ in points]
+    axes.set(xscale="log", xlim=(min(costs) / MARGIN, max(costs) * MARGIN), xlabel=f"{label}, logarithmic")
+    axes.set(ylabel="test accuracy (%)", title=f"Accuracy against {label.split(' (')[0]} (CIFAR-10, {edition} edition)")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(EngFormatter(unit))
+    axes.margins(y=0.25)
+    axes.legend(loc="lower right")
+
+
+def place_labels(axes: Axes, points: Sequence[tuple[float, float]], names: Sequence[str]) -> list[Annotation]:
+    """Write each of ``names`` at the nearest place about its point where it covers nothing, with a thin line to it.
+
+    A label with no free place within reach is left at the last one tried.
+    """
+    figure = axes.figure
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # the layout is settled: places found below must not move any more
+    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in axes.transData.transform(points)]
+    taken.append(axes.get_legend().get_window_extent())
+    labels = []
+    for point, name in zip(points, names, strict=True):
+        label = _free_label(axes, point, name, taken)
+        taken.append(label.get_window_extent())
+        labels.append(label)
+    return labels
+
+
+def _free_label(axes: Axes, point: tuple[float, float], name: str, taken: Sequence[Bbox]) -> Annotation:
+    label = axes.annotate(name, point, textcoords="offset points", va="center", arrowprops=ARROW)
+    for distance in DISTANCES:
+        for right, up in DIRECTIONS:
+            label.set(
+                position=(distance * right, distance * up),
+                ha={0: "center"}.get(right, "left" if right > 0 else "right"),
+            )
+            box = label.get_window_extent()
+            if axes.bbox.containsx(box.x0) and not box.count_overlaps(taken):
+                return label
+    return label

@@ -1,0 +1,36 @@
+"""Time one recipe's ONNX file beside the dense one: python -m stages.benchmark RECIPE."""
+
+import sys
+from pathlib import Path
+
+from src.comparison import DENSE
+from src.errors import exit_cleanly
+from src.export import session
+from src.files import read_json, write_json
+from src.latency import BATCH_SIZES, THREADS, BenchmarkSettings, compare, conditions
+from src.params import Settings, load_params
+
+MODELS = Path("models/compressed")
+COSTS = Path("metrics/compress")
+METRICS = Path("metrics/benchmark")
+
+
+class Params(Settings):
+    """What this stage reads of params.yaml."""
+
+    benchmark: BenchmarkSettings
+
+
+def main() -> None:
+    """Write latency and throughput of the recipe named on the command line, and what they were measured on."""
+    recipe = sys.argv[1]
+    runs = load_params("benchmark", Params, recipe).benchmark.runs
+    edition = read_json(COSTS / f"{recipe}.json")["edition"]
+    network, dense = (session(MODELS / f"{name}.onnx", THREADS) for name in (recipe, DENSE))
+    batches = {f"b{size}": compare(network, dense, size, runs) for size in BATCH_SIZES}
+    head = {"recipe": recipe, "edition": edition, "runs": runs}
+    write_json(METRICS / f"{recipe}.json", {**head, **conditions(), **batches})
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)

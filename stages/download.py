@@ -1,0 +1,21 @@
+"""Fetch CIFAR-10, or the bundled sample of it, verify it and unpack it."""
+
+from src.cifar10 import RAW, DownloadSettings, edition, fetch
+from src.errors import exit_cleanly
+from src.params import Settings, load_params
+
+
+class Params(Settings):
+    """What this stage reads of params.yaml."""
+
+    download: DownloadSettings
+
+
+def main() -> None:
+    """Make data/raw hold exactly the six batch files."""
+    fetch(load_params("download", Params).download.source, RAW)
+    print(f"{RAW}: CIFAR-10, {edition(RAW)} edition")
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)

@@ -1,0 +1,38 @@
+"""Checkpoints: two kept, damage passed over."""
+
+import torch
+
+from src.checkpoints import Checkpoints, fingerprint
+
+CPU = torch.device("cpu")
+
+
+def test_two_are_kept_and_the_newest_is_loaded(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "run")
+    assert checkpoints.load(CPU) is None
+    for steps in (5, 10, 100):
+        checkpoints.save(steps, {"steps": steps, "x": torch.arange(steps)})
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["00000010.pt", "00000100.pt"]
+    assert checkpoints.load(CPU)["steps"] == 100
+    checkpoints.clear()
+    assert checkpoints.load(CPU) is None
+
+
+def test_a_damaged_one_falls_back_to_the_older(tmp_path, capsys):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, {"steps": 1})
+    checkpoints.save(2, {"steps": 2})
+    newest = tmp_path / "00000002.pt"
+    newest.write_bytes(newest.read_bytes()[:100])
+    assert checkpoints.load(CPU)["steps"] == 1
+    assert "00000002.pt: damaged" in capsys.readouterr().out
+
+
+def test_fingerprint_follows_texts_and_contents(tmp_path):
+    file = tmp_path / "code.py"
+    file.write_text("a")
+    first = fingerprint(["lr 1"], [file])
+    assert first == fingerprint(["lr 1"], [file])
+    assert first != fingerprint(["lr 2"], [file])
+    file.write_text("b")
+    assert first != fingerprint(["lr 1"], [file])

@@ -1,0 +1,49 @@
+"""Costs against hand arithmetic and PyTorch's own counter."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from src.cost import macs, nonzero_parameters, parameters
+from src.vgg import VGG, Conv, ModelSettings, Plan, vgg16_plan
+
+SMALL = Plan(features=(Conv(channels=8), "pool", Conv(channels=16, batch_norm=False)), head=(4,))
+
+
+def test_by_hand():
+    model = VGG(SMALL)
+    convolutions = 32 * 32 * 8 * 27 + 16 * 16 * 16 * 8 * 9
+    assert macs(model) == convolutions + 16 * 4 + 4 * 10
+    assert macs(model, 16) == convolutions // 4 + 16 * 4 + 4 * 10
+    assert parameters(model) == (8 * 27 + 8 + 16) + (16 * 72 + 16) + (16 * 4 + 4) + (4 * 10 + 10)
+
+
+def test_published_figures_of_vgg16():
+    model = VGG(vgg16_plan(ModelSettings()))
+    assert parameters(model) == 15_253_578
+    assert macs(model) == 313_725_952
+
+
+@pytest.mark.parametrize("head", ["compact", "imagenet"])
+def test_against_torch(head):
+    model = VGG(vgg16_plan(ModelSettings(head=head, width=0.125))).eval()
+    with FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, 3, 32, 32))
+    assert 2 * macs(model) == counter.get_total_flops()
+
+
+def test_counting_leaves_the_network_as_it_was():
+    model = VGG(SMALL)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    macs(model)
+    assert model.training
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_nonzero():
+    model = VGG(SMALL)
+    torch.nn.init.ones_(model.classifier[-1].weight)
+    with torch.no_grad():
+        model.classifier[-1].weight[0] = 0
+    total = sum(int((p != 0).sum()) for p in model.parameters())
+    assert nonzero_parameters(model) == total < parameters(model)

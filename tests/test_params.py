@@ -1,0 +1,126 @@
+"""params.yaml: what is refused, and how it is said."""
+
+import pytest
+import yaml
+from pydantic import Field
+
+from src.errors import ParamsError
+from src.params import Settings, Shared, load_params
+
+PIPELINE = {
+    "stages": {
+        "bake": {"cmd": "bake", "params": ["seed", "oven", "cake.kind", "cake.kinds.${cake.kind}"]},
+        "slice": {"foreach": "${cut.ways}", "do": {"cmd": "slice ${key}", "params": ["cut.ways.${key}"]}},
+        "serve": {"cmd": "${table.waiter} serve", "params": ["table.seats"]},
+    }
+}
+PARAMS = {
+    "seed": 1,
+    "oven": {"degrees": 180},
+    "cake": {"kind": "plain", "kinds": {"plain": {"eggs": 2}, "rich": {"eggs": "many"}}},
+    "cut": {"ways": {"thin": {"parts": 12}, "thick": {"parts": 4}}},
+    "table": {"waiter": "python", "seats": 4},
+}
+
+
+class Oven(Settings):
+    degrees: float = Field(ge=50, le=300)
+
+
+class Kind(Settings):
+    eggs: int
+
+
+class Cake(Settings):
+    kind: str
+    kinds: dict[str, Kind]
+
+
+class Bake(Shared):
+    oven: Oven
+    cake: Cake
+
+
+class Way(Settings):
+    parts: int
+
+
+class Cut(Settings):
+    ways: dict[str, Way]
+
+
+class Slice(Settings):
+    cut: Cut
+
+
+@pytest.fixture
+def kitchen(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def write(params):
+        (tmp_path / "dvc.yaml").write_text(yaml.safe_dump(PIPELINE))
+        (tmp_path / "params.yaml").write_text(params if isinstance(params, str) else yaml.safe_dump(params))
+
+    write(PARAMS)
+    return write
+
+
+def changed(path, value):
+    params = yaml.safe_load(yaml.safe_dump(PARAMS))
+    *parents, leaf = path.split(".")
+    branch = params
+    for parent in parents:
+        branch = branch[parent]
+    branch[leaf] = value
+    return params
+
+
+def test_reads_only_what_the_stage_declares(kitchen):
+    params = load_params("bake", Bake)
+    assert params.oven.degrees == 180
+    assert params.seed == 1
+    assert list(params.cake.kinds) == ["plain"]  # rich, which is wrong, is no concern of this run
+
+
+def test_item_of_a_foreach_stage(kitchen):
+    assert load_params("slice", Slice, "thin").cut.ways == {"thin": Way(parts=12)}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("oven.degrees", 1000, ["oven.degrees", "1000", "less than or equal to 300"]),
+        ("oven.degrees", "hot", ["oven.degrees", "'hot'", "number"]),
+        ("oven.degrees", True, ["oven.degrees", "True", "number"]),
+        ("oven.degree", 100, ["oven.degree", "unknown key", "degrees"]),
+        ("sede", 3, ["sede", "unknown key", "seed"]),
+        ("cake.kid", "plain", ["cake.kid", "unknown key", "kind"]),
+        ("table.chairs", 4, ["table.chairs", "unknown key", "seats, waiter"]),
+        ("cake.kind", "sour", ["cake.kinds.sour", "missing", "plain, rich"]),
+        ("device", "tpu", ["device"]),
+    ],
+)
+def test_mistakes_are_named(kitchen, path, value, said):
+    kitchen(changed(path, value))
+    with pytest.raises(ParamsError) as caught:
+        load_params("bake", Bake)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith("params.yaml: ")
+    assert all(part in message for part in said), message
+    assert caught.value.exit_code == 2
+
+
+def test_missing_key(kitchen):
+    params = changed("seed", 1)
+    del params["oven"]
+    kitchen(params)
+    with pytest.raises(ParamsError, match=r"oven: missing"):
+        load_params("bake", Bake)
+
+
+@pytest.mark.parametrize("text", ["- a list", "a: [1", ""])
+def test_no_mapping(kitchen, text):
+    kitchen(text)
+    with pytest.raises(ParamsError, match=r"params\.yaml"):
+        load_params("bake", Bake)

@@ -1,0 +1,145 @@
+"""The fit loop: it learns, it is deterministic, it goes on where it stopped."""
+
+import math
+import os
+import signal
+
+import pytest
+import torch
+from test_schedule import recipe
+
+from src.checkpoints import Checkpoints
+from src.cost import macs, parameters
+from src.dataset import Split
+from src.errors import UserError
+from src.inference import predict
+from src.optimizers import Optimizers
+from src.training import Silent, fit
+from src.vgg import VGG, Conv, ModelSettings, Plan, vgg16_plan
+
+PLAN = Plan(features=(Conv(channels=8), "pool", Conv(channels=16), "pool"), head=(16,))
+SHORT = {"phases": [{"size": 16, "epochs": 2}, {"size": 32, "epochs": 1}], "batch_size": 16, "dropout": 0.3}
+
+
+def coloured(count, seed=0):
+    """Images whose class can be read off a bright row."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 10
+    images = torch.randint(0, 100, (count, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    images[torch.arange(count), :, 3 * labels] = 255
+    return Split(images, labels)
+
+
+def train(reporter=None, checkpoints=None, stop_at=math.inf, model=None, data=None, **changes):
+    torch.manual_seed(0)
+    model = model or VGG(PLAN)
+    chosen = recipe(**SHORT | changes)
+    return fit(model, data or coloured(80), coloured(40, 1), chosen, 0, reporter or Silent(), checkpoints, stop_at)
+
+
+def same(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+class InterruptAt(Silent):
+    """Sends the process a Ctrl-C at a step, counted over the run."""
+
+    def __init__(self, step):
+        self.left = step
+
+    def step(self, epoch, done, total):
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "muon"])
+def test_overfits_64_images(optimizer):
+    data = Split(torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8), torch.arange(64) % 10)
+    phases = [{"size": 32, "epochs": 40}]
+    model = VGG(vgg16_plan(ModelSettings(width=0.125)))
+    plain = {"mirror": "never", "crop_padding": 0, "dropout": 0.0, "lr_peak": 0.02}
+    network, _ = train(model=model, data=data, phases=phases, optimizer=optimizer, batch_size=16, **plain)
+    assert (predict(network, data.images).argmax(1) == data.labels).all()
+
+
+def test_deterministic_and_seeded():
+    assert same(train()[0], train()[0])
+    assert train()[1] == train()[1]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "muon"])
+@pytest.mark.parametrize("step", [1, 5, 7, 15])
+def test_interrupted_at_a_step_and_resumed_gives_the_same_bits(tmp_path, step, optimizer):
+    options = {"optimizer": optimizer, "ema_decay": 0.9, "mirror": "alternate"}
+    whole, rows = train(**options)
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(KeyboardInterrupt, match=f"step {step} "):
+        train(InterruptAt(step), checkpoints, **options)
+    torch.rand(7)  # whatever happened in between
+    again, rows_again = train(checkpoints=checkpoints, **options)
+    assert rows_again == rows
+    assert same(whole, again)
+
+
+def test_rows():
+    _, rows = train(ema_decay=0.5, optimizer="muon")
+    assert [row["image_size"] for row in rows] == [16, 16, 32]
+    assert rows[0]["learning_rate"] == pytest.approx(0.001 + 0.009 * 4 / 5)  # of the last of five steps
+    model = VGG(PLAN)
+    extra = Optimizers(model, recipe(optimizer="muon")).flops_per_step + 3 * parameters(model)
+    flops = sum(6 * 80 * macs(model, size) + 5 * extra for size in (16, 16, 32))
+    assert rows[-1]["pflop"] == pytest.approx(flops / 1e15, abs=1e-6)
+
+
+def test_stops_at_the_target():
+    rows = train(stop_at=0.0)[1]
+    assert len(rows) == 1
+
+
+def test_ema_by_hand():
+    seen = []
+
+    class Watch(Silent):
+        def step(self, epoch, done, total):
+            seen.append(model.classifier[-1].bias.detach().clone())
+
+    model = VGG(PLAN)
+    kept, _ = train(Watch(), model=model, ema_decay=0.75)
+    average = seen[0]
+    for bias in seen[1:]:
+        average = 0.75 * average + 0.25 * bias
+    torch.testing.assert_close(kept.classifier[-1].bias.detach(), average)
+
+
+def test_accumulated_gradients_are_the_whole_batchs():
+    plan = Plan(features=(Conv(channels=8, batch_norm=False), "pool"), head=())  # BatchNorm sees the parts
+    torch.manual_seed(0)
+    one, four = VGG(plan), VGG(plan)
+    four.load_state_dict(one.state_dict())
+    train(model=one, dropout=0.0)
+    train(model=four, dropout=0.0, accumulate=4)
+    for a, b in zip(one.parameters(), four.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0.05, atol=2e-3)  # bfloat16 where the machine has it
+
+
+def test_not_a_number_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
+    model = VGG(PLAN)
+
+    class Poison(Silent):
+        def epoch(self, row):
+            torch.nn.init.constant_(model.classifier[-1].bias, float("nan"))
+
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(UserError, match=r"not finite at step 6 \(epoch 2\)"):
+        train(Poison(), checkpoints, model=model)
+    assert checkpoints.load(torch.device("cpu"))["steps"] == 5
+
+
+def test_out_of_memory_is_advice():
+    class Full(Silent):
+        def step(self, epoch, done, total):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(UserError, match="set batch_size to 8"):
+        train(Full())
