@@ -43,10 +43,16 @@ OFFICIAL_SHA256 = {
     "test_batch.bin": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
 }
 SAMPLE_SHA256 = {
+    "data_batch_1.bin": "1c5f9ea0fc1111d586f29115efd3db25eecf7db27b29aaebbe84721446b052cc",
+    "data_batch_2.bin": "1ff6b481724f6dd4d0e45abc5a69908df8240eb59d06b4386f60e8a0b6e0bd33",
+    "data_batch_3.bin": "58abe1a21b6aae11f861d07d539c5816d4374e828abc5010445aba0c191c6612",
+    "data_batch_4.bin": "ea25e1f01851da5455ca82f9e2d91fc561863f74916aeaf27fb02652156d2cda",
+    "data_batch_5.bin": "cefdf2fa5ec8ab1a9c29b878e6c61bfe713b3d18e6ab90428e45bd9ec5d44d93",
+    "test_batch.bin": "2874326af7bc2185faa47540a6da15a077e5b66659f8e479abb9ab628170fa86",
 }
 WAYS_OUT = f"""Three ways out:
   retry       run the same command again
-  local copy  set {LOCAL_COPY}=/path/to/cifar-10-binary.tar.gz (or a .tar.xz or a folder), or download.source to that path
+  local copy  set {LOCAL_COPY}=/path/to/cifar-10-binary.tar.gz, or download.source to that path
   sample      set download.source to sample, the 6,000 images bundled with the project"""
 
 
@@ -98,11 +104,15 @@ def fetch(source: str, raw: Path, site: Site = OFFICIAL_SITE) -> None:
 
 def _fetch_official(folder: Path, site: Site) -> None:
     if local_copy := os.environ.get(LOCAL_COPY):
+        origin = f"{LOCAL_COPY}={local_copy}"
+        if not Path(local_copy).exists():
+            raise UserError(f"{origin}: no such file or folder")
         unpack(Path(local_copy), folder)
-        return _verify(folder, OFFICIAL_SHA256, f"{LOCAL_COPY}={local_copy}")
-    with tempfile.TemporaryDirectory(prefix=".download-", dir=folder.parent) as scratch:
-        unpack(download(site, Path(scratch)), folder)
-    return _verify(folder, OFFICIAL_SHA256, site.url)
+    else:
+        origin = site.url
+        with tempfile.TemporaryDirectory(prefix=".download-", dir=folder.parent) as scratch:
+            unpack(download(site, Path(scratch)), folder)
+    _verify(folder, OFFICIAL_SHA256, origin)
 
 
 def download(site: Site, folder: Path) -> Path:

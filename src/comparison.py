@@ -62,10 +62,9 @@ def _row(recipe: str, cost: Row, dense: Row, timing: Row) -> Row:
 
 
 def _require_one_edition(*groups: Mapping[str, Row]) -> None:
-    editions = {recipe: metrics["edition"] for group in groups for recipe, metrics in group.items()}
-    found = {metrics["edition"] for group in groups for metrics in group.values()}
-    if len(found) > 1:
-        listed = ", ".join(f"{recipe} {edition}" for recipe, edition in editions.items())
+    found = sorted({(metrics["edition"], recipe) for group in groups for recipe, metrics in group.items()})
+    if found[0][0] != found[-1][0]:
+        listed = ", ".join(f"{recipe} {edition}" for edition, recipe in found)
         raise UserError(f"metrics: editions of the data differ ({listed}); only one can be compared: run `dvc repro`")
 
 

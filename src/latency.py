@@ -1,5 +1,7 @@
-"""How long a network takes, always beside the dense one: runs of the two take turns, so that a machine that
-slows down, or a busy neighbour, slows both."""
+"""How long a network takes, always beside the dense one.
+
+Runs of the two take turns, so that a machine that slows down, or a busy neighbour, slows both.
+"""
 
 import platform
 import time

@@ -13,8 +13,8 @@ a fair draw among them, 1/t if its own class is one of the t nearest. The order 
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -39,7 +39,8 @@ KINDS = {
     nn.Linear: "linear",
     nn.Dropout: "dropout",
 }
-ROUNDING = 1e-12  # squared distances that differ by less, relative to the squared lengths, are equal in float64
+ROUNDING = 1e-12  # well above what float64 loses in squared distances, well below what float32 activations carry
+Watcher = Callable[[str, Tensor, Tensor], None]
 
 
 class CsiSettings(Settings):
@@ -85,35 +86,31 @@ class Score:
     tie_rate: float
 
 
-@torch.no_grad()
 def layers(model: VGG) -> list[Layer]:
     """The modules of ``model`` in the order in which they run."""
     found: list[Layer] = []
-    block = 1
-    device = model.mean.device
 
     def note(name: str, output: Tensor) -> None:
-        nonlocal block
         kind = KINDS.get(type(model.get_submodule(name)), "other")
-        where = str(block) if name.startswith("features.") else "head"
-        found.append(Layer(name, kind, where, output.shape[1], output[0].numel()))
-        block += kind == "pool"
+        pools = sum(layer.kind == "pool" for layer in found)
+        block = str(pools + 1) if name.startswith("features.") else "head"
+        found.append(Layer(name, kind, block, output.shape[1], output[0].numel()))
 
-    with _hooks(model, note):
-        model.eval()(torch.zeros(1, 3, 32, 32, device=device))
+    with _listening(model, note), torch.no_grad():
+        model(torch.zeros(1, 3, 32, 32, device=model.mean.device))
     return found
 
 
 def centres(model: VGG, split: Split, batch_size: int = BATCH_SIZE) -> dict[str, Centres]:
-    """The class centres of each module of ``model`` on ``split``, by the module's name.
-
-    The sums are float64, so that they depend neither on the order nor on the batches beyond its rounding.
-    """
+    """The class centres of each module of ``model`` on ``split``, by the module's name."""
     counts = torch.bincount(split.labels, minlength=len(CLASSES))
     sums: dict[str, Tensor] = {}
-    for name, activations, labels in _activations(model, split, batch_size, "centres"):
-        batch = F.one_hot(labels, len(CLASSES)).to(activations).T @ activations
-        sums[name] = sums[name].add_(batch) if name in sums else batch
+
+    def add(name: str, activations: Tensor, labels: Tensor) -> None:
+        total = F.one_hot(labels, len(CLASSES)).to(activations).T @ activations
+        sums[name] = sums[name].add_(total) if name in sums else total
+
+    _watch(model, split, add, batch_size, "centres")
     return {name: Centres(total, counts.to(total.device)) for name, total in sums.items()}
 
 
@@ -125,15 +122,18 @@ def separation(
     ``leave_one_out`` is for the images that made the centres: each is then scored against centres without itself.
     """
     means = {name: found.means for name, found in around.items()}
-    credit, ties = dict.fromkeys(around, 0.0), dict.fromkeys(around, 0)
-    for name, activations, labels in _activations(model, split, batch_size, "distances"):
-        distances = squared_distances(activations, means[name], around[name].counts)
+    totals = {name: torch.zeros(2, dtype=torch.float64, device=mean.device) for name, mean in means.items()}
+
+    def add(name: str, activations: Tensor, labels: Tensor) -> None:
+        counts = around[name].counts
+        distances = squared_distances(activations, means[name], counts)
         if leave_one_out:
-            distances = without_oneself(distances, labels, around[name].counts)
-        shared, tied = nearest(distances, labels, _tolerance(activations, means[name]))
-        credit[name] += float(shared.sum())
-        ties[name] += int(tied.sum())
-    return {name: Score(credit[name] / len(split), ties[name] / len(split)) for name in around}
+            distances = without_oneself(distances, labels, counts)
+        credit, tied = nearest(distances, labels, scale=means[name].square().sum(1).max())
+        totals[name] += torch.stack([credit.sum(), tied.sum()])
+
+    _watch(model, split, add, batch_size, "distances")
+    return {name: Score(*(total / len(split)).tolist()) for name, total in totals.items()}
 
 
 def in_sample(model: VGG, split: Split) -> dict[str, Score]:
@@ -163,15 +163,17 @@ def without_oneself(distances: Tensor, labels: Tensor, counts: Tensor) -> Tensor
     return distances.scatter(1, own, left_out)
 
 
-def nearest(distances: Tensor, labels: Tensor, tolerance: Tensor) -> tuple[Tensor, Tensor]:
+def nearest(distances: Tensor, labels: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     """For each image: its credit (1/t if its own class is among the t nearest, else 0), and whether t > 1.
 
-    ``distances`` [N, classes]; distances within ``tolerance`` [N, 1] of the smallest are equal to it.
+    ``distances`` [N, classes], squared. Differences that rounding explains, measured by the smallest distance and
+    ``scale``, the largest squared length of a centre, are none.
     """
-    closest = distances <= distances.amin(1, keepdim=True) + tolerance
+    smallest = distances.amin(1, keepdim=True)
+    closest = distances <= smallest + ROUNDING * (smallest + scale)
     number = closest.sum(1)
     right = closest.gather(1, labels.unsqueeze(1)).squeeze(1)
-    return right / number, number > 1
+    return right / number.double(), number > 1
 
 
 def balanced(split: Split, name: SplitName, count: int, seed: int) -> Split:
@@ -187,7 +189,7 @@ def balanced(split: Split, name: SplitName, count: int, seed: int) -> Split:
             f"only {rarest} of one; allowed: up to {rarest * len(CLASSES)}"
         )
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
-    labels = split.labels.cpu()[order]
+    labels = split.labels[order]
     chosen = torch.cat([order[labels == number][:each] for number in range(len(CLASSES))])
     return split[chosen.sort().values]
 
@@ -202,16 +204,44 @@ def plateau(values: Sequence[float], images: int) -> int:
     return next(index for index, value in enumerate(values) if value >= best - error)
 
 
-def _tolerance(activations: Tensor, means: Tensor) -> Tensor:
-    """[N, 1]: what rounding in float64 can do to the squared distances from ``activations`` to ``means``."""
-    return ROUNDING * (activations.square().sum(1, keepdim=True) + means.square().sum(1).amax())
+def _watch(model: VGG, split: Split, see: Watcher, batch_size: int, what: str) -> None:
+    """Run ``split`` through ``model`` in full float32 and let ``see`` have each module's output as it appears.
+
+    It gets the module's name, float64 activations [batch, dims] and labels [batch].
+    """
+    device = model.mean.device
+    home = torch.device("cpu") if device.type == "mps" else device  # MPS has no float64
+    labels = split.labels[:0]  # of the batch that is running
+
+    def show(name: str, output: Tensor) -> None:
+        see(name, output.to(home).flatten(1).double(), labels)
+
+    batches = list(zip(split.images.split(batch_size), split.labels.to(home).split(batch_size), strict=True))
+    with torch.no_grad(), _full_precision(), _listening(model, show):
+        for images, labels in tqdm(batches, desc=f"CSI: {what}", unit="batch", leave=False, disable=None):  # noqa: B007
+            model(to_unit(images.to(device)))
 
 
-@torch.no_grad()
-def _activations(model: VGG, split: Split, batch_size: int, what: str) -> Iterator[tuple[str, Tensor, Tensor]]:
-    ...
+def _full_precision() -> AbstractContextManager[None]:
+    """Convolutions on CUDA in float32, not TF32, and by the same algorithm every time."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
 @contextmanager
-def _hooks(model: VGG, see) -> Iterator[None]:
-    ...
+def _listening(model: VGG, hear: Callable[[str, Tensor], None]) -> Iterator[None]:
+    """``model`` in evaluation mode, with ``hear`` told the name and output of each of its modules as it runs.
+
+    The output is to be used at once: the network's ReLUs work in place, on the output of the module before.
+    """
+    training = model.training
+    leaves = [(name, module) for name, module in model.named_modules() if not list(module.children())]
+    handles = [
+        module.register_forward_hook(lambda _, __, output, name=name: hear(name, output)) for name, module in leaves
+    ]
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+        for handle in handles:
+            handle.remove()

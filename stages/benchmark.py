@@ -3,7 +3,6 @@
 import sys
 from pathlib import Path
 
-from src.comparison import DENSE
 from src.errors import exit_cleanly
 from src.export import session
 from src.files import read_json, write_json
@@ -11,6 +10,7 @@ from src.latency import BATCH_SIZES, THREADS, BenchmarkSettings, compare, condit
 from src.params import Settings, load_params
 
 MODELS = Path("models/compressed")
+DENSE = MODELS / "dense.onnx"
 COSTS = Path("metrics/compress")
 METRICS = Path("metrics/benchmark")
 
@@ -26,7 +26,7 @@ def main() -> None:
     recipe = sys.argv[1]
     runs = load_params("benchmark", Params, recipe).benchmark.runs
     edition = read_json(COSTS / f"{recipe}.json")["edition"]
-    network, dense = (session(MODELS / f"{name}.onnx", THREADS) for name in (recipe, DENSE))
+    network, dense = (session(path, THREADS) for path in (MODELS / f"{recipe}.onnx", DENSE))
     batches = {f"b{size}": compare(network, dense, size, runs) for size in BATCH_SIZES}
     head = {"recipe": recipe, "edition": edition, "runs": runs}
     write_json(METRICS / f"{recipe}.json", {**head, **conditions(), **batches})

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.text import Annotation
+from matplotlib.text import Annotation, Text
 from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox
 
@@ -18,8 +18,12 @@ AXES = {
 }
 SCALES = {"latency_ms_b1": 1e-3}
 MARGIN = 1.6  # free room on both sides of the logarithmic axis, as a factor
-DISTANCES = (9, 20, 34, 48, 62, 76)  # of a label from its point, in points
-DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (0.7, 0.7), (-0.7, 0.7), (0.7, -0.7), (-0.7, -0.7))
+DISTANCES = (12, 22, 34, 48, 62, 76)  # of a label from its point, in points
+ARROW = {"arrowstyle": "-", "color": COLOURS["grey"], "linewidth": 0.8, "shrinkA": 0, "shrinkB": 5}
+PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
+SIDES = {-1: "right", 0: "center", 1: "left"}  # which end of a label is at its place, by the direction
+# Above and to the left of a point of the front there is nothing: those places are tried first.
+DIRECTIONS = ((0, 1), (-1, 1), (-1, 0), (1, 0), (0, -1), (1, -1), (1, 1), (-1, -1))
 
 
 def pareto(rows: Sequence[Row], cost: str) -> Figure:
@@ -29,9 +33,9 @@ def pareto(rows: Sequence[Row], cost: str) -> Figure:
     figure = new_figure(7.5, 4.8)
     axes = figure.add_subplot()
     _draw_front(axes, points)
-    for (x, y), name in zip(points, names, strict=True):
+    for (x, y), name in zip(points, names, strict=True):  # dense first, so that no small dot hides under its star
         marker, colour = ("*", COLOURS["red"]) if name == DENSE else ("o", COLOURS["blue"])
-        axes.scatter(x, y, s=150 if name == DENSE else 45, marker=marker, color=colour, zorder=3)
+        axes.scatter(x, y, s=220 if name == DENSE else 40, marker=marker, color=colour, zorder=3)
     _describe(axes, points, cost, rows[0]["edition"])
     place_labels(axes, points, names)
     return figure
@@ -52,7 +56,7 @@ def _describe(axes: Axes, points: Sequence[tuple[float, float]], cost: str, edit
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(EngFormatter(unit))
     axes.margins(y=0.25)
-    axes.legend(loc="lower right")
+    axes.figure.legend(loc="outside lower center")
 
 
 def place_labels(axes: Axes, points: Sequence[tuple[float, float]], names: Sequence[str]) -> list[Annotation]:
@@ -64,24 +68,30 @@ def place_labels(axes: Axes, points: Sequence[tuple[float, float]], names: Seque
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # the layout is settled: places found below must not move any more
     taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in axes.transData.transform(points)]
-    taken.append(axes.get_legend().get_window_extent())
     labels = []
     for point, name in zip(points, names, strict=True):
         label = _free_label(axes, point, name, taken)
-        taken.append(label.get_window_extent())
+        taken.append(_text_box(label))
         labels.append(label)
     return labels
 
 
 def _free_label(axes: Axes, point: tuple[float, float], name: str, taken: Sequence[Bbox]) -> Annotation:
-    label = axes.annotate(name, point, textcoords="offset points", va="center", arrowprops=ARROW)
+    label = axes.annotate(name, point, (0, 0), textcoords="offset points", va="center", arrowprops=ARROW, bbox=PAPER)
     for distance in DISTANCES:
         for right, up in DIRECTIONS:
-            label.set(
-                position=(distance * right, distance * up),
-                ha={0: "center"}.get(right, "left" if right > 0 else "right"),
-            )
-            box = label.get_window_extent()
-            if axes.bbox.containsx(box.x0) and not box.count_overlaps(taken):
+            label.set(position=(distance * right, distance * up), ha=SIDES[right])
+            box = _text_box(label)
+            if _inside(box, axes.bbox) and not box.count_overlaps(taken):
                 return label
     return label
+
+
+def _text_box(label: Annotation) -> Bbox:
+    """Where the text stands in pixels, without the line to its point."""
+    label.get_window_extent()  # brings the text to the place last set
+    return Text.get_window_extent(label)
+
+
+def _inside(box: Bbox, frame: Bbox) -> bool:
+    return frame.containsx(box.x0) and frame.containsx(box.x1) and frame.containsy(box.y0) and frame.containsy(box.y1)

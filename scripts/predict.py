@@ -1,0 +1,80 @@
+"""What is on a picture, as the flagship sees it: python -m scripts.predict PICTURE."""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from src.dataset import CLASSES
+from src.errors import UserError, exit_cleanly
+from src.export import session
+from src.latency import THREADS, cpu_name, milliseconds
+
+MODEL = Path("models/compressed/flagship.onnx")
+SIDE = 32
+SHOWN = 3
+RUNS = 20
+
+
+def main() -> None:
+    """Print the three most probable classes with their probabilities, and the time it took."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("picture", type=Path, help="any picture file; its central square counts")
+    batch = prepare(parser.parse_args().picture)
+    network = session(present(MODEL), THREADS)
+    (logits,) = network.run(None, {"images": batch})
+    chances, classes = torch.from_numpy(logits)[0].softmax(0).topk(SHOWN)
+    for chance, index in zip(chances.tolist(), classes.tolist(), strict=True):
+        print(f"{CLASSES[index]:<10} {chance:7.2%}")
+    time = median(milliseconds(lambda: network.run(None, {"images": batch})) for _ in range(RUNS))
+    print(f"{time:.2f} ms (median of {RUNS} runs, {THREADS} thread of {cpu_name()}, {MODEL})")
+
+
+def prepare(path: Path) -> np.ndarray:
+    """The picture in ``path`` as float32 [1, 3, 32, 32] in 0..1; `UserError` if it cannot be read as one.
+
+    It is turned as its EXIF data say, laid on white where it is transparent, cut to its central square
+    and scaled down. Of several frames the first counts.
+    """
+    try:
+        with Image.open(path) as picture:
+            square = ImageOps.fit(opaque(ImageOps.exif_transpose(picture)), (SIDE, SIDE), Image.Resampling.BOX)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = getattr(error, "strerror", None) or f"not a picture that can be read ({error})"
+        raise UserError(f"{path}: {reason}") from None
+    return np.asarray(square, dtype=np.float32).transpose(2, 0, 1)[None] / 255
+
+
+def opaque(picture: Image.Image) -> Image.Image:
+    """``picture`` of any mode as RGB, laid on white."""
+    if picture.mode.startswith(("I", "F")):
+        picture = _eight_bits(picture)
+    layer = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """Grey of 16 or 32 bits scaled to 8, where Pillow's own conversion would clip it."""
+    values = np.asarray(picture, dtype=np.float64)
+    top = 65535 if picture.mode.startswith("I;16") else max(values.max(), 1)
+    return Image.fromarray((values / top * 255).clip(0, 255).astype(np.uint8))
+
+
+def present(model: Path) -> Path:
+    """``model``, pulled from the DVC remote if it is not there; `UserError` if it cannot be had."""
+    if not model.exists():
+        command = [sys.executable, "-m", "dvc", "pull", str(model)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise UserError(f"{model}: `dvc pull` failed ({reason}); make it with `dvc repro compress@{model.stem}`")
+    return model
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)

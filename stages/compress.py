@@ -1,0 +1,84 @@
+"""Compress the trained network by one recipe of params.yaml, and measure the ONNX file that comes out."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from src.compression.candidate import Candidate, Context
+from src.compression.recipe import CompressSettings, parse, run
+from src.compression.truncate import feature_csi
+from src.cost import macs, nonzero_parameters, parameters
+from src.dataset import load_split, load_statistics
+from src.device import pick_device, seed_everything
+from src.errors import exit_cleanly
+from src.export import accuracy, export
+from src.files import read_csv, write_json
+from src.params import Shared, load_params
+from src.training import Row, Silent
+from src.vgg import VGG, load
+
+MODEL = Path("models/vgg16.safetensors")
+CSI = Path("plots/csi.csv")
+FILES = Path("models/compressed")
+METRICS = Path("metrics/compress")
+
+
+class Params(Shared):
+    """What this stage reads of params.yaml."""
+
+    compress: CompressSettings
+
+
+class Lines(Silent):
+    """A `training.Reporter` that prints a line an epoch."""
+
+    def epoch(self, row: Row) -> None:
+        """Print ``row``."""
+        print("fine-tuning: " + "  ".join(f"{name} {value:.4g}" for name, value in row.items()), flush=True)
+
+
+def main() -> None:
+    """Run the recipe, write the ONNX file, and write what it is and how good it is."""
+    recipe = _recipe_name()
+    params = load_params("compress", Params, key=recipe)
+    steps = parse(recipe, params.compress.recipes[recipe])
+    device = pick_device(params.device)
+    seed_everything(params.seed)
+    dense = load(MODEL, device)
+    candidate = run(steps, Candidate(dense), _context(dense, params.seed))
+    file = FILES / f"{recipe}.onnx"
+    export(candidate.network, file, candidate.calibration)
+    write_json(METRICS / f"{recipe}.json", {"recipe": recipe} | measured(candidate, file))
+
+
+def measured(candidate: Candidate, file: Path) -> dict[str, Any]:
+    """Accuracy and bytes of the file, size and cost of its network, and how it came about."""
+    network, plan = candidate.network, candidate.network.plan
+    return {
+        "edition": load_statistics().edition,
+        "val_accuracy": accuracy(file, load_split("validation")),
+        "test_accuracy": accuracy(file, load_split("test")),
+        "parameters": parameters(network),
+        "nonzero_parameters": nonzero_parameters(network),
+        "macs": macs(network),
+        "bytes": file.stat().st_size,
+        "plan": {"convolutions": [layer.channels for layer in plan.convolutions], "head": list(plan.head)},
+        "steps": list(candidate.steps),
+        "note": "; ".join(candidate.notes),
+    }
+
+
+def _context(dense: VGG, seed: int) -> Context:
+    device = dense.mean.device
+    train, validation = load_split("train").to(device), load_split("validation").to(device)
+    return Context(train, validation, feature_csi(dense.plan, read_csv(CSI)), seed, Lines())
+
+
+def _recipe_name() -> str:
+    parser = argparse.ArgumentParser(prog="python -m stages.compress", description=__doc__)
+    parser.add_argument("recipe", help="a name under compress.recipes in params.yaml")
+    return parser.parse_args().recipe
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)

@@ -1,0 +1,229 @@
+"""The pipeline as its users run it: real DVC commands in a throw-away repository, on a few hundred sample images."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+SAMPLE = ROOT / "data/sample/cifar-10-sample.tar.xz"
+RECORD_BYTES = 3073
+TRAIN_RECORDS, TEST_RECORDS = 60, 100  # of each train file, and of the test file
+ENVIRONMENT = os.environ | {
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_AUTHOR_NAME": "tester",
+    "GIT_AUTHOR_EMAIL": "tester@example.org",
+    "GIT_COMMITTER_NAME": "tester",
+    "GIT_COMMITTER_EMAIL": "tester@example.org",
+    "DVC_NO_ANALYTICS": "1",
+}
+TIMED = ("metrics/benchmark", "metrics/comparison.csv", "metrics/summary.json", "plots/pareto_latency.png")
+FINE_TUNE = {"epochs": 1, "batch_size": 30, "lr_peak": 0.005}
+
+
+def run(folder, *command, expect=0):
+    """Run a command in ``folder``; what it printed."""
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, text=True, capture_output=True, check=False)
+    output = done.stdout + done.stderr
+    assert done.returncode == expect, f"{command} gave {done.returncode}:\n{output[-3000:]}"
+    return output
+
+
+def small_data(folder):
+    """The first records of each file of the sample, in the official layout."""
+    folder.mkdir()
+    with tarfile.open(SAMPLE) as archive:
+        for member in filter(tarfile.TarInfo.isfile, archive):
+            name = Path(member.name).name
+            records = TEST_RECORDS if name == "test_batch.bin" else TRAIN_RECORDS
+            (folder / name).write_bytes(archive.extractfile(member).read(records * RECORD_BYTES))
+
+
+def small_params(data):
+    """The committed params with a narrow network, short training and few images."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["download"]["source"] = str(data)
+    params["model"]["width"] = 0.125
+    params["train"]["recipe"] = "demo"
+    params["train"]["recipes"]["demo"] |= {"phases": [{"size": 16, "epochs": 2}, {"size": 32, "epochs": 2}]}
+    params["train"]["recipes"]["demo"] |= {"batch_size": 30, "dropout": 0.1, "ema_decay": 0.5}
+    params["csi"] |= {"in_sample_train": 100, "in_sample_test": 50}
+    params["benchmark"]["runs"] = 3
+    for steps in params["compress"]["recipes"].values():
+        for step in filter(lambda step: isinstance(step, dict), steps):
+            settings = next(iter(step.values()))
+            settings |= {"fine_tune": FINE_TUNE} if "fine_tune" in settings else {}
+            settings |= {"calibration_images": 50} if "calibration_images" in settings else {}
+    return params
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A copy of the working tree, committed, in which `dvc repro` has run."""
+    base = tmp_path_factory.mktemp("pipeline")
+    folder = base / "project"
+    for name in run(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")[:-1]:
+        if (ROOT / name).is_file() and name != "dvc.lock" and not name.startswith(("metrics/", "plots/", "released/")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    small_data(base / "cifar")
+    write_params(folder, small_params(base / "cifar"))
+    run(folder, "git", "init", "-q", "-b", "main")
+    commit(folder, "start")
+    run(folder, "dvc", "repro")
+    commit(folder, "results")
+    return folder
+
+
+def write_params(folder, params):
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def commit(folder, message):
+    run(folder, "git", "add", "-A")
+    run(folder, "git", "commit", "-q", "-m", message)
+
+
+def outs(folder):
+    """Hash of every out in dvc.lock, those apart that hold timings."""
+    stages = yaml.safe_load((folder / "dvc.lock").read_text())["stages"].values()
+    hashes = {out["path"]: out["md5"] for stage in stages for out in stage["outs"]}
+    return {path: md5 for path, md5 in hashes.items() if not path.startswith(TIMED)}
+
+
+def would_run(folder):
+    """Stages that `dvc repro` would run."""
+    lines = run(folder, "dvc", "repro", "--dry").splitlines()
+    return {line.split("'")[1] for line in lines if line.startswith("Running stage")}
+
+
+def test_repro_leaves_nothing_to_do_and_git_clean(project):
+    assert "Data and pipelines are up to date" in run(project, "dvc", "status")
+    assert "Data and pipelines are up to date" in run(project, "dvc", "repro")
+    assert run(project, "git", "status", "--porcelain") == ""
+
+
+def test_every_metrics_file_says_its_edition(project):
+    for path in (project / "metrics").rglob("*.json"):
+        if path.parent.name != "benchmark":
+            assert json.loads(path.read_text())["edition"] == "custom", path
+
+
+def test_shown_as_users_look_at_it(project):
+    metrics = run(project, "dvc", "metrics", "show")
+    assert "val_accuracy_last" in metrics
+    assert "flagship_bytes_ratio" in metrics
+    assert "compress@flagship" in run(project, "dvc", "dag")
+    run(project, "dvc", "plots", "show")
+    page = (project / "dvc_plots/index.html").read_text()
+    assert "csi" in page
+    assert "error" not in page.lower().split("<body")[0]
+    assert "download.source" in run(project, "dvc", "params", "diff", "--all")
+
+
+def test_comparison_has_a_row_for_each_recipe(project):
+    header, *rows = (project / "metrics/comparison.csv").read_text().splitlines()
+    assert header.startswith("recipe,edition,val_accuracy,test_accuracy,accuracy_drop_points,parameters,")
+    recipes = yaml.safe_load((project / "params.yaml").read_text())["compress"]["recipes"]
+    assert [row.split(",")[0] for row in rows] == list(recipes)
+
+
+@pytest.mark.parametrize(
+    ("override", "stages"),
+    [
+        (("evaluate", "mistakes", 6), {"evaluate"}),
+        (("benchmark", "runs", 4), {f"benchmark@{recipe}" for recipe in small_params("")["compress"]["recipes"]}),
+        (("compress", "recipes", "int8", 0, "quantize", "method", "percentile"), {"compress@int8"}),
+        (("train", "recipes", "fast", "batch_size", 99), set()),
+    ],
+)
+def test_a_changed_param_reruns_what_depends_on_it_alone(project, override, stages):
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    branch = params
+    *path, leaf, value = override
+    for part in path:
+        branch = branch[part]
+    branch[leaf] = value
+    write_params(project, params)
+    try:
+        assert would_run(project) == stages
+    finally:
+        run(project, "git", "checkout", "-q", "params.yaml")
+
+
+def test_a_forced_second_run_gives_the_same_bytes(project):
+    before = outs(project)
+    run(project, "dvc", "repro", "--force")
+    assert outs(project) == before
+    commit(project, "timings")
+
+
+def test_interrupted_training_goes_on_and_gives_the_same_bytes(project):
+    before = outs(project)
+    with subprocess.Popen(
+        ["dvc", "repro", "--force", "--single-item", "train"],
+        cwd=project,
+        env=ENVIRONMENT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not list(project.glob("scratch/train/*/*.pt")):
+            assert time.monotonic() < deadline, "no checkpoint within two minutes"
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGINT)  # as the terminal does at Ctrl-C
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "exited with 130" in output
+    assert not (project / "models/vgg16.safetensors").exists()
+    assert "going on after step" in run(project, "dvc", "repro", "--force", "--single-item", "train")
+    assert outs(project) == before
+    assert not list(project.glob("scratch/train/*"))
+
+
+def test_an_experiment_and_its_difference(project):
+    before = run(project, "git", "rev-parse", "HEAD")
+    run(project, "dvc", "exp", "run", "--temp", "--name", "trial", "-S", "evaluate.calibration_bins=5")
+    assert run(project, "git", "rev-parse", "HEAD") == before
+    assert run(project, "git", "status", "--porcelain") == ""
+    assert "trial" in run(project, "dvc", "exp", "show", "--csv")
+    assert "expected_calibration_error" in run(project, "dvc", "metrics", "diff", "HEAD", "trial")
+    assert "calibration_bins" in run(project, "dvc", "params", "diff", "HEAD", "trial")
+    run(project, "dvc", "plots", "diff", "HEAD", "trial")
+    run(project, "dvc", "exp", "apply", "trial")
+    assert yaml.safe_load((project / "params.yaml").read_text())["evaluate"]["calibration_bins"] == 5
+    run(project, "git", "checkout", "-q", ".")
+    run(project, "dvc", "checkout", "-q")
+
+
+def test_a_release_travels_with_the_clone(project, tmp_path):
+    run(project, "dvc", "push", "models/vgg16.safetensors")
+    commit(project, "release")
+    clone = tmp_path / "clone"
+    run(project, "git", "clone", "-q", str(project), str(clone))
+    assert "up to date" in run(clone, "dvc", "repro", "--dry", "--allow-missing")
+    run(clone, "dvc", "pull", "models/vgg16.safetensors")
+    model = "models/vgg16.safetensors"
+    assert (clone / model).read_bytes() == (project / model).read_bytes()
+
+
+def test_mistakes_end_with_one_line(project):
+    for command, code, said in (
+        (["stages.compress", "flagshop"], 2, "flagshop"),
+        (["stages.compress"], 2, "recipe"),
+        (["scripts.predict", "no-such-picture.png"], 1, "no-such-picture.png"),
+    ):
+        output = run(project, "python", "-m", *command, expect=code)
+        assert said in output
+        assert "Traceback" not in output

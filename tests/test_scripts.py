@@ -1,0 +1,230 @@
+"""The commands: the README's results, the table of any revision, and what is on a picture."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from scripts import predict, readme, table
+from src.errors import UserError
+from src.files import write_csv
+
+CONDITIONS = {"runs": 9, "threads": 1, "cpu": "Some CPU", "python": "3", "numpy": "2", "onnxruntime": "1"}
+GREEN = (0, 128, 0)
+
+
+def row(recipe: str, scale: int = 1) -> dict:
+    return {
+        "recipe": recipe,
+        "edition": "sample",
+        "val_accuracy": 0.92,
+        "test_accuracy": 0.9123,
+        "accuracy_drop_points": 0.5,
+        "parameters": 15_253_578 // scale,
+        "nonzero_parameters": 15_253_578 // scale,
+        "macs": 313_500_000 // scale,
+        "macs_ratio": float(scale),
+        "bytes": 61_000_000 // scale,
+        "bytes_ratio": float(scale),
+        "latency_ms_b1": 8.0 / scale,
+        "latency_ms_b64": 400.0 / scale,
+        "latency_b1_ratio": scale * 1.01,
+    }
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    """A folder with a comparison of two recipes and a README with empty markers."""
+    monkeypatch.chdir(tmp_path)
+    write_csv(Path("metrics/comparison.csv"), [row("dense"), row("flagship", 16)])
+    for stage, metrics in (("benchmark", CONDITIONS), ("compress", {"note": ""})):
+        Path("metrics", stage).mkdir()
+        for recipe in ("dense", "flagship"):
+            Path("metrics", stage, f"{recipe}.json").write_text(json.dumps(metrics))
+    Path("README.md").write_text(f"# Before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n")
+    return tmp_path
+
+
+def run(monkeypatch, command, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["command", *arguments])
+    command.main()
+
+
+def test_readme_is_stale_until_written_and_again_after_a_change(workspace, monkeypatch):
+    with pytest.raises(UserError, match="make readme"):
+        run(monkeypatch, readme, "--check")
+    assert "old" in Path("README.md").read_text()
+    run(monkeypatch, readme)
+    run(monkeypatch, readme, "--check")
+    write_csv(Path("metrics/comparison.csv"), [row("dense"), row("flagship", 17)])
+    with pytest.raises(UserError, match="make readme"):
+        run(monkeypatch, readme, "--check")
+
+
+def test_readme_shows_numbers_conditions_and_notes_and_keeps_the_rest(workspace, monkeypatch):
+    Path("metrics/compress/flagship.json").write_text('{"note": "cut after pool4"}')
+    run(monkeypatch, readme)
+    text = Path("README.md").read_text()
+    assert text.startswith("# Before\n")
+    assert text.endswith("\nafter\n")
+    assert "| flagship | 91.23 % | 0.50 | 953.3 k | 19.6 M (16.0x) | 3.8 MB (16.0x) | 0.50 ms (16.2x) |" in text
+    assert "sample edition" in text
+    assert "9 runs on 1 thread of Some CPU (ONNX Runtime 1, NumPy 2, Python 3)" in text
+    assert text.count("Some CPU") == 1
+    assert "- **flagship**: cut after pool4" in text
+
+
+@pytest.mark.parametrize("text", ["", readme.BEGIN, f"{readme.END}\n{readme.BEGIN}", 2 * f"{readme.BEGIN}{readme.END}"])
+def test_readme_without_its_markers_is_refused(workspace, monkeypatch, text):
+    Path("README.md").write_text(text)
+    with pytest.raises(UserError, match="results:begin"):
+        run(monkeypatch, readme)
+    assert Path("README.md").read_text() == text
+
+
+def test_table_is_aligned_and_narrow_whatever_the_names():
+    names = ("dense", "a_recipe_with_a_name_that_never_ends_and_goes_on")
+    lines = table.table([row(name, scale) for name, scale in zip(names, (1, 1000), strict=True)]).splitlines()
+    assert "sample edition" in lines[0]
+    assert len(lines) == 4
+    assert len({len(line) for line in lines[1:]}) == 1
+    assert all(len(line) <= 120 for line in lines)
+    assert lines[2].split()[:4] == ["dense", "92.00", "91.23", "0.50"]
+
+
+@pytest.fixture
+def repository(workspace):
+    """The workspace as a DVC repository with one commit, and another value on disk since."""
+    identity = ["-c", "user.name=A Tester", "-c", "user.email=tester@example.org"]
+    for command in (
+        ["git", "init", "-q"],
+        [sys.executable, "-m", "dvc", "init", "-q"],
+        ["git", "add", "."],
+        ["git", *identity, "commit", "-qm", "Results"],
+        ["git", "tag", "results"],
+    ):
+        subprocess.run(command, check=True, capture_output=True)
+    write_csv(Path("metrics/comparison.csv"), [row("dense"), row("other", 2)])
+    return workspace
+
+
+def test_table_of_the_workspace_and_of_a_revision(repository, monkeypatch, capsys):
+    run(monkeypatch, table)
+    assert "other" in capsys.readouterr().out
+    run(monkeypatch, table, "--rev", "results")
+    assert "flagship" in capsys.readouterr().out
+    with pytest.raises(UserError, match="nowhere"):
+        run(monkeypatch, table, "--rev", "nowhere")
+    Path("metrics/comparison.csv").unlink()
+    with pytest.raises(UserError, match="the workspace"):
+        run(monkeypatch, table)
+
+
+MODES = ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I", "F", "I;16"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_becomes_a_batch_of_one(tmp_path, mode):
+    path = tmp_path / "picture.tiff"
+    source = Image.new("RGB", (50, 40), GREEN)
+    if mode in ("I", "F", "I;16"):
+        kind = {"I": np.int32, "F": np.float32, "I;16": np.uint16}[mode]
+        source = Image.fromarray(np.full((40, 50), 30_000, kind))
+    source.convert(mode).save(path)
+    batch = predict.prepare(path)
+    assert batch.shape == (1, 3, 32, 32)
+    assert batch.dtype == np.float32
+    assert batch.min() >= 0
+    assert batch.max() <= 1
+    if mode in ("RGB", "RGBA", "CMYK", "YCbCr", "P"):
+        assert np.abs(batch[0].mean((1, 2)) - np.array(GREEN) / 255).max() < 0.1
+    if mode == "I;16":
+        assert batch.mean() == pytest.approx(30_000 / 65_535, abs=0.01)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (32, 32), (640, 480), (2000, 3)])
+def test_every_size_becomes_a_batch_of_one(tmp_path, size):
+    Image.new("RGB", size, GREEN).save(tmp_path / "picture.png")
+    assert np.allclose(predict.prepare(tmp_path / "picture.png")[0].mean((1, 2)), np.array(GREEN) / 255)
+
+
+def test_a_picture_of_cifar_size_is_left_as_it_is(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    assert np.allclose(predict.prepare(tmp_path / "picture.png")[0], pixels.transpose(2, 0, 1) / 255)
+
+
+def test_transparent_is_white(tmp_path):
+    Image.new("RGBA", (40, 40), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert (predict.prepare(tmp_path / "clear.png") == 1).all()
+    palette = Image.new("P", (40, 40), 0)
+    palette.putpalette([0, 0, 0, *GREEN])
+    palette.save(tmp_path / "clear.gif", transparency=0)
+    assert (predict.prepare(tmp_path / "clear.gif") == 1).all()
+
+
+def test_exif_rotation_is_undone(tmp_path):
+    pixels = np.zeros((64, 64, 3), dtype=np.uint8)
+    pixels[:32] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: to be turned a quarter clockwise, so that the top comes to the right
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    batch = predict.prepare(tmp_path / "turned.png")
+    assert (batch[..., 16:] == 1).all()
+    assert (batch[..., :16] == 0).all()
+
+
+def test_what_is_no_picture_is_refused_in_one_line(tmp_path):
+    picture = tmp_path / "whole.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (99, 99, 3), dtype=np.uint8)).save(picture)
+    bad = {
+        "missing.png": None,
+        "empty.png": b"",
+        "text.jpg": b"no picture",
+        "cut.png": picture.read_bytes()[:2000],
+    }
+    for name, content in bad.items():
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=name) as refusal:
+            predict.prepare(tmp_path / name)
+        assert "\n" not in str(refusal.value)
+    with pytest.raises(UserError, match="directory"):
+        predict.prepare(tmp_path)
+
+
+def test_prediction_names_the_three_most_probable_classes(workspace, monkeypatch, capsys):
+    logits = np.log(np.array([0.01, 0.01, 0.02, 0.5, 0.01, 0.3, 0.1, 0.03, 0.01, 0.01], dtype=np.float32))
+    constant_network(predict.MODEL, logits)
+    Image.new("RGB", (9, 9)).save("picture.png")
+    run(monkeypatch, predict, "picture.png")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines[:3]] == [["cat", "50.00%"], ["dog", "30.00%"], ["frog", "10.00%"]]
+    assert " ms " in lines[3]
+
+
+def constant_network(path: Path, logits: np.ndarray) -> None:
+    """Write an ONNX network that gives ``logits`` [10] for one image, whatever it shows."""
+    path.parent.mkdir(parents=True)
+    weights = [numpy_helper.from_array(np.zeros((3072, 10), np.float32), "w"), numpy_helper.from_array(logits, "b")]
+    nodes = [
+        helper.make_node("Flatten", ["images"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "w", "b"], ["logits"]),
+    ]
+    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 3, 32, 32])
+    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 10])
+    graph = helper.make_graph(nodes, "constant", [images], [output], weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
+def test_a_network_that_cannot_be_pulled_is_told_in_one_line(repository, monkeypatch):
+    Image.new("RGB", (9, 9)).save("picture.png")
+    with pytest.raises(UserError, match="dvc repro compress@flagship") as refusal:
+        run(monkeypatch, predict, "picture.png")
+    assert "\n" not in str(refusal.value)
