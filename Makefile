@@ -52,13 +52,14 @@ repro: .venv/installed  ## Run what is out of date of the full pipeline on CIFAR
 	dvc repro
 
 table: .venv/installed  ## Show the experiments in columns that fit 120 characters
-	@dvc exp show --no-pager --drop '.*' --keep 'metrics/summary.json:.*|train.recipe|Experiment|Created' 
+	@COLUMNS=120 dvc exp show --no-pager --drop '.*' \
+	    --keep 'Experiment$$|download.source$$|(metrics/summary.json:)?(dense_test_accuracy|flagship_test_accuracy|flagship_bytes_ratio)$$'
 
 readme: .venv/installed  ## Write the results table into README.md
 	python -m scripts.readme
 
 predict: .venv/installed  ## Classify a picture: make predict IMAGE=path
-	@python -m scripts.predict "$(IMAGE)"
+	@python -m scripts.predict $(if $(IMAGE),"$(IMAGE)")
 
 clean:  ## Remove what the targets made: .venv, caches, scratch, logs (not DVC's cache of results)
 	rm -rf .venv .pytest_cache .ruff_cache scratch logs dvc_plots

@@ -13,7 +13,7 @@ from src.comparison import COMPARISON
 from src.errors import UserError, exit_cleanly
 
 LONGEST_NAME = 24
-LEGEND = "x: times fewer or faster than dense; drop: points of test accuracy below dense; latency in ms a batch"
+LEGEND = "x: times fewer or faster than dense; drop: test points below dense; ms: a batch of 1 or 64"
 
 
 def main() -> None:

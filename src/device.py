@@ -25,9 +25,9 @@ def seed_everything(seed: int) -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def autocast(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """bfloat16 mixed precision where ``device`` multiplies bfloat16 in hardware, else plain float32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_bfloat16(device))
+def autocast(device: torch.device, wanted: bool = True) -> contextlib.AbstractContextManager[None]:
+    """bfloat16 mixed precision where ``device`` multiplies bfloat16 in hardware and it is ``wanted``, else float32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted and has_bfloat16(device))
 
 
 def has_bfloat16(device: torch.device) -> bool:

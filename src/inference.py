@@ -12,11 +12,11 @@ def to_unit(images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def predict(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
+def predict(model: nn.Module, images: Tensor, batch_size: int = 500, mixed_precision: bool = False) -> Tensor:
     """float32 logits [N, classes] of uint8 ``images`` [N, 3, H, W], in evaluation mode."""
     training = model.training
     model.eval()
-    with autocast(images.device):
+    with autocast(images.device, mixed_precision):
         logits = torch.cat([model(to_unit(batch)).float() for batch in images.split(batch_size)])
     model.train(training)
     return logits

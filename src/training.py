@@ -148,7 +148,7 @@ class _Run:
 
     def end_epoch(self) -> None:
         self._check_loss()
-        logits = predict(self.kept, self.validation.images)
+        logits = predict(self.kept, self.validation.images, mixed_precision=True)
         labels = self.validation.labels
         row = {
             "train/loss": float(self.losses.mean()),

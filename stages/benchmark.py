@@ -1,6 +1,6 @@
-"""Time one recipe's ONNX file beside the dense one: python -m stages.benchmark RECIPE."""
+"""Time one recipe's ONNX file beside the dense one."""
 
-import sys
+import argparse
 from pathlib import Path
 
 from src.errors import exit_cleanly
@@ -23,13 +23,19 @@ class Params(Settings):
 
 def main() -> None:
     """Write latency and throughput of the recipe named on the command line, and what they were measured on."""
-    recipe = sys.argv[1]
+    recipe = _recipe_name()
     runs = load_params("benchmark", Params, recipe).benchmark.runs
     edition = read_json(COSTS / f"{recipe}.json")["edition"]
     network, dense = (session(path, THREADS) for path in (MODELS / f"{recipe}.onnx", DENSE))
     batches = {f"b{size}": compare(network, dense, size, runs) for size in BATCH_SIZES}
     head = {"recipe": recipe, "edition": edition, "runs": runs}
     write_json(METRICS / f"{recipe}.json", {**head, **conditions(), **batches})
+
+
+def _recipe_name() -> str:
+    parser = argparse.ArgumentParser(prog="python -m stages.benchmark", description=__doc__)
+    parser.add_argument("recipe", help="a name under compress.recipes in params.yaml")
+    return parser.parse_args().recipe
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ def prune(network: VGG, images: Split, settings: Settings) -> VGG:
         torch.zeros(1, 3, 32, 32, device=network.mean.device),
         importance,
         global_pruning=True,
-        pruning_ratio=_reachable(network.plan, importance, settings.ratio),
+        pruning_ratio=_reachable(network.plan, importance, settings),
         round_to=settings.round_to,
         ignored_layers=[network.classifier[-1]],
     )
@@ -132,17 +132,22 @@ class _Floored:
         """Channels to keep of ``width``: at least the share, in whole multiples."""
         return min(width, math.ceil(width * self.share / self.multiple) * self.multiple)
 
-    def __call__(self, group: tp.Group) -> Tensor:
-        """Scores [channels] of one layer's channels, infinite for those that stay."""
-        scores = self.importance(group).clone()
-        scores[scores.topk(self.floor(len(scores))).indices] = math.inf
+    def __call__(self, group: tp.Group) -> Tensor | None:
+        """Scores [channels] of one layer's channels, infinite for those that stay; None where all stay."""
+        scores = self.importance(group)
+        if scores is not None:
+            scores[scores.topk(self.floor(len(scores))).indices] = math.inf
         return scores
 
 
-def _reachable(plan: Plan, importance: _Floored, ratio: float) -> float:
-    """``ratio``, or the largest there is: torch-pruning keeps int(channels * (1 - ratio))."""
-    kept = sum(map(importance.floor, widths(plan))) + 0.5
-    return min(ratio, 1 - kept / channels(plan))
+def _reachable(plan: Plan, importance: _Floored, settings: Settings) -> float:
+    """The ratio asked for, or the largest there is: torch-pruning keeps int(channels * (1 - ratio)).
+
+    Hidden layers have no BatchNorm, so that ``bn_scale`` leaves them alone.
+    """
+    ranked = [layer.channels for layer in plan.convolutions] if settings.importance == "bn_scale" else widths(plan)
+    kept = sum(map(importance.floor, ranked)) + 0.5
+    return min(settings.ratio, 1 - kept / sum(ranked))
 
 
 def _accumulate_gradients(network: VGG, images: Split) -> None:

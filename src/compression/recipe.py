@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 from src.compression import fold, prune, quantize, truncate
@@ -45,7 +46,7 @@ class Step:
 def parse(recipe: str, items: Sequence[Any]) -> list[Step]:
     """The steps of ``recipe``; `ParamsError` for an unknown step, wrong settings, or a step after quantize."""
     steps = [_step(item, f"compress.recipes.{recipe}.{position}") for position, item in enumerate(items)]
-    for position, (before, step) in enumerate(zip(steps, steps[1:], strict=False), start=1):
+    for position, (before, step) in enumerate(pairwise(steps), start=1):
         if before.name == LAST:
             place = f"compress.recipes.{recipe}.{position}.{step.name}"
             raise ParamsError(f"{PARAMS}: {place}: no step may come after {LAST}")

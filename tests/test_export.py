@@ -1,0 +1,167 @@
+"""src.export: what the ONNX files hold, and that ONNX Runtime makes of them what PyTorch does."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from src.dataset import Split
+from src.errors import UserError
+from src.export import Calibration, accuracy, export, logits, session
+from src.inference import predict
+from src.vgg import VGG, Conv, Plan, load, save
+
+ROOT = Path(__file__).parent.parent
+PLAIN = (Conv(channels=8), "pool", Conv(channels=16), "pool")
+FOLDED = (Conv(channels=8, batch_norm=False), "pool", Conv(channels=16, batch_norm=False))
+PLANS = {
+    "compact": Plan(features=PLAIN, head=(12,)),
+    "imagenet": Plan(features=PLAIN, head=(12,), pooled_side=7),
+    "truncated": Plan(features=PLAIN, head=()),
+    "folded": Plan(features=FOLDED, head=()),
+}
+EXPORT = """
+import sys
+from pathlib import Path
+from src.export import export
+from src.vgg import load
+export(load(Path(sys.argv[1])), Path(sys.argv[2]))
+"""
+
+
+def trained(plan):
+    """A network whose normalisation and BatchNorm statistics are not those of a new one."""
+    network = VGG(plan, torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.2, 0.25, 0.3]))
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
+                torch.nn.init.uniform_(tensor, 0.5, 1.5)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.randint(0, 256, (300, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module", params=PLANS)
+def exported(request, tmp_path_factory):
+    torch.manual_seed(0)
+    network = trained(PLANS[request.param])
+    path = tmp_path_factory.mktemp("export") / "new" / "network.onnx"
+    export(network, path)
+    return network, path
+
+
+@pytest.fixture(scope="module")
+def quantized(tmp_path_factory, images):
+    torch.manual_seed(0)
+    network = trained(PLANS["folded"])
+    path = tmp_path_factory.mktemp("int8") / "network.onnx"
+    export(network, path, Calibration(images, "minmax"))
+    return network, path
+
+
+def unit(images):
+    return images.numpy().astype(np.float32) / 255
+
+
+def test_onnx_runtime_equals_pytorch_at_any_batch_size(exported, images):
+    network, path = exported
+    for count in (1, 5):
+        batch = unit(images[:count])
+        given = session(path, threads=1).run(["logits"], {"images": batch})[0]
+        with torch.no_grad():
+            expected = network(torch.from_numpy(batch)).numpy()
+        assert given.shape == (count, 10)
+        np.testing.assert_allclose(given, expected, atol=1e-4, rtol=0)
+
+
+def test_interface_and_tensors_of_the_file(exported):
+    network, path = exported
+    model = onnx.load(path)
+    (given,), (result,) = session(path).get_inputs(), session(path).get_outputs()
+    assert (given.name, given.type, given.shape) == ("images", "tensor(float)", ["N", 3, 32, 32])
+    assert (result.name, result.type, result.shape) == ("logits", "tensor(float)", ["N", 10])
+    learned = {name for name, _ in network.named_parameters()}
+    assert learned <= {tensor.name for tensor in model.graph.initializer}
+    assert [path.name for path in path.parent.iterdir()] == ["network.onnx"]
+
+
+def test_file_tells_nothing_of_where_it_was_made(exported):
+    content = exported[1].read_bytes()
+    for trace in (str(ROOT), str(Path.home()), "site-packages", ".py", "stack_trace", "pkg.torch", "src.vgg"):
+        assert trace.encode() not in content
+
+
+def test_same_bytes_from_another_folder_and_process(tmp_path):
+    stored = tmp_path / "network.safetensors"
+    save(trained(PLANS["truncated"]), stored)
+    export(load(stored), tmp_path / "here.onnx")
+    elsewhere = tmp_path / "some" / "where"
+    elsewhere.mkdir(parents=True)
+    there = elsewhere / "there.onnx"
+    command = [sys.executable, "-c", EXPORT, str(stored), str(there)]
+    subprocess.run(command, cwd=elsewhere, env={"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "7"}, check=True)
+    assert there.read_bytes() == (tmp_path / "here.onnx").read_bytes()
+
+
+def test_export_is_silent(tmp_path, capfd):
+    export(trained(PLANS["folded"]), tmp_path / "network.onnx")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_logits_and_accuracy_over_several_batches(exported, images):
+    network, path = exported
+    expected = predict(network, images[:260], batch_size=7)
+    given = logits(path, images[:260])
+    assert given.shape == (260, 10)
+    assert (given.argmax(1) == expected.argmax(1).numpy()).mean() > 0.95
+    right = torch.from_numpy(given).argmax(1)
+    labels = torch.where(torch.arange(260) < 65, (right + 1) % 10, right)
+    assert accuracy(path, Split(images[:260], labels)) == 0.75
+
+
+def test_int8_runs_integer_kernels_and_stays_close(quantized, images, tmp_path):
+    network, path = quantized
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    kernels = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
+    assert kernels.count("QLinearConv") == 2
+    assert "Conv" not in kernels
+    expected = predict(network, images).numpy()
+    assert np.abs(logits(path, images) - expected).max() < 0.05 * np.abs(expected).max()
+
+
+def test_int8_weights_are_per_channel_and_normalisation_is_float(quantized):
+    model = onnx.load(quantized[1])
+    tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    assert tensors["features.0.weight_quantized"].dtype == np.int8
+    assert tensors["features.0.weight_scale"].shape == (8,)
+    nodes = {node.op_type: node for node in model.graph.node}
+    assert nodes["Sub"].input[0] == "images"
+    assert nodes["Div"].input[0] == nodes["Sub"].output[0]
+
+
+@pytest.mark.parametrize("method", ["minmax", "entropy", "percentile"])
+def test_int8_file_has_the_same_bytes_every_time(method, tmp_path, images):
+    network = trained(Plan(features=(Conv(channels=4, batch_norm=False), "pool"), head=()))
+    for name in ("first.onnx", "second.onnx"):
+        export(network, tmp_path / name, Calibration(images[:20], method))
+    assert (tmp_path / "first.onnx").read_bytes() == (tmp_path / "second.onnx").read_bytes()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_session_refuses_what_is_no_onnx_file(tmp_path):
+    with pytest.raises(UserError, match=r"missing\.onnx: not readable"):
+        session(tmp_path / "missing.onnx")
+    (tmp_path / "text.onnx").write_text("no network")
+    with pytest.raises(UserError, match=r"text\.onnx: not readable"):
+        session(tmp_path / "text.onnx")
