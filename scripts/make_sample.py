@@ -33,7 +33,7 @@ def main() -> None:
         if (found := edition(raw)) != "official":
             raise UserError(f"{source}: holds the {found} edition; expected the official bytes")
         with atomic(SAMPLE) as archive:
-            pack(sample(raw), archive)
+            archive.write_bytes(lzma.compress(archived(sample(raw)), preset=9))
 
 
 def sample(raw: Path) -> dict[str, bytes]:
@@ -49,13 +49,15 @@ def first_of_each_class(records: np.ndarray, count: int) -> np.ndarray:
     return records[rank_in_class(records[:, 0]) < count]
 
 
-def pack(files: dict[str, bytes], path: Path) -> None:
-    """Write ``files`` to ``path`` as .tar.xz, the same bytes on every machine with the same liblzma."""
-    with lzma.open(path, "wb", preset=9) as stream, tarfile.open(fileobj=stream, mode="w") as archive:
+def archived(files: dict[str, bytes]) -> bytes:
+    """``files`` as a tar archive that tells nothing of when and by whom it was made."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, content in files.items():
-            member = tarfile.TarInfo(f"{TOP}/{name}")  # time 0, root's, mode 0644
+            member = tarfile.TarInfo(f"{TOP}/{name}")  # time 0, user 0, mode 0644
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
 
 
 def _records(path: Path) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The prepared arrays: train, validation and test as uint8 tensors, and the training set's statistics."""
 
 import json
+import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -56,7 +57,7 @@ def load_split(name: SplitName, folder: Path = PREPARED) -> Split:
     try:
         with np.load(path) as arrays:
             return Split(torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"]).long())
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not readable ({error}); run `dvc repro split`") from None
 
 

@@ -1,0 +1,197 @@
+"""Batch files read, split, measured and recognised; the bundled sample and the script that makes it."""
+
+import lzma
+import os
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from scripts.make_sample import archived, first_of_each_class, sample
+from src.cifar10 import (
+    FILES,
+    OFFICIAL_SHA256,
+    SAMPLE,
+    SAMPLE_SHA256,
+    TEST_FILE,
+    TRAIN_FILES,
+    DownloadSettings,
+    SplitSettings,
+    edition,
+    rank_in_class,
+    read_records,
+    split,
+    statistics,
+    unpack,
+)
+from src.dataset import Split
+from src.errors import ParamsError, UserError
+from src.params import validate
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def record(label, red, green, blue):
+    """One record by hand: each colour a bytes object of up to 1,024 values, the rest zero."""
+    return bytes([label]) + b"".join(plane.ljust(1024, b"\0") for plane in (red, green, blue))
+
+
+@pytest.fixture
+def raw(tmp_path):
+    """Six files: 20 records in each train file, 10 in the test file; every pixel of a record is its number."""
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    for number, name in enumerate(FILES):
+        count = 10 if name == TEST_FILE else 20
+        content = [bytes([i % 10]) + bytes([number * 20 + i]) * 3072 for i in range(count)]
+        (folder / name).write_bytes(b"".join(content))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sample_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sample") / "raw"
+    unpack(ROOT / SAMPLE, folder)
+    return folder
+
+
+def test_records_are_label_then_planes_row_by_row(tmp_path):
+    path = tmp_path / "batch.bin"
+    second_row = bytes(32) + bytes([7])
+    path.write_bytes(record(3, bytes([10, 11]), b"\x14", b"\xff") + record(9, second_row, b"", b""))
+    batch = read_records(path)
+    assert batch.images.shape == (2, 3, 32, 32)
+    assert (batch.images.dtype, batch.labels.dtype) == (torch.uint8, torch.int64)
+    assert batch.labels.tolist() == [3, 9]
+    lit = {tuple(place): batch.images[tuple(place)].item() for place in batch.images.nonzero().tolist()}
+    assert lit == {(0, 0, 0, 0): 10, (0, 0, 0, 1): 11, (0, 1, 0, 0): 20, (0, 2, 0, 0): 255, (1, 0, 1, 0): 7}
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [(b"", "0 bytes"), (bytes(3072), "3072 bytes"), (record(10, b"", b"", b""), "label 10 found; labels are 0 to 9")],
+)
+def test_bad_batch_file_is_named(tmp_path, content, complaint):
+    path = tmp_path / "batch.bin"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=f"batch.bin: {complaint}"):
+        read_records(path)
+
+
+def test_missing_batch_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"batch\.bin: No such file"):
+        read_records(tmp_path / "batch.bin")
+
+
+def test_split_is_stratified_and_uses_every_image_once(raw):
+    parts = split(raw, 0.2, seed=0)
+    assert {name: len(part) for name, part in parts.items()} == {"train": 80, "validation": 20, "test": 10}
+    assert parts["train"].labels.bincount().tolist() == [8] * 10
+    assert parts["validation"].labels.bincount().tolist() == [2] * 10
+    numbers = torch.cat([parts["train"].images, parts["validation"].images])[:, 0, 0, 0]
+    assert sorted(numbers.tolist()) == list(range(100))
+    for part in parts.values():
+        assert (part.images[:, 0, 0, 0] % 10).tolist() == part.labels.tolist()
+
+
+def test_split_follows_the_seed(raw):
+    first, again, other = (split(raw, 0.2, seed)["validation"].images for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_split_without_enough_of_a_class_is_refused(raw):
+    with pytest.raises(UserError, match="cannot hold out 1% by class"):
+        split(raw, 0.01, seed=0)
+
+
+def test_statistics_are_numpys():
+    images = torch.randint(256, (9, 3, 32, 32), dtype=torch.uint8)
+    measured = statistics(Split(images, torch.zeros(9, dtype=torch.int64)), "custom")
+    unit = images.numpy().astype(np.float64) / 255
+    assert measured.edition == "custom"
+    assert measured.mean == pytest.approx(unit.mean(axis=(0, 2, 3)), abs=1e-8)
+    assert measured.std == pytest.approx(unit.std(axis=(0, 2, 3)), abs=1e-8)
+
+
+def test_rank_in_class_counts_earlier_ones():
+    assert rank_in_class(np.array([3, 1, 3, 3, 1, 0])).tolist() == [0, 0, 1, 2, 1, 0]
+
+
+def test_edition_of_other_bytes_is_custom(raw):
+    assert edition(raw) == "custom"
+
+
+def test_edition_needs_all_six(raw):
+    (raw / TEST_FILE).unlink()
+    with pytest.raises(UserError, match=r"test_batch\.bin: No such file.*dvc repro download"):
+        edition(raw)
+
+
+def test_one_flipped_bit_is_no_longer_the_sample(sample_folder, tmp_path):
+    for name in FILES:
+        (tmp_path / name).write_bytes((sample_folder / name).read_bytes())
+    assert edition(tmp_path) == "sample"
+    content = bytearray((tmp_path / TEST_FILE).read_bytes())
+    content[-1] ^= 1
+    (tmp_path / TEST_FILE).write_bytes(content)
+    assert edition(tmp_path) == "custom"
+
+
+def test_sample_holds_500_and_100_of_each_class(sample_folder):
+    assert sorted(path.name for path in sample_folder.iterdir()) == sorted(FILES)
+    batches = {name: read_records(sample_folder / name) for name in FILES}
+    assert {len(batch) for batch in batches.values()} == {1000}
+    assert torch.cat([batches[name].labels for name in TRAIN_FILES]).bincount().tolist() == [500] * 10
+    assert batches[TEST_FILE].labels.bincount().tolist() == [100] * 10
+
+
+def test_sample_is_the_first_of_each_class_in_order():
+    labels = [2, 0, 2, 2, 1, 0, 0, 1, 2]
+    records = np.array([[label, number] for number, label in enumerate(labels)], dtype=np.uint8)
+    assert first_of_each_class(records, 2)[:, 1].tolist() == [0, 1, 2, 4, 5, 7]
+
+
+def test_script_packs_the_bundled_archive(sample_folder):
+    files = {name: (sample_folder / name).read_bytes() for name in FILES}
+    # Not the compressed bytes: those may differ from one version of liblzma to the next.
+    assert archived(files) == lzma.decompress((ROOT / SAMPLE).read_bytes())
+
+
+def test_bundled_archive_tells_nothing_of_its_maker():
+    with tarfile.open(ROOT / SAMPLE) as archive:
+        about = {(m.mtime, m.uid, m.gid, m.uname, m.gname, m.mode, m.type) for m in archive}
+    assert about == {(0, 0, 0, "", "", 0o644, tarfile.REGTYPE)}
+
+
+def test_script_makes_the_bundled_sample_from_the_official_bytes(sample_folder, tmp_path):
+    source = Path(os.environ.get("CIFAR10_ARCHIVE") or ROOT / "data/raw")
+    if not source.exists():
+        pytest.skip("no official bytes here: neither CIFAR10_ARCHIVE nor data/raw")
+    unpack(source, tmp_path / "raw")
+    if edition(tmp_path / "raw") != "official":
+        pytest.skip(f"{source} is another edition")
+    assert sample(tmp_path / "raw") == {name: (sample_folder / name).read_bytes() for name in FILES}
+
+
+def test_editions_are_told_apart_by_every_file():
+    assert set(OFFICIAL_SHA256) == set(SAMPLE_SHA256) == set(FILES)
+    assert len({*OFFICIAL_SHA256.values(), *SAMPLE_SHA256.values()}) == 12
+
+
+@pytest.mark.parametrize(
+    ("schema", "values", "complaint"),
+    [
+        (DownloadSettings, {"source": ""}, "source: .*at least 1 character"),
+        (DownloadSettings, {"source": 5}, "source: .*string"),
+        (SplitSettings, {"validation_fraction": 0.0, "pictured": 6}, "validation_fraction: .*greater than 0"),
+        (SplitSettings, {"validation_fraction": 1.0, "pictured": 6}, "validation_fraction: .*less than 1"),
+        (SplitSettings, {"validation_fraction": 0.1, "pictured": 21}, "pictured: .*less than or equal to 20"),
+        (SplitSettings, {"validation_fraction": 0.1, "pictured": 0}, "pictured: .*greater than or equal to 1"),
+    ],
+)
+def test_bad_settings_are_named(schema, values, complaint):
+    with pytest.raises(ParamsError, match=complaint):
+        validate(schema, values)

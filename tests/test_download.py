@@ -1,0 +1,357 @@
+"""Fetching the data: from a local HTTP server that misbehaves, from damaged and hostile archives, from folders."""
+
+import errno
+import hashlib
+import io
+import shutil
+import tarfile
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pooch
+import pytest
+
+from src import cifar10
+from src.cifar10 import FILES, LOCAL_COPY, SAMPLE, Site, fetch, unpack
+from src.errors import UserError, exit_cleanly
+from stages import download as stage
+
+ROOT = Path(__file__).resolve().parent.parent
+NAME = "cifar-10-binary.tar.gz"
+CONTENT = {name: np.random.default_rng(i).bytes(2 * 3073) for i, name in enumerate(FILES)}
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    """Work in an empty folder, with no local copy announced."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(LOCAL_COPY, raising=False)
+
+
+@pytest.fixture
+def official(monkeypatch):
+    """Take the bytes of this test for the official ones."""
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENT.items()}
+    monkeypatch.setattr(cifar10, "OFFICIAL_SHA256", digests)
+
+
+def tar(path, content=CONTENT, top="cifar-10-batches-bin/", extra=()):
+    """Write an archive with ``content`` and the members ``extra``; ``path`` again."""
+    with tarfile.open(path, f"w:{path.suffix[1:]}") as archive:
+        for name, data in content.items():
+            member = tarfile.TarInfo(top + name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+        for member in extra:
+            archive.addfile(member, io.BytesIO(bytes(member.size)))
+    return path
+
+
+def folder(path, content=CONTENT):
+    path.mkdir(parents=True)
+    for name, data in content.items():
+        (path / name).write_bytes(data)
+    return path
+
+
+def member(name, kind=tarfile.REGTYPE, target=""):
+    made = tarfile.TarInfo(name)
+    made.type, made.linkname, made.size = kind, target, 3 if kind == tarfile.REGTYPE else 0
+    return made
+
+
+def contents(raw):
+    return {path.name: path.read_bytes() for path in raw.iterdir()}
+
+
+def refused(source, match, site=cifar10.OFFICIAL_SITE):
+    """Assert that ``source`` is refused with the three ways out, and that nothing new lies in the folder."""
+    before = sorted(Path().rglob("*"))
+    with pytest.raises(UserError, match=match) as caught:
+        fetch(source, Path("data/raw"), site)
+    for way in ("retry", f"{LOCAL_COPY}=/path/to/", "download.source to sample"):
+        assert way in str(caught.value)
+    assert caught.value.exit_code == 1
+    assert [path for path in sorted(Path().rglob("*")) if path not in before] in ([], [Path("data")])
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers as the server's ``behaviours`` say, one a request, the last one for good."""
+
+    def do_GET(self):
+        server = self.server
+        behaviour = server.behaviours[min(server.requests, len(server.behaviours) - 1)]
+        server.requests += 1
+        if behaviour == "missing":
+            return self.send_error(404)
+        body = {"wrong": b"X" + server.archive[1:]}.get(behaviour, server.archive)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body if behaviour in ("good", "wrong") else body[: len(body) // 2])
+        if behaviour == "stalled":
+            self.wfile.flush()
+            server.over.wait(20)
+        return None
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(tmp_path_factory):
+    """A local site; set ``behaviours``, read ``requests``; ``site()`` tells where it is."""
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    httpd.archive = tar(tmp_path_factory.mktemp("site") / NAME).read_bytes()
+    httpd.behaviours, httpd.requests, httpd.over = ["good"], 0, threading.Event()
+    url = f"http://127.0.0.1:{httpd.server_port}/{NAME}"
+    httpd.site = lambda retries=0: Site(url, hashlib.md5(httpd.archive).hexdigest(), timeout=0.5, retries=retries)
+    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield httpd
+    httpd.over.set()
+    httpd.shutdown()
+    thread.join()
+    httpd.server_close()
+
+
+@pytest.mark.usefixtures("official")
+def test_download_gives_exactly_the_six_files(server, capfd):
+    fetch("official", Path("data/raw"), server.site())
+    assert contents(Path("data/raw")) == CONTENT
+    assert [path.name for path in Path("data").iterdir()] == ["raw"]
+    assert "100%" in capfd.readouterr().err
+
+
+@pytest.mark.usefixtures("official")
+def test_download_takes_the_place_of_what_was_there(server):
+    folder(Path("data/raw"), {"stale.bin": b"stale"})
+    fetch("official", Path("data/raw"), server.site())
+    assert contents(Path("data/raw")) == CONTENT
+
+
+@pytest.mark.usefixtures("official")
+@pytest.mark.parametrize("first", ["missing", "truncated", "stalled", "wrong"])
+def test_download_is_tried_again(server, first):
+    server.behaviours = [first, "good"]
+    fetch("official", Path("data/raw"), server.site(retries=1))
+    assert contents(Path("data/raw")) == CONTENT
+    assert server.requests == 2
+
+
+@pytest.mark.usefixtures("official")
+@pytest.mark.parametrize(
+    ("behaviour", "complaint"),
+    [
+        ("missing", "404"),
+        ("truncated", "IncompleteRead|more expected"),
+        ("stalled", "timed out"),
+        ("wrong", "MD5"),
+    ],
+)
+def test_bad_download_is_told_and_leaves_nothing(server, behaviour, complaint):
+    server.behaviours = [behaviour]
+    refused("official", f"{NAME}: cannot be downloaded: .*({complaint})", server.site())
+
+
+def test_bad_download_leaves_what_was_there(server):
+    server.behaviours = ["truncated"]
+    folder(Path("data/raw"))
+    refused("official", "cannot be downloaded", server.site())
+    assert contents(Path("data/raw")) == CONTENT
+
+
+def test_unreachable_site_is_told(server):
+    site = server.site()
+    server.shutdown()
+    server.server_close()
+    refused("official", "cannot be downloaded: .*refused", site)
+
+
+def test_download_of_other_bytes_is_refused(server):
+    refused("official", r"data_batch_1\.bin has SHA-256 \w{64}; expected cee91656", server.site())
+
+
+def test_full_disk_while_downloading_is_told(server, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", full)
+    refused("official", "cannot be downloaded: No space left on device", server.site())
+
+
+def test_full_disk_while_unpacking_is_told(tmp_path, monkeypatch):
+    def full(_, target):
+        target.write(b"half of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    source = tar(tmp_path / NAME)
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    refused(str(source), f"{NAME}: cannot be unpacked: No space left on device")
+
+
+@pytest.mark.usefixtures("official")
+@pytest.mark.parametrize("kind", [".tar.gz", ".tar.xz", "folder", "folder in a folder"])
+def test_local_copy_is_used_instead_of_the_site(server, tmp_path, monkeypatch, kind):
+    copy = tmp_path / f"copy{kind}"
+    if kind.startswith("folder"):
+        folder(copy / "cifar-10-batches-bin" if "in" in kind else copy)
+        (copy / "batches.meta.txt").write_text("no part of the data")
+    else:
+        tar(copy, extra=[member("cifar-10-batches-bin/batches.meta.txt")])
+    monkeypatch.setenv(LOCAL_COPY, str(copy))
+    fetch("official", Path("data/raw"), server.site())
+    assert contents(Path("data/raw")) == CONTENT
+    assert server.requests == 0
+
+
+@pytest.mark.usefixtures("official")
+def test_bad_local_copy_is_told_and_nothing_else_tried(server, tmp_path, monkeypatch):
+    flipped = CONTENT | {"test_batch.bin": bytes([CONTENT["test_batch.bin"][0] ^ 1]) + CONTENT["test_batch.bin"][1:]}
+    for copy, complaint in [
+        (tmp_path / "nowhere.tar.gz", "nowhere.tar.gz: no such file or folder"),
+        (tar(tmp_path / "flipped.tar.gz", flipped), r"flipped.tar.gz: test_batch\.bin has SHA-256"),
+        (folder(tmp_path / "flipped", flipped), r"flipped: test_batch\.bin has SHA-256"),
+    ]:
+        monkeypatch.setenv(LOCAL_COPY, str(copy))
+        refused("official", f"{LOCAL_COPY}=.*{complaint}", server.site())
+    assert server.requests == 0
+
+
+def test_local_copy_is_read_for_the_official_source_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv(LOCAL_COPY, "nowhere.tar.gz")
+    fetch(str(tar(tmp_path / "mine.tar.xz", top="")), Path("data/raw"))
+    assert contents(Path("data/raw")) == CONTENT
+    assert cifar10.edition(Path("data/raw")) == "custom"
+
+
+def test_missing_source_is_told():
+    refused("nowhere.tar.gz", r"nowhere\.tar\.gz: cannot be unpacked: No such file")
+
+
+def test_source_that_is_no_archive_is_told(tmp_path):
+    (tmp_path / "letter.tar.gz").write_text("Dear Sir or Madam")
+    refused("letter.tar.gz", r"letter\.tar\.gz: cannot be unpacked: .*not a gzip file")
+
+
+@pytest.mark.parametrize("suffix", ["gz", "xz"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.999])
+def test_truncated_archive_is_told(tmp_path, suffix, share):
+    archive = tar(tmp_path / f"short.tar.{suffix}")
+    whole = archive.read_bytes()
+    archive.write_bytes(whole[: int(len(whole) * share)])
+    refused(archive.name, rf"short\.tar\.{suffix}: cannot be unpacked: ")
+
+
+@pytest.mark.parametrize("suffix", ["gz", "xz"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_flipped_byte_in_an_archive_is_told(tmp_path, suffix, share):
+    archive = tar(tmp_path / f"flipped.tar.{suffix}")
+    content = bytearray(archive.read_bytes())
+    content[int(len(content) * share)] ^= 0xFF
+    archive.write_bytes(content)
+    refused(archive.name, rf"flipped\.tar\.{suffix}: cannot be unpacked: ")
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        member("../escaped.txt"),
+        member("cifar-10-batches-bin/../../escaped.txt"),
+        member("/tmp/escaped-from-cifar-10.txt"),
+        member("../data_batch_1.bin"),
+        member("link", tarfile.SYMTYPE, "/etc/passwd"),
+        member("cifar-10-batches-bin/link", tarfile.LNKTYPE, "../../outside"),
+        member("null", tarfile.CHRTYPE),
+        member("disk", tarfile.BLKTYPE),
+        member("pipe", tarfile.FIFOTYPE),
+    ],
+    ids=lambda m: m.name,
+)
+def test_hostile_member_is_refused(tmp_path, hostile):
+    project = tmp_path / "project"
+    project.mkdir()
+    archive = tar(project / "hostile.tar.gz", extra=[hostile])
+    refused(str(archive), f"{hostile.name}: expected nothing but plain files and folders inside")
+    assert [path.name for path in tmp_path.iterdir() if path.name != "data"] == ["project"]
+    assert not Path("/tmp/escaped-from-cifar-10.txt").exists()
+
+
+def test_link_in_the_place_of_a_batch_is_refused(tmp_path):
+    without = {name: data for name, data in CONTENT.items() if name != "test_batch.bin"}
+    archive = tar(tmp_path / "link.tar.gz", without, extra=[member("test_batch.bin", tarfile.SYMTYPE, "/etc/passwd")])
+    refused(str(archive), r"test_batch\.bin: expected nothing but plain files")
+
+
+def test_lacking_batches_are_named(tmp_path):
+    some = {name: CONTENT[name] for name in FILES[:4]}
+    for source in (tar(tmp_path / "some.tar.gz", some), folder(tmp_path / "some", some)):
+        refused(str(source), rf"{source.name}: holds no data_batch_5\.bin, test_batch\.bin; expected")
+
+
+def test_batch_found_twice_is_refused(tmp_path):
+    archive = tar(tmp_path / "twice.tar.gz", extra=[member("other/test_batch.bin")])
+    refused(str(archive), r"twice\.tar\.gz: holds test_batch\.bin twice")
+    twice = folder(tmp_path / "twice")
+    folder(twice / "copy", {"test_batch.bin": b"other"})
+    refused(str(twice), r"twice: holds test_batch\.bin twice")
+
+
+def test_unpacked_files_can_be_written(tmp_path):
+    source = folder(tmp_path / "read-only")
+    for path in source.iterdir():
+        path.chmod(0o444)
+    unpack(source, tmp_path / "raw")
+    assert all(path.stat().st_mode & 0o200 for path in (tmp_path / "raw").iterdir())
+
+
+@pytest.fixture
+def project(tmp_path):
+    """The current folder as a project with the committed pipeline and a link to the bundled sample."""
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/sample").symlink_to(ROOT / SAMPLE.parent)
+    return tmp_path
+
+
+def choose(project, source):
+    params = project / "params.yaml"
+    text = params.read_text()
+    assert "  source: official\n" in text
+    params.write_text(text.replace("  source: official\n", f"  source: {source}\n"))
+
+
+def test_stage_unpacks_the_bundled_sample(project, capsys):
+    choose(project, "sample")
+    stage.main()
+    assert sorted(path.name for path in (project / "data/raw").iterdir()) == sorted(FILES)
+    assert "sample edition" in capsys.readouterr().out
+
+
+def test_stage_refuses_a_damaged_sample(project):
+    choose(project, "sample")
+    (project / "data/sample").unlink()
+    (project / "data/sample").mkdir()
+    tar(project / SAMPLE)
+    with pytest.raises(UserError, match=r"cifar-10-sample\.tar\.xz: data_batch_1\.bin has SHA-256"):
+        stage.main()
+
+
+@pytest.mark.usefixtures("project")
+def test_stage_ends_with_1_for_a_missing_local_copy(monkeypatch, capsys):
+    monkeypatch.setenv(LOCAL_COPY, "nowhere.tar.gz")
+    with pytest.raises(SystemExit) as caught:
+        exit_cleanly(stage.main)
+    assert caught.value.code == 1
+    assert "error: CIFAR10_ARCHIVE=nowhere.tar.gz: no such file" in capsys.readouterr().err
+
+
+def test_stage_ends_with_2_for_a_bad_param(project, capsys):
+    choose(project, "7")
+    with pytest.raises(SystemExit) as caught:
+        exit_cleanly(stage.main)
+    assert caught.value.code == 2
+    assert "params.yaml: download.source" in capsys.readouterr().err
