@@ -29,7 +29,7 @@ from src.inference import to_unit
 from src.params import PARAMS, Settings
 from src.vgg import VGG, MeanPool
 
-BATCH_SIZE = 100  # a batch's activations in float64 stay small beside the network
+BATCH_SIZE = 50  # keeps the widest layer's activations in float64 under 32 MB, which malloc reuses
 KINDS = {
     nn.Conv2d: "conv",
     nn.BatchNorm2d: "batchnorm",
@@ -146,7 +146,8 @@ def squared_distances(activations: Tensor, means: Tensor, counts: Tensor) -> Ten
 
     |x|^2 - 2 x.m + |m|^2: N x classes x dims multiplications and no array of that size.
     """
-    distances = activations.square().sum(1, keepdim=True) - 2 * activations @ means.T + means.square().sum(1)
+    lengths = torch.linalg.vector_norm(activations, dim=1, keepdim=True).square()
+    distances = lengths - 2 * (activations @ means.T) + means.square().sum(1)
     return distances.masked_fill(counts == 0, math.inf)
 
 

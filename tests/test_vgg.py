@@ -21,7 +21,6 @@ def randomised(model):
     return model.eval()
 
 
-@pytest.mark.slow
 def test_imagenet_head_is_torchvisions_vgg16_bn():
     ours = VGG(vgg16_plan(ModelSettings(head="imagenet"))).eval()
     theirs = torchvision.models.vgg16_bn(num_classes=10).eval()

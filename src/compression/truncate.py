@@ -39,7 +39,9 @@ def apply(candidate: Candidate, context: Context, settings: Settings) -> Candida
         f"linear head: validation accuracy {context.accuracy(network):.4f}, "
         f"before the cut {context.accuracy(candidate.network):.4f}"
     )
-    return candidate.after(step, network)
+    whole = last == len(index) - 1
+    notes = ("validation CSI is highest at the last layer: only the head was cut",) * whole
+    return candidate.after(step, network, notes=notes)
 
 
 def cut(csi: tuple[float, ...], epsilon: float) -> int:

@@ -29,7 +29,7 @@ def separation_by_layer(rows: Sequence[Row], reference: Sequence[Row], edition: 
     ``rows`` as in plots/csi.csv; ``reference`` has the columns layer, train_csi and test_csi. Of the latter those are
     shown that have a counterpart in ``rows`` before the head, which is another one there.
     """
-    figure = new_figure(16, 7)
+    figure = new_figure(16, 7.5)
     axes = figure.add_subplot()
     _mark_blocks(axes, rows)
     for column, label, colour, style in CURVES:
@@ -40,7 +40,7 @@ def separation_by_layer(rows: Sequence[Row], reference: Sequence[Row], edition: 
     axes.set(xlim=(-0.6, len(rows) - 0.4), ylim=(0, 1.05), xlabel="layer, in order", ylabel="CSI (share of images)")
     axes.set_title(f"Center Separation Index across layers ({edition} data)")
     axes.grid(visible=False, axis="x")
-    axes.legend(loc="lower right", ncols=2)
+    figure.legend(loc="outside lower center", ncols=7)
     return figure
 
 

@@ -85,7 +85,7 @@ def mistakes(chosen: Split, predicted: Sequence[int], confidence: Sequence[float
     figure = new_figure(1.9 * COLUMNS, 2.2 * rows + 0.8)
     title = f"Most confident mistakes on the test set ({edition} data)" if len(chosen) else "No mistake on the test set"
     figure.suptitle(title)
-    cells = figure.subplots(rows, COLUMNS, squeeze=False).flat
+    cells = figure.subplots(rows, COLUMNS, squeeze=False).flatten()
     for axes in cells:
         hide_ticks(axes)
     for axes, image, label, said, sure in zip(cells, chosen.images, chosen.labels, predicted, confidence, strict=False):
