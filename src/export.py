@@ -6,6 +6,7 @@ two folders gives the same bytes.
 """
 
 import contextlib
+import copy
 import io
 import logging
 import warnings
@@ -94,11 +95,10 @@ def _feeds(images: Tensor) -> Iterator[dict[str, np.ndarray]]:
 
 def _graph(network: VGG) -> onnx.ModelProto:
     """``network`` as an ONNX model. BatchNorm stays a node where the plan has it: the file says what was done."""
-    parameter = next(network.parameters())
     with _quiet():
         program = torch.onnx.export(
-            network.eval(),
-            (torch.zeros(2, 3, SIDE, SIDE, device=parameter.device),),
+            copy.deepcopy(network).cpu().eval(),
+            (torch.zeros(2, 3, SIDE, SIDE),),
             input_names=[INPUT],
             output_names=[OUTPUT],
             dynamic_shapes=({0: torch.export.Dim("N")},),

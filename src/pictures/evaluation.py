@@ -75,7 +75,7 @@ def reliability(bins: Sequence[Bin], edition: str) -> Figure:
     )
     upper.legend(loc="upper left")
     lower.bar(left, [one.count for one in bins], width, align="edge", color=COLOURS["grey"], edgecolor="white")
-    lower.set(xlabel="confidence (probability of the predicted class)", ylabel="images", yscale="log")
+    lower.set(xlabel="confidence (probability of the predicted class)", ylabel="images", yscale="log", ylim=(0.7, None))
     return figure
 
 

@@ -27,7 +27,10 @@ def read_curves(folder: Path) -> dict[str, list[float]]:
 def _read_curve(path: Path) -> list[float]:
     try:
         with path.open(newline="") as file:
-            return [float(row[path.stem]) for row in csv.DictReader(file, delimiter="\t")]
+            values = [float(row[path.stem]) for row in csv.DictReader(file, delimiter="\t")]
+        if not values:
+            raise ValueError("no epoch in it")
+        return values
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a curve of a training run ({error}); run `dvc repro train`") from None
 

@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from src.evaluation import (
+    Bin,
+    Predictions,
+    calibration_error,
+    confident_mistakes,
+    per_class,
+    predictions,
+    reliability,
+    summary,
+)
+
+
+def from_confidence(confidence, right):
+    """Predictions of class 1 with the given confidences, right or wrong as told."""
+    confidence, right = np.array(confidence), np.array(right)
+    probabilities = np.repeat((1 - confidence)[:, None] / 9, 10, axis=1)
+    probabilities[:, 1] = confidence
+    labels = np.where(right, 1, 0)
+    return Predictions(probabilities, labels, np.ones(len(labels), int), confidence, 0.0)
+
+
+@pytest.fixture(scope="module")
+def random():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(10, (400,), generator=generator)
+    logits = torch.randn(400, 10, generator=generator) * 2 + 3 * F.one_hot(labels, 10)
+    return logits, labels, predictions(logits, labels)
+
+
+def test_summary_agrees_with_a_count_by_hand(random):
+    logits, labels, found = random
+    figures = summary(found, bins=15)
+    top2 = (logits.topk(2).indices == labels.unsqueeze(1)).any(1).double().mean().item()
+    assert figures["accuracy"] == pytest.approx((logits.argmax(1) == labels).double().mean().item())
+    assert figures["error"] == pytest.approx(1 - figures["accuracy"])
+    assert figures["top2_accuracy"] == pytest.approx(top2)
+    assert figures["loss"] == pytest.approx(-np.log(found.probabilities[np.arange(400), labels]).mean())
+
+
+def test_per_class_figures_agree_with_counts_by_hand(random):
+    _, labels, found = random
+    labels = labels.numpy()
+    for number, row in enumerate(per_class(found)):
+        hits = np.sum((labels == number) & (found.predicted == number))
+        assert row["images"] == np.sum(labels == number)
+        assert row["precision"] == pytest.approx(hits / np.sum(found.predicted == number))
+        assert row["recall"] == row["accuracy"] == pytest.approx(hits / row["images"])
+        assert row["f1"] == pytest.approx(2 * hits / (row["images"] + np.sum(found.predicted == number)))
+
+
+def test_a_class_never_seen_nor_predicted_scores_zero():
+    rows = per_class(from_confidence([0.9, 0.8], [True, True]))
+    assert rows[1]["accuracy"] == 1
+    assert rows[7] == {"precision": 0, "recall": 0, "f1": 0, "accuracy": 0, "images": 0}
+
+
+def test_calibration_error_of_a_case_made_by_hand():
+    # two bins: (0, 0.5] holds 0.4 (wrong), 0.5 (right); (0.5, 1] holds 0.9, 0.9 (right), 0.6 (wrong), 1.0 (right)
+    found = from_confidence([0.4, 0.5, 0.9, 0.9, 0.6, 1.0], [False, True, True, True, False, True])
+    low, high = reliability(found, bins=2)
+    assert (low.low, low.high, low.count, high.count) == (0, 0.5, 2, 4)
+    assert (low.confidence, low.accuracy) == pytest.approx((0.45, 0.5))
+    assert (high.confidence, high.accuracy) == pytest.approx((0.85, 0.75))
+    assert calibration_error([low, high]) == pytest.approx(2 / 6 * 0.05 + 4 / 6 * 0.10)
+
+
+def test_calibration_error_agrees_with_a_loop_over_images_and_bins(random):
+    _, labels, found = random
+    for bins in (1, 7, 15):
+        expected = 0.0
+        for b in range(bins):
+            inside = [i for i in range(400) if b / bins < found.confidence[i] <= (b + 1) / bins]
+            right = sum(found.predicted[i] == labels[i].item() for i in inside)
+            expected += abs(right - sum(found.confidence[i] for i in inside)) / 400
+        assert calibration_error(reliability(found, bins)) == pytest.approx(expected)
+
+
+def test_calibration_error_ends():
+    assert calibration_error(reliability(from_confidence([1.0] * 4, [True] * 4), 15)) == 0
+    assert calibration_error(reliability(from_confidence([1.0] * 4, [False] * 4), 15)) == 1
+
+
+def test_empty_bins_are_left_out():
+    assert reliability(from_confidence([0.95, 1.0], [True, False]), 10) == [
+        Bin(pytest.approx(0.9), 1.0, pytest.approx(0.975), 0.5, 2)
+    ]
+
+
+def test_mistakes_come_in_order_of_confidence_and_no_right_one_among_them():
+    found = from_confidence([0.3, 0.9, 0.99, 0.6, 0.9], [False, False, True, False, False])
+    assert confident_mistakes(found, 3).tolist() == [1, 4, 3]
+    assert confident_mistakes(found, 24).tolist() == [1, 4, 3, 0]
+    assert confident_mistakes(from_confidence([0.9], [True]), 24).tolist() == []
