@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from networks import trained
 
 from src.compression import fold, prune, quantize, truncate
 from src.compression.candidate import Candidate, Context, rebuild
@@ -17,23 +18,13 @@ from src.dataset import PREPARED, Split, Statistics, save_split, save_statistics
 from src.errors import ParamsError, UserError, exit_cleanly
 from src.export import logits
 from src.files import write_csv
-from src.vgg import VGG, Conv, ModelSettings, Plan, load, save, vgg16_plan
+from src.vgg import Conv, ModelSettings, Plan, load, save, vgg16_plan
 from stages import compress
 
 ROOT = Path(__file__).parent.parent
 TINY = Plan(features=(Conv(channels=16), "pool", Conv(channels=32), Conv(channels=32), "pool"), head=(24,))
 IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(2))
 FINE_TUNE = prune.FineTune(epochs=1, batch_size=20)
-
-
-def trained(plan):
-    """A network whose BatchNorm statistics are not those of a new one."""
-    network = VGG(plan, torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.2, 0.25, 0.3]))
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
-                torch.nn.init.uniform_(tensor, 0.5, 1.5)
-    return network.eval()
 
 
 def colours(count):

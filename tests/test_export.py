@@ -9,12 +9,13 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from networks import trained
 
 from src.dataset import Split
 from src.errors import UserError
 from src.export import Calibration, accuracy, export, logits, session
 from src.inference import predict
-from src.vgg import VGG, Conv, Plan, load, save
+from src.vgg import Conv, Plan, load, save
 
 ROOT = Path(__file__).parent.parent
 PLAIN = (Conv(channels=8), "pool", Conv(channels=16), "pool")
@@ -32,16 +33,6 @@ from src.export import export
 from src.vgg import load
 export(load(Path(sys.argv[1])), Path(sys.argv[2]))
 """
-
-
-def trained(plan):
-    """A network whose normalisation and BatchNorm statistics are not those of a new one."""
-    network = VGG(plan, torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.2, 0.25, 0.3]))
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
-                torch.nn.init.uniform_(tensor, 0.5, 1.5)
-    return network.eval()
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ ENVIRONMENT = os.environ | {
     "GIT_COMMITTER_NAME": "tester",
     "GIT_COMMITTER_EMAIL": "tester@example.org",
     "DVC_NO_ANALYTICS": "1",
+    "OMP_NUM_THREADS": "1",  # the other core belongs to the other tests
 }
 TIMED = ("metrics/benchmark", "metrics/comparison.csv", "metrics/summary.json", "plots/pareto_latency.png")
 FINE_TUNE = {"epochs": 1, "batch_size": 30, "lr_peak": 0.005}
