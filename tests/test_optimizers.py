@@ -45,7 +45,7 @@ def test_first_muon_step():
         update = as_matrix(weight.detach() - old).double()
         rms = 0.2 * max(update.shape) ** 0.5  # AdamW's scale, arXiv:2502.16982
         expected = -0.01 * rms * orthogonalised(as_matrix(gradient))
-        assert (update - expected).norm() / expected.norm() < 0.02  # Muon iterates in bfloat16
+        assert (update - expected).norm() / expected.norm() < 0.05  # Muon iterates in bfloat16
 
 
 def test_the_rest_follows_adamw():
