@@ -143,7 +143,7 @@ def test_comparison_has_a_row_for_each_recipe(project):
     [
         (("evaluate", "mistakes", 6), {"evaluate"}),
         (("benchmark", "runs", 4), {f"benchmark@{recipe}" for recipe in small_params("")["compress"]["recipes"]}),
-        (("compress", "recipes", "int8", 0, "quantize", "method", "percentile"), {"compress@int8"}),
+        (("compress", "recipes", "int8", 0, "quantize", "method", "percentile"), {"compress@int8", "compare"}),
         (("train", "recipes", "fast", "batch_size", 99), set()),
     ],
 )
