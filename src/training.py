@@ -1,8 +1,9 @@
 """The fit loop: data on the device, mixed precision, progressive sizes, EMA, checkpoint and resume.
 
 It knows nothing of DVC or of files to publish: a caller hears of each step and each epoch through a
-`Reporter`. Order and augmentation of every step follow from the seed and the step's number alone, so a run
-that goes on from a checkpoint gives the same bytes as one that was never interrupted.
+`Reporter`. Order, augmentation and dropout of every step follow from the seed and the step's number alone, so
+a run that goes on from a checkpoint gives the same bytes as one that was never interrupted. Under torchrun
+several processes share each batch (`src.parallel`), and all of them come to the same tensors.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from src import parallel
 from src.augment import augment, resize
 from src.checkpoints import Checkpoints
 from src.cost import FLOPS_PER_MAC_TRAINING, macs, parameters
@@ -65,11 +67,12 @@ def fit(
     """Train ``model``, where its parameters lie, and return the network to keep with a row for each epoch.
 
     Stops early after the epoch whose validation accuracy reaches ``stop_at``. Goes on from the newest of
-    ``checkpoints``. Raises `UserError` on a loss that is not finite and on lack of memory, and
-    KeyboardInterrupt, once a checkpoint is written, on Ctrl-C.
+    ``checkpoints``. Raises `UserError` on a loss that is not finite, on lack of memory and on a batch that the
+    processes cannot share, and KeyboardInterrupt, once a checkpoint is written, on Ctrl-C.
     """
     run = _Run(model, train, validation, recipe, seed, reporter, checkpoints)
     with _interruption() as interrupted, _memory_advice(recipe):
+        run.save_if_due(force=False)
         while run.epoch < recipe.epochs and not run.reached(stop_at):
             run.one_step()
             if run.at_epoch_end:
@@ -99,13 +102,14 @@ class _Run:
         self.recipe, self.seed, self.reporter, self.checkpoints = recipe, seed, reporter, checkpoints
         self.batch_size = min(recipe.batch_size, len(train))
         self.steps_per_epoch = len(train) // self.batch_size
+        self._check_shares()
         self.macs = {phase.size: macs(model, phase.size) for phase in recipe.phases}
+        self.replica = parallel.replicated(model)
         self.optimizers = Optimizers(model, recipe)
         self.ema = _ema(model, recipe.ema_decay)
         set_dropout(model, recipe.dropout)
         self.steps, self.flops, self.history = 0, 0, []
-        self.losses = torch.zeros(self.steps_per_epoch, device=self.device)
-        self.correct = torch.zeros((), dtype=torch.long, device=self.device)
+        self.seen = torch.zeros(self.steps_per_epoch, 2, device=self.device)  # loss and accuracy of each step
         self.saved_at = time.monotonic()
         self._resume()
 
@@ -130,13 +134,12 @@ class _Run:
     def one_step(self) -> None:
         step = self.steps % self.steps_per_epoch
         if step == 0:
-            self.losses.zero_()
-            self.correct.zero_()
+            self.seen.zero_()
         size = image_size(self.recipe, self.epoch)
         batch, mirror = self._batch(step)
         generator = torch.Generator().manual_seed(_mixed(self.seed, 2, self.steps))
-        images = augment(batch.images, self.recipe.crop_padding, generator, mirror)
-        self.losses[step] = self._backward(resize(to_unit(images), size), batch.labels)
+        images = parallel.share(augment(batch.images, self.recipe.crop_padding, generator, mirror))
+        self.seen[step] = self._backward(resize(to_unit(images), size), parallel.share(batch.labels))
         self.optimizers.step(learning_rate(self.recipe, self.steps / self.steps_per_epoch))
         if self.ema:
             self.ema.update_parameters(self.model)
@@ -148,23 +151,28 @@ class _Run:
 
     def end_epoch(self) -> None:
         self._check_loss()
+        row = parallel.from_first(self._row() if parallel.rank() == 0 else None)
+        self.history.append({name: round(value, 6) for name, value in row.items()})
+        self.reporter.epoch(self.history[-1])
+
+    def _row(self) -> Row:
+        """Losses, accuracies, learning rate, image size and cost at the end of an epoch."""
+        loss, accuracy = self.seen.mean(0).tolist()
         logits = predict(self.kept, self.validation.images, mixed_precision=True)
         labels = self.validation.labels
-        row = {
-            "train/loss": float(self.losses.mean()),
-            "train/accuracy": int(self.correct) / (self.steps_per_epoch * self.batch_size),
+        return {
+            "train/loss": loss,
+            "train/accuracy": accuracy,
             "val/loss": float(F.cross_entropy(logits, labels)),
             "val/accuracy": float((logits.argmax(1) == labels).double().mean()),
             "learning_rate": learning_rate(self.recipe, (self.steps - 1) / self.steps_per_epoch),
             "image_size": image_size(self.recipe, self.epoch),
             "pflop": self.flops / 1e15,
         }
-        self.history.append({name: round(value, 6) for name, value in row.items()})
-        self.reporter.epoch(self.history[-1])
 
     def save_if_due(self, force: bool) -> None:
         """Write a checkpoint at the end of an epoch, every few minutes, and when told to."""
-        if self.checkpoints is None:
+        if self.checkpoints is None or parallel.rank() > 0:
             return
         at_boundary = self.steps == self.epoch * self.steps_per_epoch
         if force or at_boundary or time.monotonic() - self.saved_at > self.checkpoints.every_seconds:
@@ -188,19 +196,25 @@ class _Run:
         coin = torch.rand(len(self.train), generator=generator) < 0.5
         return coin ^ bool(self.epoch % 2)
 
+    def _check_shares(self) -> None:
+        parts = parallel.processes() * self.recipe.accumulate
+        if self.batch_size % parts:
+            raise UserError(f"batch_size must be a multiple of {parts} (processes x accumulate), found {self.batch_size}")
+
     def _backward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Gradients of the mean loss over the batch, in ``accumulate`` parts; the loss, a scalar tensor."""
+        """Gradients of the mean loss over the batch, in ``accumulate`` parts; the batch's loss and accuracy [2]."""
+        torch.manual_seed(_mixed(self.seed, 3, self.steps * parallel.processes() + parallel.rank()))  # for dropout
         parts = self.recipe.accumulate
-        total = torch.zeros((), device=self.device)
-        for part, target in zip(images.chunk(parts), labels.chunk(parts), strict=True):
-            with autocast(self.device):
-                logits = self.model(part)
-                loss = F.cross_entropy(logits, target, label_smoothing=self.recipe.label_smoothing)
-            share = len(target) / len(labels)
-            (loss * share).backward()
-            total += loss.detach() * share
-            self.correct += (logits.argmax(1) == target).sum()
-        return total
+        seen = torch.zeros(2, device=self.device)
+        for index, (part, target) in enumerate(zip(images.chunk(parts), labels.chunk(parts), strict=True)):
+            last = index == parts - 1
+            with contextlib.nullcontext() if last else parallel.unsynchronised(self.replica):
+                with autocast(self.device):
+                    logits = self.replica(part)
+                    loss = F.cross_entropy(logits, target, label_smoothing=self.recipe.label_smoothing)
+                (loss / parts).backward()
+            seen += torch.stack([loss.detach().float(), (logits.argmax(1) == target).float().mean()]) / parts
+        return parallel.mean(seen)
 
     def _flops(self, size: int) -> int:
         """FLOPs of a step: network forward and backward, the optimiser's matrix products, the average."""
@@ -209,7 +223,7 @@ class _Run:
         return network + self.optimizers.flops_per_step + average
 
     def _check_loss(self) -> None:
-        bad = (~self.losses.isfinite()).nonzero()
+        bad = (~self.seen[:, 0].isfinite()).nonzero()
         if len(bad):
             step = self.epoch * self.steps_per_epoch + int(bad[0]) + 1
             raise UserError(f"the loss is not finite at step {step} (epoch {self.epoch + 1}); try a lower lr_peak")
@@ -219,13 +233,10 @@ class _Run:
             "steps": self.steps,
             "flops": self.flops,
             "history": self.history,
-            "losses": self.losses,
-            "correct": self.correct,
+            "seen": self.seen,
             "model": self.model.state_dict(),
             "optimizers": self.optimizers.state_dict(),
             "ema": self.ema.state_dict() if self.ema else None,
-            "generator": torch.get_rng_state(),
-            "cuda_generators": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
         }
 
     def _resume(self) -> None:
@@ -233,14 +244,11 @@ class _Run:
         if state is None:
             return
         self.steps, self.flops, self.history = state["steps"], state["flops"], state["history"]
-        self.losses, self.correct = state["losses"], state["correct"]
+        self.seen = state["seen"]
         self.model.load_state_dict(state["model"])
         self.optimizers.load_state_dict(state["optimizers"])
         if self.ema:
             self.ema.load_state_dict(state["ema"])
-        torch.set_rng_state(state["generator"].cpu())
-        for index, generator in enumerate(state["cuda_generators"]):
-            torch.cuda.set_rng_state(generator.cpu(), index)
         for row in self.history:
             self.reporter.epoch(row)
 
@@ -256,11 +264,14 @@ def _mixed(seed: int, stream: int, number: int) -> int:
 
 @contextlib.contextmanager
 def _interruption() -> Iterator[list[int]]:
-    """A list that is empty until Ctrl-C or SIGTERM arrives; a second one stops at once."""
+    """A list that is empty until Ctrl-C or SIGTERM arrives; a second one stops at once.
+
+    Not so under torchrun, which passes on to its processes what the terminal has sent them already.
+    """
     received: list[int] = []
 
     def note(number: int, _: object) -> None:
-        if received:
+        if received and parallel.processes() == 1:
             raise KeyboardInterrupt("interrupted twice")
         received.append(number)
 

@@ -1,11 +1,13 @@
 """Train VGG16 by the recipe that params.yaml names."""
 
+import contextlib
 from pathlib import Path
 
 import torch
 import yaml
 from pydantic import Field
 
+from src import parallel
 from src.checkpoints import SCRATCH, Checkpoints, fingerprint
 from src.cost import parameters
 from src.dataset import load_split, load_statistics
@@ -15,7 +17,7 @@ from src.files import atomic, write_json
 from src.params import PIPELINE, Settings, Shared, load_params
 from src.schedule import TrainRecipe
 from src.tracking import Tracker
-from src.training import Row, fit
+from src.training import Reporter, Row, Silent, fit
 from src.vgg import VGG, ModelSettings, save, vgg16_plan
 
 MODEL = Path("models/vgg16.safetensors")
@@ -44,20 +46,25 @@ def main() -> None:
     params = load_params("train", Params)
     recipe = params.train.recipes[params.train.recipe]
     train, validation, statistics = load_split("train"), load_split("validation"), load_statistics()
-    device = pick_device(params.device)
-    seed_everything(params.seed)
-    model = VGG(vgg16_plan(params.model), torch.tensor(statistics.mean), torch.tensor(statistics.std)).to(device)
-    checkpoints = Checkpoints(SCRATCH / "train" / _key(params))
-    tracker = Tracker(CURVES, "train", len(train))
-    try:
+    with parallel.joined(pick_device(params.device)) as device:
+        seed_everything(params.seed)
+        model = VGG(vgg16_plan(params.model), torch.tensor(statistics.mean), torch.tensor(statistics.std)).to(device)
+        checkpoints = Checkpoints(SCRATCH / "train" / _key(params))
         stop_at = params.train.target_accuracy if params.train.stop_at_target else float("inf")
-        network, history = fit(model, train, validation, recipe, params.seed, tracker, checkpoints, stop_at)
-    finally:
-        tracker.close()
-    with atomic(MODEL) as temporary:
-        save(network, temporary)
-    write_json(METRICS, summary(history, params.train, statistics.edition, parameters(network)))
-    checkpoints.clear()
+        with _reporter(len(train)) as reporter:
+            network, history = fit(model, train, validation, recipe, params.seed, reporter, checkpoints, stop_at)
+        if parallel.rank() == 0:
+            with atomic(MODEL) as temporary:
+                save(network, temporary)
+            write_json(METRICS, summary(history, params.train, statistics.edition, parameters(network)))
+            checkpoints.clear()
+
+
+def _reporter(images_per_epoch: int) -> contextlib.AbstractContextManager[Reporter]:
+    """The first process tells how the run goes on, the others are silent."""
+    if parallel.rank() > 0:
+        return contextlib.nullcontext(Silent())
+    return contextlib.closing(Tracker(CURVES, "train", images_per_epoch))
 
 
 def summary(history: list[Row], settings: TrainSettings, edition: str, size: int) -> dict:
@@ -83,7 +90,7 @@ def _key(params: Params) -> str:
     """Fingerprint of all that this stage depends on: params, versions, code and data."""
     names = yaml.safe_load(PIPELINE.read_text())["stages"]["train"]["deps"]
     files = [path for name in names for path in sorted(Path(name).glob("*") if Path(name).is_dir() else [Path(name)])]
-    texts = [params.model_dump_json(), torch.__version__, str(torch.get_num_threads())]
+    texts = [params.model_dump_json(), torch.__version__, str(torch.get_num_threads()), str(parallel.processes())]
     return fingerprint(texts, filter(Path.is_file, files))
 
 
