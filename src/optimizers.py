@@ -19,7 +19,7 @@ class Optimizers:
     def __init__(self, model: nn.Module, recipe: TrainRecipe) -> None:
         self.matrices = _matrices(model) if recipe.optimizer == "muon" else []
         shared = {id(weight) for weight, _ in self.matrices}
-        rest = [parameter for parameter in model.parameters() if id(parameter) not in shared]
+        rest = [parameter for parameter in _trained(model) if id(parameter) not in shared]
         self.all: list[torch.optim.Optimizer] = []
         if self.matrices:
             self.all.append(_muon([matrix for _, matrix in self.matrices], recipe))
@@ -66,9 +66,13 @@ def orthogonalisation_flops(rows: int, columns: int) -> int:
     return NEWTON_SCHULZ_STEPS * 2 * (2 * short * short * long + short**3)
 
 
+def _trained(model: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
 def _matrices(model: nn.Module) -> list[tuple[nn.Parameter, nn.Parameter]]:
     """Weights of two and more dimensions, the last layer's apart, each beside its matrix view."""
-    weights = [parameter for parameter in model.parameters() if parameter.dim() > 1][:-1]
+    weights = [parameter for parameter in _trained(model) if parameter.dim() > 1][:-1]
     return [(weight, nn.Parameter(as_matrix(weight.detach()))) for weight in weights]
 
 

@@ -32,6 +32,8 @@ class TrainRecipe(Settings):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     ema_decay: float = Field(default=0.0, ge=0, lt=1)
+    whiten: bool = False
+    pass_on: bool = False
     mirror: Literal["random", "alternate", "never"] = "random"
     crop_padding: int = Field(default=4, ge=0, le=16)
 

@@ -199,7 +199,9 @@ class _Run:
     def _check_shares(self) -> None:
         parts = parallel.processes() * self.recipe.accumulate
         if self.batch_size % parts:
-            raise UserError(f"batch_size must be a multiple of {parts} (processes x accumulate), found {self.batch_size}")
+            raise UserError(
+                f"batch_size must be a multiple of {parts} (processes x accumulate), found {self.batch_size}"
+            )
 
     def _backward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Gradients of the mean loss over the batch, in ``accumulate`` parts; the batch's loss and accuracy [2]."""

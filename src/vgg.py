@@ -99,8 +99,11 @@ class VGG(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [N, classes] of ``images`` [N, 3, H, W] in 0..1."""
-        normalised = (images - self.mean.view(1, 3, 1, 1)) / self.std.view(1, 3, 1, 1)
-        return self.classifier(self.avgpool(self.features(normalised)).flatten(1))
+        return self.classifier(self.avgpool(self.features(self.normalised(images))).flatten(1))
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """``images`` [N, 3, H, W] in 0..1 with the training set's mean 0 and standard deviation 1 per channel."""
+        return (images - self.mean.view(1, 3, 1, 1)) / self.std.view(1, 3, 1, 1)
 
     @property
     def convolutions(self) -> list[nn.Conv2d]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import tarfile
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -179,18 +181,51 @@ def test_interrupted_training_goes_on_and_gives_the_same_bytes(project):
         stderr=subprocess.STDOUT,
         start_new_session=True,
     ) as process:
-        deadline = time.monotonic() + 120
-        while not list(project.glob("scratch/train/*/*.pt")):
-            assert time.monotonic() < deadline, "no checkpoint within two minutes"
-            time.sleep(0.02)
+        wait_for_checkpoint(project)
         os.killpg(process.pid, signal.SIGINT)  # as the terminal does at Ctrl-C
         output, _ = process.communicate(timeout=60)
     assert process.returncode != 0
-    assert "exited with 130" in output
+    assert "error: interrupted in epoch" in output
+    assert re.search(r"exited with (130|-2)", output)  # -2 from a shell such as dash, which dies of the signal itself
     assert not (project / "models/vgg16.safetensors").exists()
     assert "going on after step" in run(project, "dvc", "repro", "--force", "--single-item", "train")
     assert outs(project) == before
     assert not list(project.glob("scratch/train/*"))
+
+
+def test_two_processes_under_torchrun_and_the_death_of_one(project):
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["train"]["launcher"] = "torchrun --standalone --nproc-per-node=2"
+    write_params(project, params)
+    command = ["dvc", "repro", "--single-item", "train"]
+    with subprocess.Popen(command, cwd=project, env=ENVIRONMENT, text=True, stderr=subprocess.PIPE) as process:
+        wait_for_checkpoint(project)
+        worker(process.pid, rank=1).kill()
+        _, complaint = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "error: another process of this run died" in complaint
+    assert not (project / "models/vgg16.safetensors").exists()
+    assert "going on after step" in run(project, *command)
+    assert json.loads((project / "metrics/train.json").read_text())["epochs"] == 4
+    _, *rows = (project / "plots/training/plots/metrics/val/accuracy.tsv").read_text().splitlines()
+    assert [row.split()[0] for row in rows] == ["1", "2", "3", "4"]  # written by one process
+    run(project, "git", "checkout", "-q", ".")
+    run(project, "dvc", "checkout", "-q")
+
+
+def wait_for_checkpoint(project):
+    deadline = time.monotonic() + 120
+    while not list(project.glob("scratch/train/*/*.pt")):
+        assert time.monotonic() < deadline, "no checkpoint within two minutes"
+        time.sleep(0.02)
+
+
+def worker(ancestor, rank):
+    """The process of that rank below ``ancestor``."""
+    for process in psutil.Process(ancestor).children(recursive=True):
+        if process.environ().get("RANK") == str(rank):
+            return process
+    raise AssertionError(f"no process of rank {rank}")
 
 
 def test_training_without_dvc_gives_what_dvc_commit_accepts(project):
