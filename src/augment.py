@@ -5,33 +5,49 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def augment(images: Tensor, padding: int, generator: torch.Generator, mirror: Tensor | None = None) -> Tensor:
-    """Random crops of zero-padded ``images`` [N, C, H, W], each mirrored or not; same shape and dtype.
+class Crops:
+    """Random crops of ``images`` [N, C, H, W], zero-padded by ``padding`` on each side, mirrored or not.
 
-    Crops are uniform over the (2 * padding + 1)^2 positions. ``mirror`` (bool [N]) says which images to
-    flip left to right; without it a fair coin decides. ``generator`` is a CPU generator, so that the
-    choices do not depend on the device.
+    The images lie in memory padded, once as they are and once mirrored, pixel by pixel (channels last), so
+    that a crop is H runs of neighbouring values and a batch of crops is one gather of runs.
     """
-    count = len(images)
-    shifts = torch.randint(2 * padding + 1, (2, count), generator=generator).to(images.device)
-    if mirror is None:
-        mirror = torch.rand(count, generator=generator) < 0.5
-    return flip(crop(images, padding, *shifts), mirror.to(images.device))
 
+    def __init__(self, images: Tensor, padding: int) -> None:
+        self.padding, self.shape = padding, images.shape
+        both = F.pad(torch.stack([images, images.flip(3)]), (padding,) * 4)
+        self.side = both.shape[3:]
+        values = both.permute(0, 1, 3, 4, 2).flatten()
+        run = self.shape[3] * self.shape[1]
+        self.runs = values.as_strided((len(values) - run + 1, run), (1, 1))
 
-def crop(images: Tensor, padding: int, top: Tensor, left: Tensor) -> Tensor:
-    """Window of the original size at (``top``, ``left``) [N] of the zero-padded ``images`` [N, C, H, W]."""
-    if padding == 0:
-        return images
-    height, width = images.shape[2:]
-    padded = F.pad(images, (padding,) * 4)
-    windows = padded.unfold(2, height, 1).unfold(3, width, 1)
-    return windows[torch.arange(len(images), device=images.device), :, top, left]
+    def draw(self, chosen: Tensor, generator: torch.Generator, mirror: Tensor | None = None) -> Tensor:
+        """Where crops of the images ``chosen`` (int64 [n]) begin, for `cut`: int64 [n] on the CPU.
 
+        Each is uniform over the (2 * padding + 1)^2 positions. ``mirror`` (bool [n]) says which images to flip
+        left to right; without it a fair coin decides. ``generator`` is a CPU generator, so that the choices do
+        not depend on the device.
+        """
+        top, left = torch.randint(2 * self.padding + 1, (2, len(chosen)), generator=generator)
+        if mirror is None:
+            mirror = torch.rand(len(chosen), generator=generator) < 0.5
+        return self.at(chosen, top, left, mirror)
 
-def flip(images: Tensor, mirror: Tensor) -> Tensor:
-    """``images`` [N, C, H, W] with those marked in ``mirror`` (bool [N]) flipped left to right."""
-    return torch.where(mirror.view(-1, 1, 1, 1), images.flip(3), images)
+    def at(self, chosen: Tensor, top: Tensor, left: Tensor, mirror: Tensor) -> Tensor:
+        """Where the windows at (``top``, ``left``) of the padded images ``chosen`` begin, all int64 [n].
+
+        Those in ``mirror`` (bool [n]) are the mirror images of these windows.
+        """
+        left = torch.where(mirror, 2 * self.padding - left, left)
+        height, width = self.side
+        image = mirror * self.shape[0] + chosen
+        return ((image * height + top) * width + left) * self.shape[1]
+
+    def cut(self, starts: Tensor) -> Tensor:
+        """The crops that begin at ``starts`` [n]: [n, C, H, W], channels last, on the images' device."""
+        _, channels, height, width = self.shape
+        rows = torch.arange(height, device=self.runs.device) * (self.side[1] * channels)
+        found = self.runs.index_select(0, (starts.to(rows.device)[:, None] + rows).flatten())
+        return found.view(-1, height, width, channels).permute(0, 3, 1, 2)
 
 
 def resize(images: Tensor, side: int) -> Tensor:

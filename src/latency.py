@@ -50,17 +50,19 @@ def compare(
     }
 
 
-def take_turns(network: Callable[[], object], dense: Callable[[], object], runs: int) -> np.ndarray:
-    """Milliseconds of ``runs`` runs of each, float64 [runs, 2], after unmeasured runs to warm up.
+def take_turns(
+    network: Callable[[], object], dense: Callable[[], object], runs: int, warm_up: int = WARM_UP
+) -> np.ndarray:
+    """Milliseconds of ``runs`` runs of each, float64 [runs, 2], after ``warm_up`` unmeasured ones.
 
     Every second pair starts with the other one, so that neither always finds the other's leavings in the cache.
     """
     contestants = (network, dense)
-    times = np.empty((WARM_UP + runs, 2))
+    times = np.empty((warm_up + runs, 2))
     for pair in range(len(times)):
         for who in (0, 1) if pair % 2 else (1, 0):
             times[pair, who] = milliseconds(contestants[who])
-    return times[WARM_UP:]
+    return times[warm_up:]
 
 
 def milliseconds(run: Callable[[], object]) -> float:

@@ -21,6 +21,7 @@ class TrainRecipe(Settings):
     phases: list[Phase] = Field(min_length=1)
     batch_size: int = Field(ge=2)
     accumulate: int = Field(default=1, ge=1)
+    mixed_precision: bool = True
     optimizer: Literal["sgd", "muon"]
     momentum: float = Field(ge=0, lt=1)
     weight_decay: float = Field(ge=0)

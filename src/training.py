@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from src import parallel
-from src.augment import augment, resize
+from src.augment import Crops, resize
 from src.checkpoints import Checkpoints
 from src.cost import FLOPS_PER_MAC_TRAINING, macs, parameters
 from src.dataset import Split
@@ -98,7 +98,9 @@ class _Run:
     ) -> None:
         self.device = next(model.parameters()).device
         self.model = model.train()
-        self.train, self.validation = train.to(self.device), validation.to(self.device)
+        self.validation = validation.to(self.device)
+        self.crops = Crops(train.images.to(_gathering(self.device)), recipe.crop_padding)
+        self.labels = train.labels
         self.recipe, self.seed, self.reporter, self.checkpoints = recipe, seed, reporter, checkpoints
         self.batch_size = min(recipe.batch_size, len(train))
         self.steps_per_epoch = len(train) // self.batch_size
@@ -136,10 +138,12 @@ class _Run:
         if step == 0:
             self.seen.zero_()
         size = image_size(self.recipe, self.epoch)
-        batch, mirror = self._batch(step)
-        generator = torch.Generator().manual_seed(_mixed(self.seed, 2, self.steps))
-        images = parallel.share(augment(batch.images, self.recipe.crop_padding, generator, mirror))
-        self.seen[step] = self._backward(resize(to_unit(images), size), parallel.share(batch.labels))
+        chosen = self._order()[step * self.batch_size : (step + 1) * self.batch_size]
+        mirror = None if self.recipe.mirror == "random" else self._mirror()[chosen]
+        starts = self.crops.draw(chosen, _generator(self.seed, 2, self.steps), mirror)
+        images = self.crops.cut(parallel.share(starts)).to(self.device)
+        labels = self.labels[parallel.share(chosen)].to(self.device)
+        self.seen[step] = self._backward(resize(to_unit(images), size), labels)
         self.optimizers.step(learning_rate(self.recipe, self.steps / self.steps_per_epoch))
         if self.ema:
             self.ema.update_parameters(self.model)
@@ -180,20 +184,15 @@ class _Run:
             self.checkpoints.save(self.steps, self._state())
             self.saved_at = time.monotonic()
 
-    def _batch(self, step: int) -> tuple[Split, Tensor | None]:
-        """Images and labels of a step, and which to mirror (None: by coin)."""
-        generator = torch.Generator().manual_seed(_mixed(self.seed, 1, self.epoch))
-        order = torch.randperm(len(self.train), generator=generator)
-        chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
-        mirror = None if self.recipe.mirror == "random" else self._mirror()[chosen]
-        return self.train[chosen.to(self.device)], mirror
+    def _order(self) -> Tensor:
+        """int64 [N]: the images in the order of this epoch."""
+        return torch.randperm(len(self.labels), generator=_generator(self.seed, 1, self.epoch))
 
     def _mirror(self) -> Tensor:
         """bool [N]: a coin for each image at the first epoch, the other side at every second one."""
         if self.recipe.mirror == "never":
-            return torch.zeros(len(self.train), dtype=torch.bool)
-        generator = torch.Generator().manual_seed(_mixed(self.seed, 0, 0))
-        coin = torch.rand(len(self.train), generator=generator) < 0.5
+            return torch.zeros(len(self.labels), dtype=torch.bool)
+        coin = torch.rand(len(self.labels), generator=_generator(self.seed, 0, 0)) < 0.5
         return coin ^ bool(self.epoch % 2)
 
     def _check_shares(self) -> None:
@@ -205,13 +204,13 @@ class _Run:
 
     def _backward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Gradients of the mean loss over the batch, in ``accumulate`` parts; the batch's loss and accuracy [2]."""
-        torch.manual_seed(_mixed(self.seed, 3, self.steps * parallel.processes() + parallel.rank()))  # for dropout
+        torch.manual_seed(_mixed(self.seed, 3, self.steps * parallel.processes() + parallel.rank()))  # of dropout
         parts = self.recipe.accumulate
         seen = torch.zeros(2, device=self.device)
         for index, (part, target) in enumerate(zip(images.chunk(parts), labels.chunk(parts), strict=True)):
             last = index == parts - 1
             with contextlib.nullcontext() if last else parallel.unsynchronised(self.replica):
-                with autocast(self.device):
+                with autocast(self.device, self.recipe.mixed_precision):
                     logits = self.replica(part)
                     loss = F.cross_entropy(logits, target, label_smoothing=self.recipe.label_smoothing)
                 (loss / parts).backward()
@@ -257,6 +256,15 @@ class _Run:
 
 def _ema(model: VGG, decay: float) -> AveragedModel | None:
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True) if decay else None
+
+
+def _gathering(device: torch.device) -> torch.device:
+    """Where crops are cut: on ``device``, but for Apple's, which cannot gather from overlapping views."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def _generator(seed: int, stream: int, number: int) -> torch.Generator:
+    return torch.Generator().manual_seed(_mixed(seed, stream, number))
 
 
 def _mixed(seed: int, stream: int, number: int) -> int:

@@ -5,11 +5,26 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from src.augment import augment, crop, flip, resize
+from src.augment import Crops, resize
 
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+def crop(images, padding, top, left):
+    crops, plain = Crops(images, padding), torch.zeros(len(images), dtype=torch.bool)
+    return crops.cut(crops.at(torch.arange(len(images)), top, left, plain))
+
+
+def flip(images, mirror):
+    crops, zero = Crops(images, 0), torch.zeros(len(images), dtype=torch.int64)
+    return crops.cut(crops.at(torch.arange(len(images)), zero, zero, mirror))
+
+
+def augment(images, padding, generator, mirror=None):
+    crops = Crops(images, padding)
+    return crops.cut(crops.draw(torch.arange(len(images)), generator, mirror))
 
 
 def crop_one(image, padding, top, left):
@@ -120,6 +135,15 @@ def test_positions_and_sides_are_uniform():
     assert len(places) == 50
     # Each of 50 outcomes: mean 2,000, standard deviation 44; five of those leave chance no room.
     assert (places - 2000).abs().max() < 5 * 44
+
+
+def test_crops_of_chosen_images_lie_channels_last():
+    images, chosen = numbered(9), torch.tensor([7, 2, 2, 0])
+    crops = Crops(images, 1)
+    middle, plain = torch.ones(4, dtype=torch.int64), torch.zeros(4, dtype=torch.bool)
+    found = crops.cut(crops.at(chosen, middle, middle, plain))
+    assert torch.equal(found, images[chosen])
+    assert found.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_resize_is_torchs_of_single_images():

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from src.augment import augment
+from src.augment import Crops
 from src.cifar10 import rank_in_class
 from src.dataset import CLASSES, Split
 from src.pictures.style import hide_ticks, new_figure, save_figure
@@ -24,7 +24,8 @@ def draw_augmentation(path: Path, train: Split, count: int, seed: int, edition: 
     """
     shown = train[one_class_after_another(train.labels, count)]
     generator = torch.Generator().manual_seed(seed)
-    columns = [shown.images, *(augment(shown.images, PADDING, generator) for _ in range(VERSIONS))]
+    crops, everyone = Crops(shown.images, PADDING), torch.arange(len(shown))
+    columns = [shown.images, *(crops.cut(crops.draw(everyone, generator)) for _ in range(VERSIONS))]
     figure = new_figure(CELL * (len(columns) + 1), CELL * (count + 1))
     figure.suptitle(
         f"CIFAR-10 ({edition} edition): training images and random augmentations\n"
