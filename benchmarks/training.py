@@ -72,15 +72,10 @@ class OneByOne(Dataset):
     """The original study's way: each image a PIL picture, augmented by torchvision on its own."""
 
     def __init__(self, images: Tensor) -> None:
-        transforms = torchvision.transforms
         self.images = images.permute(0, 2, 3, 1).numpy()
-        self.transform = transforms.Compose(
-            [
-                transforms.RandomCrop(32, padding=ORIGINAL_PADDING),
-                transforms.RandomHorizontalFlip(),
-                transforms.ToTensor(),
-            ]
-        )
+        each = torchvision.transforms
+        crop, flip = each.RandomCrop(32, padding=ORIGINAL_PADDING), each.RandomHorizontalFlip()
+        self.transform = each.Compose([crop, flip, each.ToTensor()])
 
     def __len__(self) -> int:
         return len(self.images)
@@ -159,7 +154,7 @@ def batches(crops: Crops, batch_size: int) -> Iterator[Tensor]:
     """Augmented batches of one shuffled pass, as the training loop makes them."""
     generator = torch.Generator().manual_seed(0)
     for chosen in torch.randperm(PIPELINE_IMAGES, generator=generator).split(batch_size):
-        yield to_unit(crops.cut(crops.draw(chosen, generator)))
+        yield to_unit(crops.cut(crops.draw(chosen, torch.rand(len(chosen)) < 0.5, generator)))
 
 
 def noise(count: int) -> Split:
@@ -208,7 +203,8 @@ def page(recipe: str, device: torch.device, steps: list[dict[str, Any]], pipelin
             "## Input pipeline",
             "",
             "Flips and crops, from uint8 images to float32 batches: whole batches at once, and the original study's",
-            f"way, each image a PIL picture through torchvision's transforms in a DataLoader of {ORIGINAL_WORKERS} workers.",
+            "way, each image a PIL picture through torchvision's transforms in a DataLoader of "
+            f"{ORIGINAL_WORKERS} workers.",
             "",
             "| way | images/s |",
             "|---|---:|",

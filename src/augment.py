@@ -20,16 +20,13 @@ class Crops:
         run = self.shape[3] * self.shape[1]
         self.runs = values.as_strided((len(values) - run + 1, run), (1, 1))
 
-    def draw(self, chosen: Tensor, generator: torch.Generator, mirror: Tensor | None = None) -> Tensor:
+    def draw(self, chosen: Tensor, mirror: Tensor, generator: torch.Generator) -> Tensor:
         """Where crops of the images ``chosen`` (int64 [n]) begin, for `cut`: int64 [n] on the CPU.
 
-        Each is uniform over the (2 * padding + 1)^2 positions. ``mirror`` (bool [n]) says which images to flip
-        left to right; without it a fair coin decides. ``generator`` is a CPU generator, so that the choices do
-        not depend on the device.
+        Each is uniform over the (2 * padding + 1)^2 positions; ``mirror`` (bool [n]) says which to flip left to
+        right. ``generator`` is a CPU generator, so that the choices do not depend on the device.
         """
         top, left = torch.randint(2 * self.padding + 1, (2, len(chosen)), generator=generator)
-        if mirror is None:
-            mirror = torch.rand(len(chosen), generator=generator) < 0.5
         return self.at(chosen, top, left, mirror)
 
     def at(self, chosen: Tensor, top: Tensor, left: Tensor, mirror: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import math
 import signal
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, Protocol
 
 import torch
@@ -138,9 +139,10 @@ class _Run:
         if step == 0:
             self.seen.zero_()
         size = image_size(self.recipe, self.epoch)
-        chosen = self._order()[step * self.batch_size : (step + 1) * self.batch_size]
-        mirror = None if self.recipe.mirror == "random" else self._mirror()[chosen]
-        starts = self.crops.draw(chosen, _generator(self.seed, 2, self.steps), mirror)
+        order = _order(len(self.labels), self.seed, self.epoch)
+        chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
+        mirror = _mirror(self.recipe.mirror, len(self.labels), self.seed, self.epoch)[chosen]
+        starts = self.crops.draw(chosen, mirror, _generator(self.seed, 2, self.steps))
         images = self.crops.cut(parallel.share(starts)).to(self.device)
         labels = self.labels[parallel.share(chosen)].to(self.device)
         self.seen[step] = self._backward(resize(to_unit(images), size), labels)
@@ -183,17 +185,6 @@ class _Run:
             self._check_loss()
             self.checkpoints.save(self.steps, self._state())
             self.saved_at = time.monotonic()
-
-    def _order(self) -> Tensor:
-        """int64 [N]: the images in the order of this epoch."""
-        return torch.randperm(len(self.labels), generator=_generator(self.seed, 1, self.epoch))
-
-    def _mirror(self) -> Tensor:
-        """bool [N]: a coin for each image at the first epoch, the other side at every second one."""
-        if self.recipe.mirror == "never":
-            return torch.zeros(len(self.labels), dtype=torch.bool)
-        coin = torch.rand(len(self.labels), generator=_generator(self.seed, 0, 0)) < 0.5
-        return coin ^ bool(self.epoch % 2)
 
     def _check_shares(self) -> None:
         parts = parallel.processes() * self.recipe.accumulate
@@ -261,6 +252,22 @@ def _ema(model: VGG, decay: float) -> AveragedModel | None:
 def _gathering(device: torch.device) -> torch.device:
     """Where crops are cut: on ``device``, but for Apple's, which cannot gather from overlapping views."""
     return torch.device("cpu") if device.type == "mps" else device
+
+
+@lru_cache(maxsize=1)
+def _order(count: int, seed: int, epoch: int) -> Tensor:
+    """int64 [count]: the images in the order of ``epoch``."""
+    return torch.randperm(count, generator=_generator(seed, 1, epoch))
+
+
+@lru_cache(maxsize=1)
+def _mirror(how: str, count: int, seed: int, epoch: int) -> Tensor:
+    """bool [count]: images to mirror in ``epoch``: none, by coins anew, or the other ones than the epoch before."""
+    if how == "never":
+        return torch.zeros(count, dtype=torch.bool)
+    thrown = epoch if how == "random" else 0
+    coins = torch.rand(count, generator=_generator(seed, 0, thrown)) < 0.5
+    return coins ^ bool(how == "alternate" and epoch % 2)
 
 
 def _generator(seed: int, stream: int, number: int) -> torch.Generator:

@@ -24,7 +24,8 @@ def flip(images, mirror):
 
 def augment(images, padding, generator, mirror=None):
     crops = Crops(images, padding)
-    return crops.cut(crops.draw(torch.arange(len(images)), generator, mirror))
+    mirror = torch.rand(len(images), generator=generator) < 0.5 if mirror is None else mirror
+    return crops.cut(crops.draw(torch.arange(len(images)), mirror, generator))
 
 
 def crop_one(image, padding, top, left):

@@ -24,8 +24,10 @@ def draw_augmentation(path: Path, train: Split, count: int, seed: int, edition: 
     """
     shown = train[one_class_after_another(train.labels, count)]
     generator = torch.Generator().manual_seed(seed)
-    crops, everyone = Crops(shown.images, PADDING), torch.arange(len(shown))
-    columns = [shown.images, *(crops.cut(crops.draw(everyone, generator)) for _ in range(VERSIONS))]
+    chosen = torch.arange(len(shown)).repeat(VERSIONS)
+    mirror = torch.rand(len(chosen), generator=generator) < 0.5
+    crops = Crops(shown.images, PADDING)
+    columns = [shown.images, *crops.cut(crops.draw(chosen, mirror, generator)).split(len(shown))]
     figure = new_figure(CELL * (len(columns) + 1), CELL * (count + 1))
     figure.suptitle(
         f"CIFAR-10 ({edition} edition): training images and random augmentations\n"
