@@ -34,7 +34,7 @@ class FineTune(Schema):
     epochs: int = Field(ge=1)
     batch_size: int = Field(default=250, ge=2)
     optimizer: Literal["sgd", "muon"] = "muon"
-    momentum: float = Field(default=0.95, ge=0, lt=1)
+    momentum: float = Field(default=0.8, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
     lr_peak: float = Field(default=0.005, gt=0)
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
