@@ -6,9 +6,10 @@ Prints a page of Markdown. Each figure is the median of five runs that take turn
 in one process: on a shared machine neighbours slow both.
 """
 
-import resource
+import platform
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,27 +24,20 @@ from src.dataset import Split
 from src.device import has_bfloat16, pick_device, seed_everything
 from src.errors import exit_cleanly
 from src.inference import to_unit
-from src.latency import conditions, take_turns
-from src.params import Settings, load_params
+from src.initialisation import initialise
+from src.latency import cpu_name, take_turns
+from src.params import load_params
 from src.schedule import TrainRecipe
 from src.torchvision_compat import torchvision
 from src.training import Silent, fit
 from src.vgg import VGG, ModelSettings, vgg16_plan
-from stages.train import TrainSettings
+from stages.train import Params
 
 PAIRS, WARM_UP = 5, 2
+CLEAR_PEAK, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 MATRIX_SIDE, MATRIX_PRODUCTS = 2048, 10
 PIPELINE_IMAGES = 10_000
 ORIGINAL_WORKERS, ORIGINAL_PADDING = 4, 4  # of the original study's DataLoader and crops
-
-
-class Params(Settings):
-    """What this benchmark reads of the train stage's parameters."""
-
-    seed: int
-    device: str
-    model: ModelSettings
-    train: TrainSettings
 
 
 class Alternating(Silent):
@@ -89,6 +83,7 @@ def main() -> None:
     params = load_params("train", Params)
     recipe, device = params.train.recipes[params.train.recipe], pick_device(params.device)
     seed_everything(params.seed)
+    torch.backends.cudnn.allow_tf32 = False  # float32 is to mean float32
     precisions = [False, True] if has_bfloat16(device) else [False]
     steps = [training_step(params.model, recipe, size, mixed, device) for size in (16, 24, 32) for mixed in precisions]
     print(page(params.train.recipe, device, steps, input_pipeline(recipe.batch_size, device)))
@@ -100,9 +95,11 @@ def training_step(
     """Pace of the steps of ``recipe`` on images of ``size`` pixels, in turns with a float32 matrix product."""
     changes = {"phases": [{"size": size, "epochs": 1}], "warmup_epochs": 0.0, "mixed_precision": mixed_precision}
     recipe = TrainRecipe(**recipe.model_dump() | changes)
-    model = VGG(vgg16_plan(settings)).to(device)
+    images = noise((WARM_UP + PAIRS) * recipe.batch_size)
+    model = initialise(VGG(vgg16_plan(settings)), recipe, images.images).to(device)
+    forget_peak_memory(device)
     timed = Alternating(matrix_products(device), device)
-    fit(model, noise((WARM_UP + PAIRS) * recipe.batch_size), noise(10), recipe, 0, timed)
+    fit(model, images, noise(10), recipe, 0, timed)
     seconds, matrix_seconds = np.array(timed.pairs[WARM_UP:]).T
     flops = FLOPS_PER_MAC_TRAINING * macs(model, size) * recipe.batch_size
     matrix_rates = 2 * MATRIX_SIDE**3 * MATRIX_PRODUCTS / matrix_seconds
@@ -163,17 +160,28 @@ def noise(count: int) -> Split:
     return Split(images, torch.arange(count) % 10)
 
 
+def forget_peak_memory(device: torch.device) -> None:
+    """Start anew for `peak_memory`."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    elif CLEAR_PEAK.exists():
+        CLEAR_PEAK.write_text("5")
+
+
 def peak_memory(device: torch.device) -> float:
-    """The most bytes in use so far: tensors on a GPU, the whole process on a CPU."""
+    """The most bytes in use since `forget_peak_memory`: tensors on a GPU, the process on a Linux CPU, else NaN."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if not STATUS.exists():
+        return float("nan")
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
 
 
 def page(recipe: str, device: torch.device, steps: list[dict[str, Any]], pipeline: dict[str, float]) -> str:
     """The measurements as Markdown."""
     matrix_rate = np.median([step["matrix_rate"] for step in steps])
-    where = torch.cuda.get_device_name() if device.type == "cuda" else "{cpu}".format(**conditions())
+    where = torch.cuda.get_device_name() if device.type == "cuda" else cpu_name()
     rows = [
         f"| {step['size']} | {step['precision']} | {step['steps']:.3g} | {step['images']:.0f} "
         f"| {step['rate'] / 1e9:.0f} | {100 * step['share']:.0f} % | {step['memory'] / 2**30:.2f} |"
@@ -187,14 +195,14 @@ def page(recipe: str, device: torch.device, steps: list[dict[str, Any]], pipelin
             "what they are compared to.",
             "",
             f"- Machine: {where}, {torch.get_num_threads()} threads; PyTorch {torch.__version__}, "
-            f"torchvision {torchvision.__version__}, Python {conditions()['python']}.",
+            f"torchvision {torchvision.__version__}, Python {platform.python_version()}.",
             f"- Floor: {MATRIX_SIDE} x {MATRIX_SIDE} float32 matrix products run at {matrix_rate / 1e9:.0f} GFLOP/s.",
             "",
             f"## Whole training steps of the recipe `{recipe}`",
             "",
             "Augmentation, forward and backward pass, optimiser and average of the weights. GFLOP/s counts the",
             "convolutions and linear layers alone (6 a multiply-accumulate); the share is that of the float32 matrix",
-            "rate. Memory is the highest so far, so a row's includes those above it.",
+            "rate. Memory is that of the process, or of the tensors on a GPU.",
             "",
             "| pixels | precision | steps/s | images/s | GFLOP/s | share | peak memory, GiB |",
             "|---:|---|---:|---:|---:|---:|---:|",

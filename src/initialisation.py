@@ -4,9 +4,19 @@ import torch
 from torch import Tensor, nn
 
 from src.inference import to_unit
+from src.schedule import TrainRecipe
 from src.vgg import VGG
 
 PATCH_IMAGES = 5000  # more do not move the principal components of 3x3 patches
+
+
+def initialise(model: VGG, recipe: TrainRecipe, images: Tensor) -> VGG:
+    """``model`` with the start that ``recipe`` asks for; ``images`` (uint8 [N, 3, H, W]) lie where it lies."""
+    if recipe.pass_on:
+        pass_on(model)
+    if recipe.whiten:
+        whiten(model, images)
+    return model
 
 
 @torch.no_grad()

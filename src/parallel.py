@@ -2,6 +2,7 @@
 
 Data-parallel: each process computes its share of every batch, and gradients are averaged over processes
 (`torch.nn.parallel.DistributedDataParallel`, arXiv:2006.15704). The first process alone writes files.
+With more than two processes a run that goes on from a checkpoint may add gradients up in another order.
 """
 
 import contextlib
@@ -24,7 +25,8 @@ def joined(device: torch.device) -> Iterator[torch.device]:
     """Join the processes of this run, if torchrun started several; gives the device of this one.
 
     Tensors travel by NCCL between GPUs and by Gloo between CPUs. Raises `ParamsError` for other devices and
-    for more processes than the machine has GPUs, and `UserError` if another process dies underway.
+    for more processes than the machine has GPUs, and `UserError` if another process dies underway (between GPUs
+    it is torchrun that notices, and ends all).
     """
     if not dist.is_torchelastic_launched():
         yield device
@@ -44,7 +46,7 @@ def joined(device: torch.device) -> Iterator[torch.device]:
         if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise
         raise UserError("another process of this run died; start again to go on from the last checkpoint") from None
-    finally:
+    else:
         dist.destroy_process_group()
 
 

@@ -3,7 +3,7 @@
 It knows nothing of DVC or of files to publish: a caller hears of each step and each epoch through a
 `Reporter`. Order, augmentation and dropout of every step follow from the seed and the step's number alone, so
 a run that goes on from a checkpoint gives the same bytes as one that was never interrupted. Under torchrun
-several processes share each batch (`src.parallel`), and all of them come to the same tensors.
+several processes share each batch (`src.parallel`), and all of them come to the same weights.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from src.checkpoints import Checkpoints
 from src.cost import FLOPS_PER_MAC_TRAINING, macs, parameters
 from src.dataset import Split
 from src.device import autocast
-from src.errors import UserError
+from src.errors import ParamsError, UserError
 from src.inference import predict, to_unit
 from src.optimizers import Optimizers
 from src.schedule import TrainRecipe, image_size, learning_rate
@@ -68,8 +68,8 @@ def fit(
     """Train ``model``, where its parameters lie, and return the network to keep with a row for each epoch.
 
     Stops early after the epoch whose validation accuracy reaches ``stop_at``. Goes on from the newest of
-    ``checkpoints``. Raises `UserError` on a loss that is not finite, on lack of memory and on a batch that the
-    processes cannot share, and KeyboardInterrupt, once a checkpoint is written, on Ctrl-C.
+    ``checkpoints``. Raises `UserError` on a loss that is not finite and on lack of memory, `ParamsError` on a
+    batch that the processes cannot share, and KeyboardInterrupt, once a checkpoint is written, on Ctrl-C.
     """
     run = _Run(model, train, validation, recipe, seed, reporter, checkpoints)
     with _interruption() as interrupted, _memory_advice(recipe):
@@ -78,8 +78,9 @@ def fit(
             run.one_step()
             if run.at_epoch_end:
                 run.end_epoch()
-            run.save_if_due(force=bool(interrupted))
-            if interrupted:
+            stop = parallel.from_first(bool(interrupted))
+            run.save_if_due(force=stop)
+            if stop:
                 raise KeyboardInterrupt(f"interrupted in epoch {run.epoch + 1}, step {run.steps} of the run")
     return run.kept, run.history
 
@@ -164,7 +165,7 @@ class _Run:
     def _row(self) -> Row:
         """Losses, accuracies, learning rate, image size and cost at the end of an epoch."""
         loss, accuracy = self.seen.mean(0).tolist()
-        logits = predict(self.kept, self.validation.images, mixed_precision=True)
+        logits = predict(self.kept, self.validation.images, mixed_precision=self.recipe.mixed_precision)
         labels = self.validation.labels
         return {
             "train/loss": loss,
@@ -189,8 +190,8 @@ class _Run:
     def _check_shares(self) -> None:
         parts = parallel.processes() * self.recipe.accumulate
         if self.batch_size % parts:
-            raise UserError(
-                f"batch_size must be a multiple of {parts} (processes x accumulate), found {self.batch_size}"
+            raise ParamsError(
+                f"params.yaml: batch_size {self.batch_size}: no multiple of processes x accumulate ({parts})"
             )
 
     def _backward(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -281,14 +282,11 @@ def _mixed(seed: int, stream: int, number: int) -> int:
 
 @contextlib.contextmanager
 def _interruption() -> Iterator[list[int]]:
-    """A list that is empty until Ctrl-C or SIGTERM arrives; a second one stops at once.
-
-    Not so under torchrun, which passes on to its processes what the terminal has sent them already.
-    """
+    """A list that is empty until Ctrl-C or SIGTERM arrives; a second one stops at once."""
     received: list[int] = []
 
     def note(number: int, _: object) -> None:
-        if received and parallel.processes() == 1:
+        if received:
             raise KeyboardInterrupt("interrupted twice")
         received.append(number)
 
@@ -307,8 +305,8 @@ def _memory_advice(recipe: TrainRecipe) -> Iterator[None]:
     except RuntimeError as error:
         if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
             raise
-        half = recipe.batch_size // recipe.accumulate // 2
+        at_once = recipe.batch_size // (recipe.accumulate * parallel.processes())
         raise UserError(
-            f"out of memory with {2 * half} images at a time; set batch_size to {half}, "
+            f"out of memory with {at_once} images at a time; set batch_size to {recipe.batch_size // 2}, "
             f"or accumulate to {2 * recipe.accumulate} for the same steps in smaller parts"
         ) from None

@@ -14,7 +14,7 @@ from src.dataset import load_split, load_statistics
 from src.device import pick_device, seed_everything
 from src.errors import exit_cleanly
 from src.files import atomic, write_json
-from src.initialisation import pass_on, whiten
+from src.initialisation import initialise
 from src.params import PIPELINE, Settings, Shared, load_params
 from src.schedule import TrainRecipe
 from src.tracking import Tracker
@@ -49,11 +49,8 @@ def main() -> None:
     train, validation, statistics = load_split("train"), load_split("validation"), load_statistics()
     with parallel.joined(pick_device(params.device)) as device:
         seed_everything(params.seed)
-        model = VGG(vgg16_plan(params.model), torch.tensor(statistics.mean), torch.tensor(statistics.std)).to(device)
-        if recipe.pass_on:
-            pass_on(model)
-        if recipe.whiten:
-            whiten(model, train.images)
+        model = VGG(vgg16_plan(params.model), torch.tensor(statistics.mean), torch.tensor(statistics.std))
+        model = initialise(model, recipe, train.images).to(device)
         checkpoints = Checkpoints(SCRATCH / "train" / _key(params))
         stop_at = params.train.target_accuracy if params.train.stop_at_target else float("inf")
         with _reporter(len(train)) as reporter:

@@ -1,6 +1,5 @@
 """Three training steps whose gradients are written down; run by torchrun in two processes (test_parallel.py)."""
 
-import contextlib
 import sys
 from unittest.mock import patch
 
@@ -8,17 +7,20 @@ import torch
 from test_schedule import recipe
 from test_training import PLAN, coloured
 
-from src import parallel, training
+from src import parallel
+from src.errors import exit_cleanly
 from src.optimizers import Optimizers
+from src.training import Silent, fit
 from src.vgg import VGG
 
 BATCH = 20
-RECIPE = recipe(phases=[{"size": 32, "epochs": 1}], batch_size=BATCH, mirror="never", crop_padding=0)
-FLOAT32 = {"autocast": lambda *_: contextlib.nullcontext()}
+PLAIN = {"mirror": "never", "crop_padding": 0, "mixed_precision": False}
+RECIPE = recipe(phases=[{"size": 32, "epochs": 1}], batch_size=BATCH, **PLAIN)
 
 
-def main(path):
+def main(path, accumulate):
     """Train, and let the first process write weights and gradients of each step to ``path``."""
+    chosen = RECIPE.model_copy(update={"accumulate": int(accumulate)})
     steps = []
 
     def recorded(self, learning_rate, step=Optimizers.step):
@@ -29,11 +31,11 @@ def main(path):
     with parallel.joined(torch.device("cpu")) as device:
         torch.manual_seed(parallel.rank())  # the first process's weights are everybody's
         model = VGG(PLAN).to(device)
-        with patch.object(Optimizers, "step", recorded), patch.multiple(training, **FLOAT32):
-            training.fit(model, coloured(3 * BATCH), coloured(20, 1), RECIPE, 0, training.Silent())
+        with patch.object(Optimizers, "step", recorded):
+            fit(model, coloured(3 * BATCH), coloured(20, 1), chosen, 0, Silent())
         if parallel.rank() == 0:
             torch.save(steps, path)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    exit_cleanly(lambda: main(*sys.argv[1:]))

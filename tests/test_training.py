@@ -141,5 +141,7 @@ def test_out_of_memory_is_advice():
         def step(self, epoch, done, total):
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    with pytest.raises(UserError, match="set batch_size to 8"):
+    with pytest.raises(UserError, match="with 16 images at a time; set batch_size to 8, or accumulate to 2"):
         train(Full())
+    with pytest.raises(UserError, match="with 8 images at a time; set batch_size to 8, or accumulate to 4"):
+        train(Full(), accumulate=2)

@@ -1,0 +1,34 @@
+"""The training benchmark runs and says what it measured; no time is asserted."""
+
+import math
+
+import torch
+from test_schedule import recipe
+
+from benchmarks import training as benchmark
+from src.vgg import ModelSettings
+
+CPU = torch.device("cpu")
+NARROW = ModelSettings(width=0.125)
+
+
+def test_a_page_of_measurements(monkeypatch):
+    monkeypatch.setattr(benchmark, "MATRIX_SIDE", 64)
+    monkeypatch.setattr(benchmark, "PIPELINE_IMAGES", 60)
+    step = benchmark.training_step(NARROW, recipe(whiten=True), 16, False, CPU)
+    assert (step["size"], step["precision"]) == (16, "float32")
+    numbers = [step[name] for name in ("steps", "images", "rate", "matrix_rate", "share", "memory")]
+    assert all(math.isfinite(number) and number > 0 for number in numbers)
+    assert math.isclose(step["images"], 10 * step["steps"])
+    pipeline = benchmark.input_pipeline(20, CPU)
+    page = benchmark.page("fast", CPU, [step], pipeline)
+    assert "| 16 | float32 |" in page
+    assert f"| image by image | {pipeline['original']:,.0f} |" in page
+
+
+def test_a_pass_of_the_input_pipeline_sees_every_image_once(monkeypatch):
+    monkeypatch.setattr(benchmark, "PIPELINE_IMAGES", 50)
+    images = torch.arange(50, dtype=torch.uint8).view(50, 1, 1, 1).expand(50, 3, 32, 32).contiguous()
+    seen = torch.cat(list(benchmark.batches(benchmark.Crops(images, 0), 20)))
+    assert seen.dtype == torch.float32
+    assert (seen[:, 0, 0, 0] * 255).round().int().sort().values.tolist() == list(range(50))
