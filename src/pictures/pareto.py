@@ -42,7 +42,9 @@ def pareto(rows: Sequence[Row], cost: str) -> Figure:
 
 
 def _draw_front(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
+    """The front as steps, drawn on to the costliest point, beyond which nothing better is to be had."""
     front = [points[position] for position in pareto_front(points)]
+    front.append((max(cost for cost, _ in points), front[-1][1]))
     label = "Pareto front: nothing cheaper is as accurate"
     axes.step(*zip(*front, strict=True), where="post", color=COLOURS["orange"], linewidth=2, label=label)
 
