@@ -37,7 +37,7 @@ def test_summary_agrees_with_a_count_by_hand(random):
     figures = summary(found, bins=15)
     top2 = (logits.topk(2).indices == labels.unsqueeze(1)).any(1).double().mean().item()
     assert figures["accuracy"] == pytest.approx((logits.argmax(1) == labels).double().mean().item())
-    assert figures["error"] == pytest.approx(1 - figures["accuracy"])
+    assert figures["error_rate"] == pytest.approx(1 - figures["accuracy"])
     assert figures["top2_accuracy"] == pytest.approx(top2)
     assert figures["loss"] == pytest.approx(-np.log(found.probabilities[np.arange(400), labels]).mean())
 

@@ -125,6 +125,7 @@ def test_every_metrics_file_says_its_edition(project):
 def test_shown_as_users_look_at_it(project):
     metrics = run(project, "dvc", "metrics", "show")
     assert "val_accuracy_last" in metrics
+    assert "failed" not in metrics
     assert "flagship_bytes_ratio" in metrics
     assert "compress@flagship" in run(project, "dvc", "dag")
     run(project, "dvc", "plots", "show")
