@@ -64,8 +64,8 @@ def engineering(value: float, unit: str = "") -> str:
 
 
 def times(ratio: float) -> str:
-    """``ratio`` with one decimal, two where it is small."""
-    return f"{ratio:.1f}" if ratio >= 10 else f"{ratio:.2f}"
+    """``ratio`` with two decimals, as in metrics/comparison.csv."""
+    return f"{ratio:.2f}"
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
 """Checkpoints of an unfinished run: atomic, two kept, in a git-ignored scratch folder."""
 
 import hashlib
+import io
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from src.files import atomic
 
 SCRATCH = Path("scratch")
 KEPT = 2
@@ -19,11 +22,14 @@ class Checkpoints:
         self.folder, self.every_seconds = folder, every_seconds
 
     def save(self, steps: int, state: dict[str, Any]) -> None:
-        """Write ``state`` after ``steps`` steps, whole or not at all, and forget all but the newest two."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / "writing"
-        torch.save(state, temporary)
-        temporary.replace(self.folder / f"{steps:08d}.pt")
+        """Write ``state`` after ``steps`` steps, whole or not at all, and forget all but the newest two.
+
+        Raises `UserError` if the disk is full.
+        """
+        content = io.BytesIO()
+        torch.save(state, content)
+        with atomic(self.folder / f"{steps:08d}.pt") as temporary:
+            temporary.write_bytes(content.getbuffer())
         for old in self._newest_first()[KEPT:]:
             old.unlink()
 

@@ -11,11 +11,6 @@ def parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def nonzero_parameters(model: nn.Module) -> int:
-    """Number of learned values that are not exactly zero."""
-    return sum(int(parameter.count_nonzero()) for parameter in model.parameters())
-
-
 @torch.no_grad()
 def macs(model: nn.Module, side: int = 32) -> int:
     """MACs of convolutions and linear layers for one image of ``side`` x ``side`` pixels.

@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from onnx.numpy_helper import to_array
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, quantize_static
 from onnxscript import optimizer, rewriter
 from onnxscript.rewriter.rules.common import materialize_reshape_shape_rule
@@ -86,6 +87,13 @@ def logits(path: Path, images: Tensor) -> np.ndarray:
 def accuracy(path: Path, split: Split) -> float:
     """Share of ``split`` that the file classifies rightly."""
     return float((logits(path, split.images).argmax(1) == split.labels.numpy()).mean())
+
+
+def nonzero_parameters(network: VGG, path: Path) -> int:
+    """Number of learned values of ``network`` that are not zero in its file, where int8 rounds small ones to zero."""
+    learned = {name + suffix for name, _ in network.named_parameters() for suffix in ("", "_quantized")}
+    stored = (to_array(tensor) for tensor in onnx.load(path).graph.initializer if tensor.name in learned)
+    return sum(int(np.count_nonzero(values)) for values in stored)
 
 
 def _feeds(images: Tensor) -> Iterator[dict[str, np.ndarray]]:

@@ -4,31 +4,33 @@ dvc.yaml is the register of keys: what a stage has not declared there it cannot 
 knows what a result depends on, and a key that no stage declares is a typing mistake.
 """
 
+import argparse
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from src.errors import ParamsError
 
 PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")
+SELF_EXPLAINING = ("missing", "extra_forbidden", "value_error")  # mistakes whose message says what was found
 _TEMPLATE = re.compile(r"\$\{([^}]+)\}")
 
 
 class Settings(BaseModel):
-    """Base of every schema: immutable, no unknown key, no silent conversion of types."""
+    """Base of every schema: immutable, no unknown key, no silent conversion of types, no infinite number."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Shared(Settings):
     """Keys that several stages declare."""
 
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**32)  # what NumPy takes
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
 
 
@@ -47,6 +49,13 @@ def load_params(stage: str, schema: type[Schema], key: str | None = None) -> Sch
     return validate(schema, _select(params, declared))
 
 
+def recipe_name(stage: str, description: str) -> str:
+    """The recipe that the command line of ``stage`` names; exit 2 with the usage if it names none."""
+    parser = argparse.ArgumentParser(prog=f"python -m stages.{stage}", description=description)
+    parser.add_argument("recipe", help="a name under compress.recipes in params.yaml")
+    return parser.parse_args().recipe
+
+
 def validate(schema: type[Schema], values: Any, prefix: str = "") -> Schema:
     """``values`` as an instance of ``schema``; `ParamsError` in one line for the first mistake."""
     try:
@@ -54,7 +63,7 @@ def validate(schema: type[Schema], values: Any, prefix: str = "") -> Schema:
     except ValidationError as failure:
         first = failure.errors(include_url=False)[0]
         path = ".".join([*filter(None, [prefix]), *map(str, first["loc"])])
-        found = "" if first["type"] in ("missing", "extra_forbidden") else f" (found {first['input']!r})"
+        found = "" if first["type"] in SELF_EXPLAINING else f" (found {first['input']!r})"
         raise ParamsError(f"{PARAMS}: {path}: {_allowed(first, schema)}{found}") from None
 
 
@@ -128,10 +137,11 @@ def _reject_undeclared(params: dict[str, Any], stages: dict[str, Any]) -> None:
     patterns = [tuple(_TEMPLATE.sub("*", path).split(".")) for path in declared | used]
     for path in _leaves(params):
         if not any(_covers(pattern, path) for pattern in patterns):
-            siblings = sorted(
-                {p[len(path) - 1] for p in patterns if p[: len(path) - 1] == path[:-1] and len(p) >= len(path)}
-            )
-            raise ParamsError(f"{PARAMS}: {'.'.join(path)}: unknown key; allowed here: {', '.join(siblings)}")
+            siblings = {p[len(path) - 1] for p in patterns if p[: len(path) - 1] == path[:-1] and len(p) >= len(path)}
+            problem = f"unknown key; allowed here: {', '.join(sorted(siblings))}"
+            if path[-1] in siblings:
+                problem = f"must be a mapping of keys to values (found {_get(params, list(path))!r})"
+            raise ParamsError(f"{PARAMS}: {'.'.join(path)}: {problem}")
 
 
 def _covers(pattern: tuple[str, ...], path: tuple[str, ...]) -> bool:

@@ -41,9 +41,11 @@ class TrainRecipe(Settings):
     @model_validator(mode="after")
     def _consistent(self) -> "TrainRecipe":
         if self.warmup_epochs > self.epochs:
-            raise ValueError(f"warmup_epochs must be at most the {self.epochs} epochs of the phases")
+            raise ValueError(
+                f"warmup_epochs must be at most the {self.epochs} epochs of the phases (found {self.warmup_epochs})"
+            )
         if self.batch_size % self.accumulate:
-            raise ValueError(f"accumulate must divide batch_size ({self.batch_size})")
+            raise ValueError(f"accumulate must divide batch_size, {self.batch_size} (found {self.accumulate})")
         return self
 
     @property

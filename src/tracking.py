@@ -75,7 +75,8 @@ class Tracker:
         line = f"epoch {self.epochs:3d}  " + "  ".join(f"{name} {value:.4g}" for name, value in row.items())
         if self.bar is not None:
             seconds = time.monotonic() - self.started
-            line += f"  {seconds:.0f} s, {self.images_per_epoch / seconds:.0f} images/s"
+            images = self.images_per_epoch * (self.bar.n - self.bar.initial) / self.bar.total
+            line += f"  {seconds:.0f} s, {images / seconds:.0f} images/s"
             self.bar.close()
             self.bar = None
         print(line, flush=True)

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from src.errors import UserError
@@ -154,7 +154,7 @@ def set_dropout(model: VGG, probability: float) -> None:
 def save(model: VGG, path: Path) -> None:
     """Write plan and tensors to ``path``: matrices and filter banks as float16, the rest as float32."""
     tensors = {name: _stored(tensor) for name, tensor in model.state_dict().items()}
-    save_file(tensors, path, metadata={"plan": model.plan.model_dump_json()})
+    path.write_bytes(serialize(tensors, metadata={"plan": model.plan.model_dump_json()}))
 
 
 def _stored(tensor: Tensor) -> Tensor:

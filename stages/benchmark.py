@@ -1,13 +1,12 @@
 """Time one recipe's ONNX file beside the dense one."""
 
-import argparse
 from pathlib import Path
 
 from src.errors import exit_cleanly
 from src.export import session
 from src.files import read_json, write_json
 from src.latency import BATCH_SIZES, THREADS, BenchmarkSettings, compare, conditions
-from src.params import Settings, load_params
+from src.params import Settings, load_params, recipe_name
 
 MODELS = Path("models/compressed")
 DENSE = MODELS / "dense.onnx"
@@ -23,19 +22,13 @@ class Params(Settings):
 
 def main() -> None:
     """Write latency and throughput of the recipe named on the command line, and what they were measured on."""
-    recipe = _recipe_name()
+    recipe = recipe_name("benchmark", __doc__)
     runs = load_params("benchmark", Params, recipe).benchmark.runs
     edition = read_json(COSTS / f"{recipe}.json")["edition"]
     network, dense = (session(path, THREADS) for path in (MODELS / f"{recipe}.onnx", DENSE))
     batches = {f"b{size}": compare(network, dense, size, runs) for size in BATCH_SIZES}
     head = {"recipe": recipe, "edition": edition, "runs": runs}
     write_json(METRICS / f"{recipe}.json", {**head, **conditions(), **batches})
-
-
-def _recipe_name() -> str:
-    parser = argparse.ArgumentParser(prog="python -m stages.benchmark", description=__doc__)
-    parser.add_argument("recipe", help="a name under compress.recipes in params.yaml")
-    return parser.parse_args().recipe
 
 
 if __name__ == "__main__":

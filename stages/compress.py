@@ -1,19 +1,18 @@
 """Compress the trained network by one recipe of params.yaml, and measure the ONNX file that comes out."""
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 from src.compression.candidate import Candidate, Context
 from src.compression.recipe import CompressSettings, parse, run
 from src.compression.truncate import feature_csi
-from src.cost import macs, nonzero_parameters, parameters
+from src.cost import macs, parameters
 from src.dataset import load_split, load_statistics
 from src.device import pick_device, seed_everything
 from src.errors import exit_cleanly
-from src.export import accuracy, export
+from src.export import accuracy, export, nonzero_parameters
 from src.files import read_csv, write_json
-from src.params import Shared, load_params
+from src.params import Shared, load_params, recipe_name
 from src.training import Row, Silent
 from src.vgg import VGG, load
 
@@ -39,7 +38,7 @@ class Lines(Silent):
 
 def main() -> None:
     """Run the recipe, write the ONNX file, and write what it is and how good it is."""
-    recipe = _recipe_name()
+    recipe = recipe_name("compress", __doc__)
     params = load_params("compress", Params, key=recipe)
     steps = parse(recipe, params.compress.recipes[recipe])
     device = pick_device(params.device)
@@ -59,7 +58,7 @@ def measured(candidate: Candidate, file: Path) -> dict[str, Any]:
         "val_accuracy": accuracy(file, load_split("validation")),
         "test_accuracy": accuracy(file, load_split("test")),
         "parameters": parameters(network),
-        "nonzero_parameters": nonzero_parameters(network),
+        "nonzero_parameters": nonzero_parameters(network, file),
         "macs": macs(network),
         "bytes": file.stat().st_size,
         "plan": {"convolutions": [layer.channels for layer in plan.convolutions], "head": list(plan.head)},
@@ -72,12 +71,6 @@ def _context(dense: VGG, seed: int) -> Context:
     device = dense.mean.device
     train, validation = load_split("train").to(device), load_split("validation").to(device)
     return Context(train, validation, feature_csi(dense.plan, read_csv(CSI)), seed, Lines())
-
-
-def _recipe_name() -> str:
-    parser = argparse.ArgumentParser(prog="python -m stages.compress", description=__doc__)
-    parser.add_argument("recipe", help="a name under compress.recipes in params.yaml")
-    return parser.parse_args().recipe
 
 
 if __name__ == "__main__":

@@ -1,8 +1,13 @@
 """Checkpoints: two kept, damage passed over."""
 
+import errno
+from pathlib import Path
+
+import pytest
 import torch
 
 from src.checkpoints import Checkpoints, fingerprint
+from src.errors import UserError
 
 CPU = torch.device("cpu")
 
@@ -26,6 +31,20 @@ def test_a_damaged_one_falls_back_to_the_older(tmp_path, capsys):
     newest.write_bytes(newest.read_bytes()[:100])
     assert checkpoints.load(CPU)["steps"] == 1
     assert "00000002.pt: damaged" in capsys.readouterr().out
+
+
+def test_a_full_disk_is_told_in_one_line_and_leaves_the_older_one(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, {"steps": 1})
+
+    def full(path, content):
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(UserError, match=r"00000002\.pt: cannot be written: No space left"):
+        checkpoints.save(2, {"steps": 2})
+    assert [path.name for path in tmp_path.iterdir()] == ["00000001.pt"]
 
 
 def test_fingerprint_follows_texts_and_contents(tmp_path):

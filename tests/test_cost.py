@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from src.cost import macs, nonzero_parameters, parameters
+from src.cost import macs, parameters
 from src.vgg import VGG, Conv, ModelSettings, Plan, vgg16_plan
 
 SMALL = Plan(features=(Conv(channels=8), "pool", Conv(channels=16, batch_norm=False)), head=(4,))
@@ -38,12 +38,3 @@ def test_counting_leaves_the_network_as_it_was():
     macs(model)
     assert model.training
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
-
-
-def test_nonzero():
-    model = VGG(SMALL)
-    torch.nn.init.ones_(model.classifier[-1].weight)
-    with torch.no_grad():
-        model.classifier[-1].weight[0] = 0
-    total = sum(int((p != 0).sum()) for p in model.parameters())
-    assert nonzero_parameters(model) == total < parameters(model)

@@ -13,7 +13,7 @@ from networks import trained
 
 from src.dataset import Split
 from src.errors import UserError
-from src.export import Calibration, accuracy, export, logits, session
+from src.export import Calibration, accuracy, export, logits, nonzero_parameters, session
 from src.inference import predict
 from src.vgg import Conv, Plan, load, save
 
@@ -142,6 +142,26 @@ def test_int8_file_has_the_same_bytes_every_time_and_is_made_in_silence(quantize
     assert (tmp_path / "again.onnx").read_bytes() == path.read_bytes()
     assert [made.name for made in tmp_path.iterdir()] == ["again.onnx"]
     assert capfd.readouterr() == ("", "")
+
+
+def learned_and_not_zero(network):
+    return sum(int((tensor != 0).sum()) for tensor in network.parameters())
+
+
+def test_nonzero_parameters_of_a_float_file_are_those_of_the_network(exported):
+    assert nonzero_parameters(*exported) == learned_and_not_zero(exported[0])
+
+
+def test_nonzero_parameters_of_an_int8_file_lack_what_was_rounded_to_zero(quantized):
+    network, path = quantized
+    rounded_away = 0
+    for name, tensor in network.named_parameters():
+        if name.endswith("weight"):
+            rows = tensor.abs().flatten(1)
+            step = rows.amax(1, keepdim=True) / 127
+            rounded_away += int((rows < step / 2).sum())
+    assert rounded_away > 0
+    assert nonzero_parameters(network, path) == learned_and_not_zero(network) - rounded_away
 
 
 @pytest.mark.parametrize("method", ["entropy", "percentile"])

@@ -98,6 +98,12 @@ def test_item_of_a_foreach_stage(kitchen):
         ("table.chairs", 4, ["table.chairs", "unknown key", "seats, waiter"]),
         ("cake.kind", "sour", ["cake.kinds.sour", "missing", "plain, rich"]),
         ("device", "tpu", ["device"]),
+        ("seed", -1, ["seed", "-1", "greater than or equal to 0"]),
+        ("seed", 2**32, ["seed", "4294967296", "less than 4294967296"]),
+        ("oven.degrees", float("inf"), ["oven.degrees", "inf", "finite"]),
+        ("oven", 180, ["oven: ", "dictionary", "180"]),
+        ("cut", None, ["cut: must be a mapping", "None"]),
+        ("table", "round", ["table: must be a mapping", "'round'"]),
     ],
 )
 def test_mistakes_are_named(kitchen, path, value, said):

@@ -73,7 +73,7 @@ def test_readme_shows_numbers_conditions_and_notes_and_keeps_the_rest(workspace,
     text = Path("README.md").read_text()
     assert text.startswith("# Before\n")
     assert text.endswith("\nafter\n")
-    assert "| flagship | 91.23 % | 0.50 | 953.3 k | 19.6 M (16.0x) | 3.8 MB (16.0x) | 0.50 ms (16.2x) |" in text
+    assert "| flagship | 91.23 % | 0.50 | 953.3 k | 19.6 M (16.00x) | 3.8 MB (16.00x) | 0.50 ms (16.16x) |" in text
     assert "sample edition" in text
     assert "9 runs on 1 thread of Some CPU (ONNX Runtime 1, NumPy 2, Python 3)" in text
     assert text.count("Some CPU") == 1
