@@ -32,7 +32,7 @@ setup: .venv/installed  ## Make .venv with the pinned requirements (once)
 	pip install --quiet -r requirements-dev.txt
 	touch $@
 
-demo: .venv/installed  ## Run the whole pipeline on the bundled sample as a DVC experiment (4 to 6 minutes on 2 cores)
+demo: .venv/installed  ## Run the whole pipeline on the bundled sample as a DVC experiment (about 2 minutes on 2 cores)
 	@dvc exp remove --quiet demo 2>/dev/null || true
 	dvc exp run --temp --name demo $(DEMO_OVERRIDES)
 	@echo

@@ -1,10 +1,14 @@
 """Learning rate and image size against hand-written values."""
 
+from pathlib import Path
+
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from src.schedule import TrainRecipe, image_size, learning_rate
 
+ROOT = Path(__file__).parent.parent
 BASE = {
     "phases": [{"size": 16, "epochs": 2}, {"size": 24, "epochs": 1}, {"size": 32, "epochs": 2}],
     "batch_size": 10,
@@ -20,6 +24,11 @@ BASE = {
 
 def recipe(**changes):
     return TrainRecipe(**BASE | changes)
+
+
+def test_every_recipe_of_params_yaml_is_sound():
+    for settings in yaml.safe_load((ROOT / "params.yaml").read_text())["train"]["recipes"].values():
+        TrainRecipe(**settings)
 
 
 def test_sizes():
