@@ -2,20 +2,38 @@
 
 from pathlib import Path
 
+from pydantic import Field
+
 from src.cifar10 import RAW, SplitSettings, edition, split, statistics
 from src.dataset import PREPARED, save_split, save_statistics
 from src.errors import exit_cleanly
 from src.files import atomic
-from src.params import Shared, load_params
-from src.pictures.augmentation import draw_augmentation
+from src.params import Settings, Shared, load_params
+from src.pictures.augmentation import augmentation, one_class_after_another
+from src.pictures.style import save_figure
 
 PICTURE = Path("plots/augmentation.png")
+
+
+class Augmentation(Settings):
+    """What is pictured of a training recipe, where these keys are explained."""
+
+    crop_padding: int = Field(ge=0, le=16)
+    mirror: str
+
+
+class TrainSettings(Settings):
+    """The section ``train`` of params.yaml, of which only the chosen recipe's augmentation matters here."""
+
+    recipe: str
+    recipes: dict[str, Augmentation]
 
 
 class Params(Shared):
     """What this stage reads of params.yaml."""
 
     split: SplitSettings
+    train: TrainSettings
 
 
 def main() -> None:
@@ -28,7 +46,10 @@ def main() -> None:
         for name, part in splits.items():
             save_split(folder, name, part)
         save_statistics(folder, measured)
-    draw_augmentation(PICTURE, splits["train"], params.split.pictured, params.seed, measured.edition)
+    recipe = params.train.recipes[params.train.recipe]
+    shown = one_class_after_another(splits["train"], params.split.pictured)
+    figure = augmentation(shown, recipe.crop_padding, recipe.mirror != "never", params.seed, measured.edition)
+    save_figure(figure, PICTURE)
     print(f"{PREPARED}: {', '.join(f'{len(part):,} {name}' for name, part in splits.items())} images")
 
 

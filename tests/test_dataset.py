@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+import torch.nn.functional as F
 
 from src.cifar10 import FILES
 from src.dataset import (
@@ -20,7 +20,7 @@ from src.dataset import (
     save_statistics,
 )
 from src.errors import UserError
-from src.pictures.augmentation import draw_augmentation, one_class_after_another
+from src.pictures.augmentation import augmentation, one_class_after_another
 from stages import split as stage
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -130,16 +130,32 @@ def test_split_stage_leaves_nothing_half_written(project):
 
 
 def test_picture_shows_the_classes_in_turn():
-    labels = torch.tensor([1, 1, 0, 2, 0, 2])
-    assert one_class_after_another(labels, 4).tolist() == [2, 0, 3, 4]
+    numbered = Split(torch.arange(6, dtype=torch.uint8), torch.tensor([1, 1, 0, 2, 0, 2]))
+    assert one_class_after_another(numbered, 4).images.tolist() == [2, 0, 3, 4]
 
 
-def test_picture_grows_with_the_images(tmp_path, some):
-    for count in (1, 3):
-        draw_augmentation(tmp_path / f"{count}.png", some, count, seed=0, edition="custom")
-    with Image.open(tmp_path / "1.png") as one, Image.open(tmp_path / "3.png") as three:
-        assert one.width == three.width
-        assert one.height < three.height
+def test_picture_grows_with_the_images(some):
+    one, three = (augmentation(some[:count], 4, True, seed=0, edition="custom") for count in (1, 3))
+    assert one.get_figwidth() == three.get_figwidth()
+    assert one.get_figheight() < three.get_figheight()
+
+
+@pytest.mark.parametrize("mirrored", [True, False])
+@pytest.mark.parametrize("padding", [0, 2])
+def test_picture_shows_what_the_recipe_does(padding, mirrored):
+    pixels = torch.randint(1, 256, (1, 3, 32, 32), dtype=torch.uint8)
+    figure = augmentation(Split(pixels, torch.tensor([3])), padding, mirrored, seed=0, edition="custom")
+    original, *versions = (torch.from_numpy(np.array(axes.images[0].get_array())) for axes in figure.axes)
+    assert torch.equal(original, pixels[0].permute(1, 2, 0))
+    padded = F.pad(pixels[0], (padding,) * 4)
+    windows = [padded[:, y : y + 32, x : x + 32] for y in range(2 * padding + 1) for x in range(2 * padding + 1)]
+    straight = {window.permute(1, 2, 0).numpy().tobytes() for window in windows}
+    turned = {window.flip(2).permute(1, 2, 0).numpy().tobytes() for window in windows}
+    seen = {version.numpy().tobytes() for version in versions}
+    assert seen <= straight | turned
+    assert bool(seen & (turned - straight)) == mirrored
+    assert f"{padding} black pixels" in figure.get_suptitle()
+    assert ("mirrored" in figure.get_suptitle()) == mirrored
 
 
 def test_ten_classes_in_the_official_order():
