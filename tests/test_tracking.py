@@ -1,5 +1,7 @@
 """Curves: the plain tracker writes what DVCLive writes."""
 
+from types import SimpleNamespace
+
 from src import tracking
 from src.tracking import PlainLive, Tracker
 
@@ -30,3 +32,15 @@ def test_plain_and_dvclive_write_the_same_files(tmp_path, monkeypatch, capsys):
     assert len(lines) == 4
     assert "epoch   2" in lines[1]
     assert (tmp_path / "logs" / "test.log").read_text().splitlines() == lines
+
+
+def test_pace_after_a_resume_counts_the_steps_of_this_run_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    clock = iter([0.0, 0.0, 4.0])  # when the tracker, its bar and the epoch's line are made
+    monkeypatch.setattr(tracking, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    tracker = Tracker(tmp_path / "curves", "test", 1000)
+    for done in (9, 10):
+        tracker.step(1, done, 10)
+    tracker.epoch({"loss": 1.0})
+    tracker.close()
+    assert capsys.readouterr().out.endswith("  4 s, 50 images/s\n")
