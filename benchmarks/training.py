@@ -83,7 +83,6 @@ def main() -> None:
     params = load_params("train", Params)
     recipe, device = params.train.recipes[params.train.recipe], pick_device(params.device)
     seed_everything(params.seed)
-    torch.backends.cudnn.allow_tf32 = False  # float32 is to mean float32
     precisions = [False, True] if has_bfloat16(device) else [False]
     steps = [training_step(params.model, recipe, size, mixed, device) for size in (16, 24, 32) for mixed in precisions]
     print(page(params.train.recipe, device, steps, input_pipeline(recipe.batch_size, device)))

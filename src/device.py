@@ -1,6 +1,7 @@
 """Where and how to compute: device, seed, precision."""
 
 import contextlib
+import os
 
 import torch
 
@@ -8,7 +9,11 @@ from src.errors import ParamsError
 
 
 def pick_device(name: str) -> torch.device:
-    """``auto`` takes CUDA, then Apple's MPS, then the CPU; `ParamsError` if the named one is not there."""
+    """``auto`` takes CUDA, then Apple's MPS, then the CPU; `ParamsError` if the named one is not there.
+
+    From then on float32 means float32: CUDA convolutions do without TF32.
+    """
+    torch.backends.cudnn.allow_tf32 = False
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(kind for kind, there in available.items() if there))
@@ -20,6 +25,7 @@ def pick_device(name: str) -> torch.device:
 
 def seed_everything(seed: int) -> None:
     """Seed PyTorch and ask it for algorithms that give the same bits at every run."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS promises nothing
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False

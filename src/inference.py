@@ -20,3 +20,8 @@ def predict(model: nn.Module, images: Tensor, batch_size: int = 500, mixed_preci
         logits = torch.cat([model(to_unit(batch)).float() for batch in images.split(batch_size)])
     model.train(training)
     return logits
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """Share of ``labels`` [N] that the largest of ``logits`` [N, classes] names, on whatever device they lie."""
+    return int((logits.argmax(1) == labels).sum()) / len(labels)

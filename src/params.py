@@ -21,6 +21,15 @@ SELF_EXPLAINING = ("missing", "extra_forbidden", "value_error")  # mistakes whos
 _TEMPLATE = re.compile(r"\$\{([^}]+)\}")
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML as DVC reads and writes it, version 1.2, where 1e-3 and 5e-05 are numbers (PyYAML stops at 1.1)."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"), [*"-+.0123456789"]
+)
+
+
 class Settings(BaseModel):
     """Base of every schema: immutable, no unknown key, no silent conversion of types, no infinite number."""
 
@@ -87,10 +96,10 @@ def _fields_at(schema: Any, path: Iterable[Any]) -> list[str]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise ParamsError(f"{path}: {error.strerror}; run from the top of the repository") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise ParamsError(f"{path}: expected a mapping of keys to values, found {type(content).__name__}")

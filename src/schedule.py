@@ -44,8 +44,11 @@ class TrainRecipe(Settings):
             raise ValueError(
                 f"warmup_epochs must be at most the {self.epochs} epochs of the phases (found {self.warmup_epochs})"
             )
-        if self.batch_size % self.accumulate:
-            raise ValueError(f"accumulate must divide batch_size, {self.batch_size} (found {self.accumulate})")
+        if self.batch_size % self.accumulate or self.batch_size < 2 * self.accumulate:
+            raise ValueError(
+                f"accumulate must divide batch_size, {self.batch_size}, into parts of two images or more "
+                f"(found {self.accumulate})"
+            )
         return self
 
     @property

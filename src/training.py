@@ -26,7 +26,7 @@ from src.cost import FLOPS_PER_MAC_TRAINING, macs, parameters
 from src.dataset import Split
 from src.device import autocast
 from src.errors import ParamsError, UserError
-from src.inference import predict, to_unit
+from src.inference import accuracy, predict, to_unit
 from src.optimizers import Optimizers
 from src.schedule import TrainRecipe, image_size, learning_rate
 from src.vgg import VGG, set_dropout
@@ -163,15 +163,18 @@ class _Run:
         self.reporter.epoch(self.history[-1])
 
     def _row(self) -> Row:
-        """Losses, accuracies, learning rate, image size and cost at the end of an epoch."""
-        loss, accuracy = self.seen.mean(0).tolist()
+        """Losses, accuracies, learning rate, image size and cost at the end of an epoch.
+
+        Validation is by the weights and the precision of training: float32 on the stored file may differ slightly.
+        """
+        train_loss, train_accuracy = self.seen.mean(0).tolist()
         logits = predict(self.kept, self.validation.images, mixed_precision=self.recipe.mixed_precision)
         labels = self.validation.labels
         return {
-            "train/loss": loss,
-            "train/accuracy": accuracy,
+            "train/loss": train_loss,
+            "train/accuracy": train_accuracy,
             "val/loss": float(F.cross_entropy(logits, labels)),
-            "val/accuracy": float((logits.argmax(1) == labels).double().mean()),
+            "val/accuracy": accuracy(logits, labels),
             "learning_rate": learning_rate(self.recipe, (self.steps - 1) / self.steps_per_epoch),
             "image_size": image_size(self.recipe, self.epoch),
             "pflop": self.flops / 1e15,
@@ -189,9 +192,10 @@ class _Run:
 
     def _check_shares(self) -> None:
         parts = parallel.processes() * self.recipe.accumulate
-        if self.batch_size % parts:
+        if self.batch_size % parts or self.batch_size < 2 * parts:  # BatchNorm needs two images
             raise ParamsError(
-                f"params.yaml: batch_size {self.batch_size}: no multiple of processes x accumulate ({parts})"
+                f"params.yaml: batch_size {self.batch_size}: must be a multiple of processes x accumulate ({parts}) "
+                "and hold two images for each"
             )
 
     def _backward(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -308,5 +312,5 @@ def _memory_advice(recipe: TrainRecipe) -> Iterator[None]:
         at_once = recipe.batch_size // (recipe.accumulate * parallel.processes())
         raise UserError(
             f"out of memory with {at_once} images at a time; set batch_size to {recipe.batch_size // 2}, "
-            f"or accumulate to {2 * recipe.accumulate} for the same steps in smaller parts"
+            f"or accumulate to {2 * recipe.accumulate}, which computes each batch in smaller parts"
         ) from None

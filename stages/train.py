@@ -11,7 +11,7 @@ from src import parallel
 from src.checkpoints import SCRATCH, Checkpoints, fingerprint
 from src.cost import parameters
 from src.dataset import load_split, load_statistics
-from src.device import pick_device, seed_everything
+from src.device import has_bfloat16, pick_device, seed_everything
 from src.errors import exit_cleanly
 from src.files import atomic, write_json
 from src.initialisation import initialise
@@ -51,7 +51,7 @@ def main() -> None:
         seed_everything(params.seed)
         model = VGG(vgg16_plan(params.model), torch.tensor(statistics.mean), torch.tensor(statistics.std))
         model = initialise(model, recipe, train.images).to(device)
-        checkpoints = Checkpoints(SCRATCH / "train" / _key(params))
+        checkpoints = Checkpoints(SCRATCH / "train" / _key(params, device))
         stop_at = params.train.target_accuracy if params.train.stop_at_target else float("inf")
         with _reporter(len(train)) as reporter:
             network, history = fit(model, train, validation, recipe, params.seed, reporter, checkpoints, stop_at)
@@ -88,11 +88,12 @@ def summary(history: list[Row], settings: TrainSettings, edition: str, size: int
     }
 
 
-def _key(params: Params) -> str:
-    """Fingerprint of all that this stage depends on: params, versions, code and data."""
+def _key(params: Params, device: torch.device) -> str:
+    """Fingerprint of all that this stage depends on: params, device, versions, code and data."""
     names = yaml.safe_load(PIPELINE.read_text())["stages"]["train"]["deps"]
     files = [path for name in names for path in sorted(Path(name).glob("*") if Path(name).is_dir() else [Path(name)])]
-    texts = [params.model_dump_json(), torch.__version__, str(torch.get_num_threads()), str(parallel.processes())]
+    machine = [device.type, str(has_bfloat16(device)), str(torch.get_num_threads()), str(parallel.processes())]
+    texts = [params.model_dump_json(), torch.__version__, *machine]
     return fingerprint(texts, filter(Path.is_file, files))
 
 

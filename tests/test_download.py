@@ -28,6 +28,7 @@ def _here(tmp_path, monkeypatch):
     """Work in an empty folder, with no local copy announced."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv(LOCAL_COPY, raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
 @pytest.fixture
@@ -107,7 +108,8 @@ def server(tmp_path_factory):
     httpd.archive = tar(tmp_path_factory.mktemp("site") / NAME).read_bytes()
     httpd.behaviours, httpd.requests, httpd.over = ["good"], 0, threading.Event()
     url = f"http://127.0.0.1:{httpd.server_port}/{NAME}"
-    httpd.site = lambda retries=0: Site(url, hashlib.md5(httpd.archive).hexdigest(), timeout=0.5, retries=retries)
+    md5 = hashlib.md5(httpd.archive).hexdigest()
+    httpd.site = lambda retries=0, timeout=30: Site(url, md5, timeout=timeout, retries=retries)
     thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     yield httpd
@@ -136,7 +138,7 @@ def test_download_takes_the_place_of_what_was_there(server):
 @pytest.mark.parametrize("first", ["missing", "truncated", "stalled", "wrong"])
 def test_download_is_tried_again(server, first):
     server.behaviours = [first, "good"]
-    fetch("official", Path("data/raw"), server.site(retries=1))
+    fetch("official", Path("data/raw"), server.site(retries=1, timeout=3 if first == "stalled" else 30))
     assert contents(Path("data/raw")) == CONTENT
     assert server.requests == 2
 
@@ -153,7 +155,8 @@ def test_download_is_tried_again(server, first):
 )
 def test_bad_download_is_told_and_leaves_nothing(server, behaviour, complaint):
     server.behaviours = [behaviour]
-    refused("official", f"{NAME}: cannot be downloaded: .*({complaint})", server.site())
+    site = server.site(timeout=0.5 if behaviour == "stalled" else 30)
+    refused("official", f"{NAME}: cannot be downloaded: .*({complaint})", site)
 
 
 def test_bad_download_leaves_what_was_there(server):

@@ -24,7 +24,7 @@ def test_components_explain_the_variance_that_scikit_learn_says(images):
     components = principal_components(unit).flatten(1)
     torch.testing.assert_close(components @ components.T, torch.eye(27), atol=1e-5, rtol=0)
     variances = torch.from_numpy(PCA().fit(patches.double().numpy()).explained_variance_)
-    torch.testing.assert_close((patches @ components.T).var(0), variances.float(), rtol=1e-3, atol=0)
+    torch.testing.assert_close((patches @ components.T).var(0), variances.float(), rtol=1e-2, atol=0)
 
 
 def test_whitened_filters_give_uncorrelated_maps_in_pairs(images):

@@ -2,6 +2,7 @@
 
 import pytest
 import yaml
+from dvc.utils.hydra import apply_overrides
 from pydantic import Field
 
 from src.errors import ParamsError
@@ -115,6 +116,21 @@ def test_mistakes_are_named(kitchen, path, value, said):
     assert message.startswith("params.yaml: ")
     assert all(part in message for part in said), message
     assert caught.value.exit_code == 2
+
+
+def test_numbers_as_dvc_writes_them(kitchen, tmp_path):
+    apply_overrides(tmp_path / "params.yaml", ["oven.degrees=0.00005"])  # as -S does
+    assert "5e-05" in (tmp_path / "params.yaml").read_text()
+    with pytest.raises(ParamsError, match=r"oven\.degrees: .*50 \(found 5e-05\)"):
+        load_params("bake", Bake)
+    kitchen((tmp_path / "params.yaml").read_text().replace("5e-05", "2.5E2"))
+    assert load_params("bake", Bake).oven.degrees == 250
+
+
+def test_not_utf8(kitchen, tmp_path):
+    (tmp_path / "params.yaml").write_bytes(b"seed: 1 # \xe9")
+    with pytest.raises(ParamsError, match=r"params\.yaml: not valid YAML: .*utf-8"):
+        load_params("bake", Bake)
 
 
 def test_missing_key(kitchen):

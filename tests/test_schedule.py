@@ -61,6 +61,7 @@ def test_no_warmup_and_only_warmup():
     [
         {"warmup_epochs": 6.0},
         {"batch_size": 10, "accumulate": 3},
+        {"batch_size": 10, "accumulate": 10},  # BatchNorm needs two images
         {"phases": []},
         {"phases": [{"size": 64, "epochs": 1}]},
         {"lr_peak": 0.0},

@@ -1,6 +1,7 @@
 """The commands: the README's results, the table of any revision, and what is on a picture."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -99,8 +100,10 @@ def test_table_is_aligned_and_narrow_whatever_the_names():
 
 
 @pytest.fixture
-def repository(workspace):
+def repository(workspace, monkeypatch):
     """The workspace as a DVC repository with one commit, and another value on disk since."""
+    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     identity = ["-c", "user.name=A Tester", "-c", "user.email=tester@example.org"]
     for command in (
         ["git", "init", "-q"],

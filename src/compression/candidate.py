@@ -8,7 +8,7 @@ from torch import Tensor
 
 from src.dataset import Split
 from src.export import Calibration
-from src.inference import predict
+from src.inference import accuracy, predict
 from src.training import Reporter, Silent
 from src.vgg import VGG, Plan
 
@@ -47,8 +47,7 @@ class Context:
 
     def accuracy(self, network: VGG) -> float:
         """Share of the validation images that ``network`` classifies rightly."""
-        correct = predict(network, self.validation.images).argmax(1) == self.validation.labels
-        return float(correct.double().mean())
+        return accuracy(predict(network, self.validation.images), self.validation.labels)
 
     def sample(self, images: int) -> Split:
         """``images`` training images (all, if there are fewer), chosen by the seed."""

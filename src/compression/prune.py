@@ -33,6 +33,7 @@ class FineTune(Schema):
 
     epochs: int = Field(ge=1)
     batch_size: int = Field(default=250, ge=2)
+    accumulate: int = Field(default=1, ge=1)
     optimizer: Literal["sgd", "muon"] = "muon"
     momentum: float = Field(default=0.8, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
