@@ -16,7 +16,7 @@ METRICS = Path("metrics")
 PICTURES = {
     "bytes": Path("plots/pareto_bytes.png"),
     "macs": Path("plots/pareto_macs.png"),
-    "latency_ms_b1": Path("plots/pareto_latency.png"),
+    "latency_b1_ratio": Path("plots/pareto_latency.png"),
 }
 
 

@@ -60,7 +60,7 @@ def texts(figure):
 
 def test_every_chart_names_its_axes_and_the_edition(found, curves):
     for name, figure in all_figures(found, curves).items():
-        assert any("sample data" in text for text in texts(figure)), name
+        assert any("sample edition" in text for text in texts(figure)), name
         charts = [axes for axes in figure.axes if len(axes.get_yticks())]
         assert all(axes.get_ylabel() for axes in charts), name
         assert name == "mistakes" or any(axes.get_xlabel() for axes in charts), name

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from sklearn.metrics import confusion_matrix
@@ -14,7 +15,8 @@ from src.evaluation import Bin, Predictions, calibration_error
 from src.pictures.style import COLOURS, MAP, SPLIT_COLOURS, hide_ticks, new_figure
 
 COLUMNS = 6  # of the grid of mistakes
-LIGHT_BELOW = 0.5  # share of an actual class below which its cell is dark and its number must be white
+CONTRAST = PowerNorm(0.5, vmin=0, vmax=1)  # by the square root of a share, so that mistakes differ to the eye
+LIGHT_BELOW = 0.25  # share of an actual class below which its cell is dark and its number must be white
 
 
 def confusion(found: Predictions, edition: str) -> Figure:
@@ -23,12 +25,12 @@ def confusion(found: Predictions, edition: str) -> Figure:
     shares = counts / counts.sum(1, keepdims=True).clip(1)
     figure = new_figure(9, 8)
     axes = figure.add_subplot()
-    image = axes.imshow(shares, cmap=MAP, vmin=0, vmax=1)
+    image = axes.imshow(shares, cmap=MAP, norm=CONTRAST)
     ticks = range(len(CLASSES))
     axes.set_xticks(ticks, CLASSES, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(ticks, CLASSES)
     axes.set(xlabel="predicted class", ylabel="actual class")
-    axes.set_title(f"Confusion on the test set ({edition} data, {counts.sum():,} images)")
+    axes.set_title(f"Confusion on the test set (CIFAR-10, {edition} edition, {counts.sum():,} images)")
     axes.grid(visible=False)
     for (row, column), count in np.ndenumerate(counts):
         _label_cell(axes, row, column, count, shares[row, column])
@@ -53,7 +55,7 @@ def per_class(accuracies: dict[SplitName, Sequence[float]], edition: str) -> Fig
     axes.bar_label(bars, fmt="%.3f", fontsize=7.5, rotation=90, padding=3)
     axes.set_xticks(range(len(CLASSES)), CLASSES)
     axes.set(xlabel="class", ylabel="accuracy (share classified right)", ylim=(0, 1.12), yticks=np.arange(0, 1.01, 0.2))
-    axes.set_title(f"Accuracy of each class ({edition} data; numbers: test)")
+    axes.set_title(f"Accuracy of each class (CIFAR-10, {edition} edition; numbers: test)")
     axes.grid(visible=False, axis="x")
     figure.legend(loc="outside lower center", ncols=3)
     return figure
@@ -70,9 +72,8 @@ def reliability(bins: Sequence[Bin], edition: str) -> Figure:
     points = [(one.confidence, one.accuracy) for one in bins]
     upper.plot(*zip(*points, strict=True), "o-", color=COLOURS["red"], label="mean confidence and accuracy of a bin")
     upper.set(ylabel="accuracy (share right)", xlim=(0, 1), ylim=(0, 1))
-    upper.set_title(
-        f"Reliability on the test set ({edition} data)\nexpected calibration error {calibration_error(bins):.4f}"
-    )
+    error = f"expected calibration error {calibration_error(bins):.4f}"
+    upper.set_title(f"Reliability on the test set (CIFAR-10, {edition} edition)\n{error}")
     upper.legend(loc="upper left")
     lower.bar(left, [one.count for one in bins], width, align="edge", color=COLOURS["grey"], edgecolor="white")
     lower.set(xlabel="confidence (probability of the predicted class)", ylabel="images", yscale="log", ylim=(0.7, None))
@@ -83,7 +84,11 @@ def mistakes(chosen: Split, predicted: Sequence[int], confidence: Sequence[float
     """The misclassified images ``chosen``, each with what the network took it for and what it is."""
     rows = max(1, math.ceil(len(chosen) / COLUMNS))
     figure = new_figure(1.9 * COLUMNS, 2.2 * rows + 0.8)
-    title = f"Most confident mistakes on the test set ({edition} data)" if len(chosen) else "No mistake on the test set"
+    title = (
+        f"Most confident mistakes on the test set (CIFAR-10, {edition} edition)"
+        if len(chosen)
+        else "No mistake on the test set"
+    )
     figure.suptitle(title)
     cells = figure.subplots(rows, COLUMNS, squeeze=False).flatten()
     for axes in cells:

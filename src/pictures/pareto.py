@@ -1,23 +1,29 @@
 """What accuracy costs: test accuracy against bytes, MACs and latency, with the Pareto front."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
-from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
+from matplotlib.ticker import EngFormatter, LogLocator, NullLocator, PercentFormatter
 from matplotlib.transforms import Bbox
 
 from src.comparison import DENSE, Row, pareto_front
 from src.pictures.style import COLOURS, new_figure
 
-AXES = {
-    "bytes": ("size of the ONNX file (bytes)", "B"),
-    "macs": ("multiply-accumulates an image (MACs)", ""),
-    "latency_ms_b1": ("median latency of a batch of 1, on one thread (seconds)", "s"),
+AXES = {  # subject, what else the axis must say, and its numbers
+    "bytes": ("size of the ONNX file", "(bytes)", partial(EngFormatter, "B")),
+    "macs": ("multiply-accumulates", "an image (MACs)", EngFormatter),
+    "latency_b1_ratio": (
+        "latency",
+        "of a batch of 1 on one thread (% of dense's in paired runs)",
+        partial(PercentFormatter, 1),
+    ),
 }
-SCALES = {"latency_ms_b1": 1e-3}
+INVERTED = ("latency_b1_ratio",)  # how many times faster than dense: its inverse is the cost
 MARGIN = 1.6  # free room on both sides of the logarithmic axis, as a factor
+HEIGHT = 2.0  # points of accuracy that the picture spans at least, so that chance does not look like a cliff
 DISTANCES = (12, 22, 34, 48, 62, 76)  # of a label from its point, in points
 ARROW = {"arrowstyle": "-", "color": COLOURS["grey"], "linewidth": 0.8, "shrinkA": 0, "shrinkB": 5}
 PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
@@ -28,7 +34,7 @@ DIRECTIONS = ((0, 1), (-1, 1), (-1, 0), (1, 0), (0, -1), (1, -1), (1, 1), (-1, -
 
 def pareto(rows: Sequence[Row], cost: str) -> Figure:
     """Test accuracy (%) of the ``rows`` of the comparison against the column ``cost``, a key of `AXES`."""
-    points = [(row[cost] * SCALES.get(cost, 1), 100 * row["test_accuracy"]) for row in rows]
+    points = [(1 / row[cost] if cost in INVERTED else row[cost], 100 * row["test_accuracy"]) for row in rows]
     names = [row["recipe"] for row in rows]
     figure = new_figure(7.5, 4.8)
     axes = figure.add_subplot()
@@ -50,14 +56,15 @@ def _draw_front(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
 
 
 def _describe(axes: Axes, points: Sequence[tuple[float, float]], cost: str, edition: str) -> None:
-    label, unit = AXES[cost]
-    costs = [x for x, _ in points]
-    axes.set(xscale="log", xlim=(min(costs) / MARGIN, max(costs) * MARGIN), xlabel=f"{label}, logarithmic")
-    axes.set(ylabel="test accuracy (%)", title=f"Accuracy against {label.split(' (')[0]} (CIFAR-10, {edition} edition)")
+    subject, details, formatter = AXES[cost]
+    costs, accuracies = zip(*points, strict=True)
+    axes.set(xscale="log", xlim=(min(costs) / MARGIN, max(costs) * MARGIN), xlabel=f"{subject} {details}, logarithmic")
+    axes.set(ylabel="test accuracy (%)", title=f"Accuracy against {subject} (CIFAR-10, {edition} edition)")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(EngFormatter(unit))
-    axes.margins(y=0.25)
+    axes.xaxis.set_major_formatter(formatter())
+    middle, span = (min(accuracies) + max(accuracies)) / 2, max(accuracies) - min(accuracies)
+    axes.set_ylim(middle - max(0.75 * span, HEIGHT / 2), middle + max(0.75 * span, HEIGHT / 2))
     axes.figure.legend(loc="outside lower center")
 
 

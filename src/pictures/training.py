@@ -41,7 +41,7 @@ def training(curves: Curves, reference: Curves, target: float, edition: str) -> 
     ``curves`` as `read_curves` gives them; ``reference`` holds ``train_accuracy`` and ``val_accuracy``.
     """
     figure = new_figure(12, 6.5)
-    figure.suptitle(f"Training of VGG16 ({edition} data)")
+    figure.suptitle(f"Training of VGG16 (CIFAR-10, {edition} edition)")
     (losses, accuracies), (rates, sizes) = figure.subplots(2, 2, height_ratios=[3, 1])
     for split, name in (("train", "train"), ("validation", "val")):
         _line(losses, curves[f"{name}/loss"], split, SPLIT_COLOURS[split])
@@ -52,7 +52,9 @@ def training(curves: Curves, reference: Curves, target: float, edition: str) -> 
     accuracies.axhline(target, linestyle="--", color=COLOURS["red"], label=_target_label(curves, target))
     _line(rates, curves["learning_rate"], None, COLOURS["purple"])
     _line(sizes, curves["image_size"], None, COLOURS["black"], drawstyle="steps-mid")
-    losses.set(title="Loss", ylabel="mean cross-entropy (nats)")
+    losses.set(
+        title="Loss (train: augmented and label-smoothed as the recipe says)", ylabel="mean cross-entropy (nats)"
+    )
     accuracies.set(title="Accuracy", ylabel="accuracy (share right)", ylim=(0, 1.02))
     rates.set(title="Learning rate at the end of each epoch", ylabel="learning rate", ylim=(0, None))
     sizes.set(title="Training image size", ylabel="side (pixels)", ylim=(0, 36), yticks=[0, 16, 24, 32])
