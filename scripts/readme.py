@@ -37,11 +37,11 @@ def replace(text: str, block: str) -> str:
 
 
 def results() -> str:
-    """The comparison as a Markdown table, what it was measured on, and the recipes' notes."""
+    """The comparison as a Markdown table, what it was measured on, and what each recipe did."""
     rows = read_csv(COMPARISON)
     cells = [HEADINGS, ["---", *["---:"] * (len(HEADINGS) - 1)], *map(_cells, rows)]
     lines = [f"| {' | '.join(line)} |" for line in cells]
-    return "\n".join([*lines, "", _conditions(rows), *_notes(rows)])
+    return "\n".join([*lines, "", _conditions(rows), "", *map(_steps, rows)])
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
@@ -65,17 +65,19 @@ def _conditions(rows: list[dict[str, Any]]) -> str:
         for timing in timings
     )
     return (
-        f"CIFAR-10, {rows[0]['edition']} edition. Accuracy, size and latency are those of the shipped ONNX file. In "
-        "brackets: how many times fewer or faster than dense in this run. Points below dense: 100 x (test accuracy "
-        "of dense - test accuracy of the recipe), negative where the recipe does better. "
-        f"Latency: median of {'; '.join(machines)}, each run beside one of dense."
+        f"CIFAR-10, {rows[0]['edition']} edition. Accuracy, size and latency are those of the ONNX file that a recipe "
+        "ends in. In brackets: how many times fewer or faster than dense in this run. Points below dense: 100 x (test "
+        "accuracy of dense - test accuracy of the recipe), negative where the recipe does better. "
+        f"Latency: median of {'; '.join(machines)}, each run beside one of dense; the ratio is that of such pairs, "
+        "and no quotient of this column."
     )
 
 
-def _notes(rows: list[dict[str, Any]]) -> list[str]:
-    notes = {row["recipe"]: read_json(METRICS / "compress" / f"{row['recipe']}.json").get("note") for row in rows}
-    lines = [f"- **{recipe}**: {note}" for recipe, note in notes.items() if note]
-    return ["", *lines] if lines else []
+def _steps(row: dict[str, Any]) -> str:
+    """What a recipe did, fine-tuning and all, and what a reader should know of it."""
+    made = read_json(METRICS / "compress" / f"{row['recipe']}.json")
+    told = [*made["steps"], *filter(None, [made["note"]])]
+    return f"- **{row['recipe']}**: {'; '.join(told) or 'as trained'}."
 
 
 def _text(path: Path) -> str:

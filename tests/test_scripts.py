@@ -44,7 +44,7 @@ def workspace(tmp_path, monkeypatch):
     """A folder with a comparison of two recipes and a README with empty markers."""
     monkeypatch.chdir(tmp_path)
     write_csv(Path("metrics/comparison.csv"), [row("dense"), row("flagship", 16)])
-    for stage, metrics in (("benchmark", CONDITIONS), ("compress", {"note": ""})):
+    for stage, metrics in (("benchmark", CONDITIONS), ("compress", {"steps": [], "note": ""})):
         Path("metrics", stage).mkdir()
         for recipe in ("dense", "flagship"):
             Path("metrics", stage, f"{recipe}.json").write_text(json.dumps(metrics))
@@ -68,8 +68,9 @@ def test_readme_is_stale_until_written_and_again_after_a_change(workspace, monke
         run(monkeypatch, readme, "--check")
 
 
-def test_readme_shows_numbers_conditions_and_notes_and_keeps_the_rest(workspace, monkeypatch):
-    Path("metrics/compress/flagship.json").write_text('{"note": "cut after pool4"}')
+def test_readme_shows_numbers_conditions_and_steps_and_keeps_the_rest(workspace, monkeypatch):
+    made = {"steps": ["cut after pool4", "fine-tuned 3 epochs"], "note": "mind the gap"}
+    Path("metrics/compress/flagship.json").write_text(json.dumps(made))
     run(monkeypatch, readme)
     text = Path("README.md").read_text()
     assert text.startswith("# Before\n")
@@ -78,7 +79,7 @@ def test_readme_shows_numbers_conditions_and_notes_and_keeps_the_rest(workspace,
     assert "sample edition" in text
     assert "9 runs on 1 thread of Some CPU (ONNX Runtime 1, NumPy 2, Python 3)" in text
     assert text.count("Some CPU") == 1
-    assert "- **flagship**: cut after pool4" in text
+    assert "- **dense**: as trained.\n- **flagship**: cut after pool4; fine-tuned 3 epochs; mind the gap.\n" in text
 
 
 @pytest.mark.parametrize("text", ["", readme.BEGIN, f"{readme.END}\n{readme.BEGIN}", 2 * f"{readme.BEGIN}{readme.END}"])
