@@ -44,17 +44,21 @@ class TrainRecipe(Settings):
             raise ValueError(
                 f"warmup_epochs must be at most the {self.epochs} epochs of the phases (found {self.warmup_epochs})"
             )
-        if self.batch_size % self.accumulate or self.batch_size < 2 * self.accumulate:
-            raise ValueError(
-                f"accumulate must divide batch_size, {self.batch_size}, into parts of two images or more "
-                f"(found {self.accumulate})"
-            )
+        check_parts(self.batch_size, self.accumulate)
         return self
 
     @property
     def epochs(self) -> int:
         """Epochs of all phases together."""
         return sum(phase.epochs for phase in self.phases)
+
+
+def check_parts(batch_size: int, accumulate: int) -> None:
+    """ValueError unless a batch falls into ``accumulate`` equal parts that BatchNorm can take."""
+    if batch_size % accumulate or batch_size < 2 * accumulate:
+        raise ValueError(
+            f"accumulate must divide batch_size, {batch_size}, into parts of two images or more (found {accumulate})"
+        )
 
 
 def image_size(recipe: TrainRecipe, epoch: int) -> int:

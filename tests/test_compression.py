@@ -224,6 +224,10 @@ def test_every_recipe_of_params_yaml_is_sound():
             [{"prune_channels": {"ratio": 0.5, "fine_tune": {"epochs": 0}}}],
             r"r\.0\.prune_channels\.fine_tune\.epochs: .*greater than or equal to 1 \(found 0\)",
         ),
+        (
+            [{"prune_channels": {"ratio": 0.5, "fine_tune": {"epochs": 1, "batch_size": 250, "accumulate": 3}}}],
+            r"r\.0\.prune_channels\.fine_tune: accumulate must divide batch_size, 250, .*\(found 3\)",
+        ),
         ([{"quantize": {"method": "guess"}}], r"r\.0\.quantize\.method: .*'minmax', 'entropy' or 'percentile'"),
         ([{"fold": {}, "quantize": {}}], r"r\.0: must be a step's name, or one name with its settings"),
         ([3], r"r\.0: must be a step's name"),

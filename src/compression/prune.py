@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 import torch_pruning as tp
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from src.compression.candidate import Candidate, Context, rebuild
@@ -16,7 +16,7 @@ from src.dataset import Split
 from src.errors import ParamsError
 from src.inference import to_unit
 from src.params import Settings as Schema
-from src.schedule import Phase, TrainRecipe
+from src.schedule import Phase, TrainRecipe, check_parts
 from src.training import fit
 from src.vgg import VGG, Conv, Plan
 
@@ -39,6 +39,11 @@ class FineTune(Schema):
     weight_decay: float = Field(default=0.0, ge=0)
     lr_peak: float = Field(default=0.005, gt=0)
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "FineTune":
+        check_parts(self.batch_size, self.accumulate)
+        return self
 
     @property
     def recipe(self) -> TrainRecipe:
