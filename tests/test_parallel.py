@@ -45,7 +45,7 @@ def test_gradients_are_the_mean_over_the_processes(tmp_path, accumulate):
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
     done = recorded_run(tmp_path / "steps.pt", accumulate=3)
     assert done.returncode != 0
-    assert "error: params.yaml: batch_size 20: no multiple of processes x accumulate (6)" in done.stderr
+    assert "error: params.yaml: batch_size 20: must be a multiple of processes x accumulate (6)" in done.stderr
 
 
 def gradients(state, part):
