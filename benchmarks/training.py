@@ -18,19 +18,19 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from src.augment import Crops
-from src.cost import FLOPS_PER_MAC_TRAINING, macs
-from src.dataset import Split
-from src.device import has_bfloat16, pick_device, seed_everything
-from src.errors import exit_cleanly
-from src.inference import to_unit
-from src.initialisation import initialise
-from src.latency import cpu_name, take_turns
-from src.params import load_params
-from src.schedule import TrainRecipe
-from src.torchvision_compat import torchvision
-from src.training import Silent, fit
-from src.vgg import VGG, ModelSettings, vgg16_plan
+from benchmarks.torchvision_compat import torchvision
+from src.core.dataset import Split
+from src.core.device import has_bfloat16, pick_device, seed_everything
+from src.core.errors import exit_cleanly
+from src.core.params import load_params
+from src.deployment.latency import cpu_name, take_turns
+from src.network.cost import FLOPS_PER_MAC_TRAINING, macs
+from src.network.inference import to_unit
+from src.network.vgg import VGG, ModelSettings, vgg16_plan
+from src.training.augment import Crops
+from src.training.initialisation import initialise
+from src.training.loop import Silent, fit
+from src.training.schedule import TrainRecipe
 from stages.train import Params
 
 PAIRS, WARM_UP = 5, 2

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from src.cifar10 import RECORD_BYTES, SAMPLE, TEST_FILE, TRAIN_FILES, edition, rank_in_class, unpack
-from src.errors import UserError, exit_cleanly
-from src.files import atomic
+from src.core.errors import UserError, exit_cleanly
+from src.core.files import atomic
+from src.data.cifar10 import RECORD_BYTES, SAMPLE, TEST_FILE, TRAIN_FILES, edition, rank_in_class, unpack
 
 TOP = "cifar-10-batches-bin"
 TRAIN_PER_CLASS = 500

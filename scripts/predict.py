@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from src.dataset import CLASSES
-from src.errors import UserError, exit_cleanly
-from src.export import session
-from src.latency import THREADS, cpu_name, milliseconds
+from src.core.dataset import CLASSES
+from src.core.errors import UserError, exit_cleanly
+from src.deployment.latency import THREADS, cpu_name, milliseconds
+from src.deployment.onnx import session
 
 MODEL = Path("models/compressed/flagship.onnx")
 SIDE = 32

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from scripts.table import engineering, times
-from src.comparison import COMPARISON
-from src.errors import UserError, exit_cleanly
-from src.files import atomic, read_csv, read_json
+from src.core.errors import UserError, exit_cleanly
+from src.core.files import atomic, read_csv, read_json
+from src.report.comparison import COMPARISON
 
 README = Path("README.md")
 METRICS = Path("metrics")

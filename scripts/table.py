@@ -9,8 +9,8 @@ import pandas as pd
 from dvc.exceptions import DvcException
 from matplotlib.ticker import EngFormatter
 
-from src.comparison import COMPARISON
-from src.errors import UserError, exit_cleanly
+from src.core.errors import UserError, exit_cleanly
+from src.report.comparison import COMPARISON
 
 LONGEST_NAME = 24
 LEGEND = "x: times fewer or faster than dense; drop: test points below dense; ms: a batch of 1 or 64"

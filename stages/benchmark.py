@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from src.errors import exit_cleanly
-from src.export import session
-from src.files import read_json, write_json
-from src.latency import BATCH_SIZES, THREADS, BenchmarkSettings, compare, conditions
-from src.params import Settings, load_params, recipe_name
+from src.core.errors import exit_cleanly
+from src.core.files import read_json, write_json
+from src.core.params import Settings, load_params, recipe_name
+from src.deployment.latency import BATCH_SIZES, THREADS, BenchmarkSettings, compare, conditions
+from src.deployment.onnx import session
 
 MODELS = Path("models/compressed")
 DENSE = MODELS / "dense.onnx"

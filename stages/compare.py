@@ -5,12 +5,12 @@ from typing import Any
 
 from pydantic import Field
 
-from src.comparison import COMPARISON, DENSE, compare, formatted, summary
-from src.errors import ParamsError, exit_cleanly
-from src.files import read_json, write_csv, write_json
-from src.params import PARAMS, Settings, load_params
+from src.core.errors import ParamsError, exit_cleanly
+from src.core.files import read_json, write_csv, write_json
+from src.core.params import PARAMS, Settings, load_params
 from src.pictures.pareto import pareto
 from src.pictures.style import save_figure
+from src.report.comparison import COMPARISON, DENSE, compare, formatted, summary
 
 METRICS = Path("metrics")
 PICTURES = {

@@ -4,17 +4,17 @@ from pathlib import Path
 from typing import Any
 
 from src.compression.candidate import Candidate, Context
-from src.compression.recipe import CompressSettings, parse, run
-from src.compression.truncate import feature_csi
-from src.cost import macs, parameters
-from src.dataset import load_split, load_statistics
-from src.device import pick_device, seed_everything
-from src.errors import exit_cleanly
-from src.export import accuracy, export, nonzero_parameters
-from src.files import read_csv, write_json
-from src.params import Shared, load_params, recipe_name
-from src.training import Row, Silent
-from src.vgg import VGG, load
+from src.compression.tree import CompressSettings, parse, run
+from src.core.dataset import load_split, load_statistics
+from src.core.device import pick_device, seed_everything
+from src.core.errors import exit_cleanly
+from src.core.files import read_csv, write_json
+from src.core.params import Shared, load_params, recipe_name
+from src.deployment.onnx import accuracy, export, nonzero_parameters
+from src.network.cost import macs, parameters
+from src.network.vgg import VGG, load
+from src.techniques.truncate import feature_csi
+from src.training.loop import Row, Silent
 
 MODEL = Path("models/vgg16.safetensors")
 CSI = Path("plots/csi.csv")

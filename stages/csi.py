@@ -4,15 +4,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from src.dataset import SPLITS, load_split, load_statistics
-from src.device import pick_device
-from src.errors import exit_cleanly
-from src.files import read_csv, write_csv, write_json
-from src.params import Shared, load_params
+from src.analysis.separation import CsiSettings, balanced, centres, in_sample, layers, plateau, separation
+from src.core.dataset import SPLITS, load_split, load_statistics
+from src.core.device import pick_device
+from src.core.errors import exit_cleanly
+from src.core.files import read_csv, write_csv, write_json
+from src.core.params import Shared, load_params
+from src.network.vgg import load
 from src.pictures.csi import separation_by_layer
 from src.pictures.style import save_figure
-from src.separation import CsiSettings, balanced, centres, in_sample, layers, plateau, separation
-from src.vgg import load
 
 MODEL = Path("models/vgg16.safetensors")
 REFERENCE = Path("data/reference/original-csi.csv")

@@ -1,8 +1,8 @@
 """Fetch CIFAR-10, or the bundled sample of it, verify it and unpack it."""
 
-from src.cifar10 import RAW, DownloadSettings, edition, fetch
-from src.errors import exit_cleanly
-from src.params import Settings, load_params
+from src.core.errors import exit_cleanly
+from src.core.params import Settings, load_params
+from src.data.cifar10 import RAW, DownloadSettings, edition, fetch
 
 
 class Params(Settings):

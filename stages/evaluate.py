@@ -6,10 +6,7 @@ from pathlib import Path
 import torch
 from pydantic import Field
 
-from src.dataset import CLASSES, SPLITS, Split, SplitName, load_split, load_statistics
-from src.device import pick_device
-from src.errors import exit_cleanly
-from src.evaluation import (
+from src.analysis.evaluation import (
     EvaluateSettings,
     Predictions,
     confident_mistakes,
@@ -18,13 +15,16 @@ from src.evaluation import (
     reliability,
     summary,
 )
-from src.files import read_csv, write_csv, write_json
-from src.inference import predict
-from src.params import Settings, Shared, load_params
+from src.core.dataset import CLASSES, SPLITS, Split, SplitName, load_split, load_statistics
+from src.core.device import pick_device
+from src.core.errors import exit_cleanly
+from src.core.files import read_csv, write_csv, write_json
+from src.core.params import Settings, Shared, load_params
+from src.network.inference import predict
+from src.network.vgg import load
 from src.pictures import evaluation as pictures
 from src.pictures.style import save_figure
 from src.pictures.training import read_curves, training
-from src.vgg import load
 
 MODEL = Path("models/vgg16.safetensors")
 CURVES = Path("plots/training")

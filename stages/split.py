@@ -4,11 +4,11 @@ from pathlib import Path
 
 from pydantic import Field
 
-from src.cifar10 import RAW, SplitSettings, edition, split, statistics
-from src.dataset import PREPARED, save_split, save_statistics
-from src.errors import exit_cleanly
-from src.files import atomic
-from src.params import Settings, Shared, load_params
+from src.core.dataset import PREPARED, save_split, save_statistics
+from src.core.errors import exit_cleanly
+from src.core.files import atomic
+from src.core.params import Settings, Shared, load_params
+from src.data.cifar10 import RAW, SplitSettings, edition, split, statistics
 from src.pictures.augmentation import augmentation, one_class_after_another
 from src.pictures.style import save_figure
 

@@ -7,19 +7,19 @@ import torch
 import yaml
 from pydantic import Field
 
-from src import parallel
-from src.checkpoints import SCRATCH, Checkpoints, fingerprint
-from src.cost import parameters
-from src.dataset import load_split, load_statistics
-from src.device import has_bfloat16, pick_device, seed_everything
-from src.errors import exit_cleanly
-from src.files import atomic, write_json
-from src.initialisation import initialise
-from src.params import PIPELINE, Settings, Shared, load_params
-from src.schedule import TrainRecipe
-from src.tracking import Tracker
-from src.training import Reporter, Row, Silent, fit
-from src.vgg import VGG, ModelSettings, save, vgg16_plan
+from src.core.dataset import load_split, load_statistics
+from src.core.device import has_bfloat16, pick_device, seed_everything
+from src.core.errors import exit_cleanly
+from src.core.files import atomic, write_json
+from src.core.params import PIPELINE, Settings, Shared, load_params
+from src.network.cost import parameters
+from src.network.vgg import VGG, ModelSettings, save, vgg16_plan
+from src.training import parallel
+from src.training.checkpoints import SCRATCH, Checkpoints, fingerprint
+from src.training.initialisation import initialise
+from src.training.loop import Reporter, Row, Silent, fit
+from src.training.schedule import TrainRecipe
+from src.training.tracking import Tracker
 
 MODEL = Path("models/vgg16.safetensors")
 METRICS = Path("metrics/train.json")

@@ -2,7 +2,7 @@
 
 import torch
 
-from src.vgg import VGG
+from src.network.vgg import VGG
 
 
 def trained(plan):

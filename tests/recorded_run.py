@@ -7,11 +7,11 @@ import torch
 from test_schedule import recipe
 from test_training import PLAN, coloured
 
-from src import parallel
-from src.errors import exit_cleanly
-from src.optimizers import Optimizers
-from src.training import Silent, fit
-from src.vgg import VGG
+from src.core.errors import exit_cleanly
+from src.network.vgg import VGG
+from src.training import parallel
+from src.training.loop import Silent, fit
+from src.training.optimizers import Optimizers
 
 BATCH = 20
 PLAIN = {"mirror": "never", "crop_padding": 0, "mixed_precision": False}

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from src.augment import Crops, resize
+from src.training.augment import Crops, resize
 
 
 def generator(seed=0):

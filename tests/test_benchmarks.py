@@ -6,7 +6,7 @@ import torch
 from test_schedule import recipe
 
 from benchmarks import training as benchmark
-from src.vgg import ModelSettings
+from src.network.vgg import ModelSettings
 
 CPU = torch.device("cpu")
 NARROW = ModelSettings(width=0.125)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from src.checkpoints import Checkpoints, fingerprint
-from src.errors import UserError
+from src.core.errors import UserError
+from src.training.checkpoints import Checkpoints, fingerprint
 
 CPU = torch.device("cpu")
 

@@ -10,7 +10,10 @@ import pytest
 import torch
 
 from scripts.make_sample import archived, first_of_each_class, sample
-from src.cifar10 import (
+from src.core.dataset import Split
+from src.core.errors import ParamsError, UserError
+from src.core.params import validate
+from src.data.cifar10 import (
     FILES,
     OFFICIAL_SHA256,
     SAMPLE,
@@ -26,9 +29,6 @@ from src.cifar10 import (
     statistics,
     unpack,
 )
-from src.dataset import Split
-from src.errors import ParamsError, UserError
-from src.params import validate
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -9,10 +9,10 @@ import pytest
 import yaml
 from matplotlib.image import imread
 
-from src.comparison import compare, formatted, pareto_front, summary
-from src.errors import ParamsError, UserError
+from src.core.errors import ParamsError, UserError
 from src.pictures.pareto import AXES, pareto
 from src.pictures.style import save_figure
+from src.report.comparison import compare, formatted, pareto_front, summary
 from stages import compare as stage
 
 ROOT = Path(__file__).parents[1]

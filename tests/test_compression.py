@@ -11,14 +11,14 @@ import torch
 import yaml
 from networks import trained
 
-from src.compression import fold, prune, quantize, truncate
 from src.compression.candidate import Candidate, Context, rebuild
-from src.compression.recipe import parse
-from src.dataset import PREPARED, Split, Statistics, save_split, save_statistics
-from src.errors import ParamsError, UserError, exit_cleanly
-from src.export import logits
-from src.files import write_csv
-from src.vgg import Conv, ModelSettings, Plan, load, save, vgg16_plan
+from src.compression.tree import parse
+from src.core.dataset import PREPARED, Split, Statistics, save_split, save_statistics
+from src.core.errors import ParamsError, UserError, exit_cleanly
+from src.core.files import write_csv
+from src.deployment.onnx import logits
+from src.network.vgg import Conv, ModelSettings, Plan, load, save, vgg16_plan
+from src.techniques import fold, prune_channels, quantize, truncate
 from stages import compress
 
 ROOT = Path(__file__).parent.parent

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from src.cost import macs, parameters
-from src.vgg import VGG, Conv, ModelSettings, Plan, vgg16_plan
+from src.network.cost import macs, parameters
+from src.network.vgg import VGG, Conv, ModelSettings, Plan, vgg16_plan
 
 SMALL = Plan(features=(Conv(channels=8), "pool", Conv(channels=16, batch_norm=False)), head=(4,))
 

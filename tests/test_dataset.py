@@ -8,8 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from src.cifar10 import FILES
-from src.dataset import (
+from src.core.dataset import (
     CLASSES,
     SPLITS,
     Split,
@@ -19,7 +18,8 @@ from src.dataset import (
     save_split,
     save_statistics,
 )
-from src.errors import UserError
+from src.core.errors import UserError
+from src.data.cifar10 import FILES
 from src.pictures.augmentation import augmentation, one_class_after_another
 from stages import split as stage
 

@@ -13,9 +13,9 @@ import numpy as np
 import pooch
 import pytest
 
-from src import cifar10
-from src.cifar10 import FILES, LOCAL_COPY, SAMPLE, Site, fetch, unpack
-from src.errors import UserError, exit_cleanly
+from src.core.errors import UserError, exit_cleanly
+from src.data import cifar10
+from src.data.cifar10 import FILES, LOCAL_COPY, SAMPLE, Site, fetch, unpack
 from stages import download as stage
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -2,7 +2,7 @@
 
 import pytest
 
-from src.errors import ParamsError, UserError, exit_cleanly
+from src.core.errors import ParamsError, UserError, exit_cleanly
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from src.evaluation import (
+from src.analysis.evaluation import (
     Bin,
     Predictions,
     calibration_error,

@@ -1,4 +1,4 @@
-"""src.export: what the ONNX files hold, and that ONNX Runtime makes of them what PyTorch does."""
+"""src.deployment.onnx: what the ONNX files hold, and that ONNX Runtime makes of them what PyTorch does."""
 
 import subprocess
 import sys
@@ -11,11 +11,11 @@ import pytest
 import torch
 from networks import trained
 
-from src.dataset import Split
-from src.errors import UserError
-from src.export import Calibration, accuracy, export, logits, nonzero_parameters, session
-from src.inference import predict
-from src.vgg import Conv, Plan, load, save
+from src.core.dataset import Split
+from src.core.errors import UserError
+from src.deployment.onnx import Calibration, accuracy, export, logits, nonzero_parameters, session
+from src.network.inference import predict
+from src.network.vgg import Conv, Plan, load, save
 
 ROOT = Path(__file__).parent.parent
 PLAIN = (Conv(channels=8), "pool", Conv(channels=16), "pool")
@@ -29,8 +29,8 @@ PLANS = {
 EXPORT = """
 import sys
 from pathlib import Path
-from src.export import export
-from src.vgg import load
+from src.deployment.onnx import export
+from src.network.vgg import load
 export(load(Path(sys.argv[1])), Path(sys.argv[2]))
 """
 
@@ -94,7 +94,7 @@ def test_file_tells_nothing_of_where_it_was_made(exported):
         ".py",
         "stack_trace",
         "pkg.torch",
-        "src.vgg",
+        "src.network.vgg",
     ):
         assert trace.encode() not in content
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from src.errors import UserError
-from src.files import atomic, read_csv, read_json, write_csv, write_json
+from src.core.errors import UserError
+from src.core.files import atomic, read_csv, read_json, write_csv, write_json
 
 
 def names(folder):

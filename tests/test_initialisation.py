@@ -5,9 +5,9 @@ import torch
 from sklearn.decomposition import PCA
 from test_training import PLAN, coloured, train
 
-from src.inference import to_unit
-from src.initialisation import pass_on, principal_components, whiten
-from src.vgg import VGG, Conv, ModelSettings, Plan, vgg16_plan
+from src.network.inference import to_unit
+from src.network.vgg import VGG, Conv, ModelSettings, Plan, vgg16_plan
+from src.training.initialisation import pass_on, principal_components, whiten
 
 
 @pytest.fixture

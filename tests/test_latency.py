@@ -11,8 +11,8 @@ import pytest
 import yaml
 from onnx import TensorProto, helper, numpy_helper
 
-from src import latency
-from src.errors import ParamsError
+from src.core.errors import ParamsError
+from src.deployment import latency
 from stages import benchmark
 
 ROOT = Path(__file__).parents[1]

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from recorded_run import BATCH, RECIPE
 from test_training import PLAN, coloured
 
-from src.inference import to_unit
-from src.training import _mixed
-from src.vgg import VGG
+from src.network.inference import to_unit
+from src.network.vgg import VGG
+from src.training.loop import _mixed
 
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}

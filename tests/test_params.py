@@ -5,8 +5,8 @@ import yaml
 from dvc.utils.hydra import apply_overrides
 from pydantic import Field
 
-from src.errors import ParamsError
-from src.params import Settings, Shared, load_params
+from src.core.errors import ParamsError
+from src.core.params import Settings, Shared, load_params
 
 PIPELINE = {
     "stages": {

@@ -6,9 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
-from src.dataset import CLASSES, SPLITS, Split
-from src.errors import UserError
-from src.evaluation import predictions, reliability
+from src.analysis.evaluation import predictions, reliability
+from src.core.dataset import CLASSES, SPLITS, Split
+from src.core.errors import UserError
 from src.pictures import csi, evaluation, style, training
 
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from src.schedule import TrainRecipe, image_size, learning_rate
+from src.training.schedule import TrainRecipe, image_size, learning_rate
 
 ROOT = Path(__file__).parent.parent
 BASE = {

@@ -13,8 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from scripts import predict, readme, table
-from src.errors import UserError
-from src.files import write_csv
+from src.core.errors import UserError
+from src.core.files import write_csv
 
 CONDITIONS = {"runs": 9, "threads": 1, "cpu": "Some CPU", "python": "3", "numpy": "2", "onnxruntime": "1"}
 GREEN = (0, 128, 0)

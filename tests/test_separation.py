@@ -4,9 +4,7 @@ import torch
 from pydantic import ValidationError
 from sklearn.neighbors import NearestCentroid
 
-from src.dataset import Split
-from src.errors import ParamsError
-from src.separation import (
+from src.analysis.separation import (
     Centres,
     CsiSettings,
     balanced,
@@ -19,7 +17,9 @@ from src.separation import (
     squared_distances,
     without_oneself,
 )
-from src.vgg import VGG, ModelSettings, vgg16_plan
+from src.core.dataset import Split
+from src.core.errors import ParamsError
+from src.network.vgg import VGG, ModelSettings, vgg16_plan
 
 # scikit-learn minds dead features, which a network has
 pytestmark = [

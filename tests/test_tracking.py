@@ -2,8 +2,8 @@
 
 from types import SimpleNamespace
 
-from src import tracking
-from src.tracking import PlainLive, Tracker
+from src.training import tracking
+from src.training.tracking import PlainLive, Tracker
 
 ROWS = [
     {"train/loss": 2.123456, "train/accuracy": 0.25, "val/loss": 1.5, "learning_rate": 1e-05, "image_size": 16},

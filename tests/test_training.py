@@ -8,14 +8,14 @@ import pytest
 import torch
 from test_schedule import recipe
 
-from src.checkpoints import Checkpoints
-from src.cost import parameters
-from src.dataset import Split
-from src.errors import UserError
-from src.inference import predict
-from src.optimizers import Optimizers
-from src.training import Silent, fit
-from src.vgg import VGG, Conv, ModelSettings, Plan, vgg16_plan
+from src.core.dataset import Split
+from src.core.errors import UserError
+from src.network.cost import parameters
+from src.network.inference import predict
+from src.network.vgg import VGG, Conv, ModelSettings, Plan, vgg16_plan
+from src.training.checkpoints import Checkpoints
+from src.training.loop import Silent, fit
+from src.training.optimizers import Optimizers
 
 PLAN = Plan(features=(Conv(channels=8), "pool", Conv(channels=16), "pool"), head=(16,))
 SHORT = {"phases": [{"size": 16, "epochs": 2}, {"size": 32, "epochs": 1}], "batch_size": 16, "dropout": 0.3}
@@ -83,7 +83,7 @@ def test_interrupted_at_a_step_and_resumed_gives_the_same_bits(tmp_path, step, o
 
 
 def test_rows(monkeypatch):
-    monkeypatch.setattr("src.training.macs", lambda model, size: 10**9 * size)  # large enough for six decimals
+    monkeypatch.setattr("src.training.loop.macs", lambda model, size: 10**9 * size)  # large enough for six decimals
     _, rows = train(ema_decay=0.5, optimizer="muon")
     assert [row["image_size"] for row in rows] == [16, 16, 32]
     assert rows[0]["learning_rate"] == pytest.approx(0.001 + 0.009 * 4 / 5)  # of the last of five steps

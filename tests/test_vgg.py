@@ -5,9 +5,9 @@ import torch
 from networks import trained
 from safetensors.torch import save_file
 
-from src.errors import UserError
-from src.torchvision_compat import torchvision
-from src.vgg import VGG, ModelSettings, load, save, set_dropout, vgg16_plan
+from benchmarks.torchvision_compat import torchvision
+from src.core.errors import UserError
+from src.network.vgg import VGG, ModelSettings, load, save, set_dropout, vgg16_plan
 
 NARROW = {head: ModelSettings(head=head, width=0.125) for head in ("compact", "imagenet")}
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from src.dataset import Split
-from src.export import Calibration
-from src.inference import accuracy, predict
-from src.training import Reporter, Silent
-from src.vgg import VGG, Plan
+from src.core.dataset import Split
+from src.deployment.onnx import Calibration
+from src.network.inference import accuracy, predict
+from src.network.vgg import VGG, Plan
+from src.training.loop import Reporter, Silent
 
 
 @dataclass(frozen=True)

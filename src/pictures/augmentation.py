@@ -4,10 +4,10 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from src.augment import Crops
-from src.cifar10 import rank_in_class
-from src.dataset import CLASSES, Split
+from src.core.dataset import CLASSES, Split
+from src.data.cifar10 import rank_in_class
 from src.pictures.style import hide_ticks, new_figure
+from src.training.augment import Crops
 
 VERSIONS = 8
 CELL = 0.9  # inches

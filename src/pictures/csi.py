@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from src.dataset import CLASSES
+from src.core.dataset import CLASSES
 from src.pictures.style import COLOURS, SPLIT_COLOURS, new_figure
 
 Row = Mapping[str, Any]

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from sklearn.metrics import confusion_matrix
 
-from src.dataset import CLASSES, SPLITS, Split, SplitName
-from src.evaluation import Bin, Predictions, calibration_error
+from src.analysis.evaluation import Bin, Predictions, calibration_error
+from src.core.dataset import CLASSES, SPLITS, Split, SplitName
 from src.pictures.style import COLOURS, MAP, SPLIT_COLOURS, hide_ticks, new_figure
 
 COLUMNS = 6  # of the grid of mistakes

@@ -9,8 +9,8 @@ from matplotlib.text import Annotation, Text
 from matplotlib.ticker import EngFormatter, LogLocator, NullLocator, PercentFormatter
 from matplotlib.transforms import Bbox
 
-from src.comparison import DENSE, Row, pareto_front
 from src.pictures.style import COLOURS, new_figure
+from src.report.comparison import DENSE, Row, pareto_front
 
 AXES = {  # subject, what else the axis must say, and its numbers
     "bytes": ("size of the ONNX file", "(bytes)", partial(EngFormatter, "B")),

@@ -6,7 +6,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from src.files import atomic
+from src.core.files import atomic
 
 # Okabe & Ito, "Color Universal Design" (2008): told apart with every common kind of colour vision.
 COLOURS = {

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from src.errors import UserError
+from src.core.errors import UserError
 from src.pictures.style import COLOURS, SPLIT_COLOURS, new_figure
 
 CURVES = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "learning_rate", "image_size")

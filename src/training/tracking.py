@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from src.training import Row
+from src.training.loop import Row
 
 LOGS = Path("logs")
 

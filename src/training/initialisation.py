@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from src.inference import to_unit
-from src.schedule import TrainRecipe
-from src.vgg import VGG
+from src.network.inference import to_unit
+from src.network.vgg import VGG
+from src.training.schedule import TrainRecipe
 
 PATCH_IMAGES = 5000  # more do not move the principal components of 3x3 patches
 

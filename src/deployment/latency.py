@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime
 from pydantic import Field
 
-from src.params import Settings
+from src.core.params import Settings
 
 THREADS = 1
 BATCH_SIZES = (1, 64)

@@ -11,14 +11,14 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from src.compression.candidate import Candidate, Context, rebuild
-from src.compression.fold import has_batch_norm, without_repeated_pool
-from src.dataset import Split
-from src.errors import ParamsError
-from src.inference import to_unit
-from src.params import Settings as Schema
-from src.schedule import Phase, TrainRecipe, check_parts
-from src.training import fit
-from src.vgg import VGG, Conv, Plan
+from src.core.dataset import Split
+from src.core.errors import ParamsError
+from src.core.params import Settings as Schema
+from src.network.inference import to_unit
+from src.network.vgg import VGG, Conv, Plan
+from src.techniques.fold import has_batch_norm, without_repeated_pool
+from src.training.loop import fit
+from src.training.schedule import Phase, TrainRecipe, check_parts
 
 GRADIENT_BATCH = 100  # images
 IMPORTANCES = {

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from src.files import atomic
+from src.core.files import atomic
 
 SCRATCH = Path("scratch")
 KEPT = 2

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from src.errors import UserError
+from src.core.errors import UserError
 
 COMPARISON = Path("metrics/comparison.csv")
 DENSE = "dense"
@@ -39,7 +39,7 @@ def compare(costs: Mapping[str, Row], timings: Mapping[str, Row]) -> list[Row]:
     ``costs`` and ``timings`` hold the metrics of compress and benchmark by recipe. A ratio says how many times
     fewer or faster than dense (dense / recipe, larger is better). ``accuracy_drop_points`` is 100 x (test accuracy
     of dense - test accuracy of the recipe): negative where the recipe does better. The latency ratio comes from
-    runs that took turns with dense (`src.latency.compare`), so it need not be the quotient of two rows' latencies.
+    runs that took turns with dense (`src.deployment.latency.compare`), so it need not be the quotient of two rows' latencies.
     Raises `UserError` unless all metrics come from one edition of the data.
     """
     _require_one_edition(costs, timings)

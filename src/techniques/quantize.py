@@ -3,9 +3,9 @@
 from pydantic import Field
 
 from src.compression.candidate import Candidate, Context
-from src.compression.fold import without_batch_norm, without_repeated_pool
-from src.export import Calibration, CalibrationName
-from src.params import Settings as Schema
+from src.core.params import Settings as Schema
+from src.deployment.onnx import Calibration, CalibrationName
+from src.techniques.fold import without_batch_norm, without_repeated_pool
 
 
 class Settings(Schema):

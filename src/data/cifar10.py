@@ -18,10 +18,10 @@ import torch
 from pydantic import Field
 from sklearn.model_selection import train_test_split
 
-from src.dataset import CLASSES, Split, SplitName, Statistics
-from src.errors import UserError
-from src.files import atomic
-from src.params import Settings
+from src.core.dataset import CLASSES, Split, SplitName, Statistics
+from src.core.errors import UserError
+from src.core.files import atomic
+from src.core.params import Settings
 
 RAW = Path("data/raw")
 SAMPLE = Path("data/sample/cifar-10-sample.tar.xz")

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from src.errors import ParamsError, UserError
+from src.core.errors import ParamsError, UserError
 
 Value = TypeVar("Value")
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
 
-from src.compression import fold, prune, quantize, truncate
 from src.compression.candidate import Candidate, Context
-from src.errors import ParamsError
-from src.params import PARAMS, Settings, validate
+from src.core.errors import ParamsError
+from src.core.params import PARAMS, Settings, validate
+from src.techniques import fold, prune_channels, quantize, truncate
 
 
 class Technique(Protocol):

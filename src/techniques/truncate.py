@@ -12,11 +12,11 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from src.compression.candidate import Candidate, Context
-from src.dataset import Split
-from src.errors import UserError
-from src.inference import predict
-from src.params import Settings as Schema
-from src.vgg import VGG, Plan
+from src.core.dataset import Split
+from src.core.errors import UserError
+from src.core.params import Settings as Schema
+from src.network.inference import predict
+from src.network.vgg import VGG, Plan
 
 HEAD_ITERATIONS = 1000
 

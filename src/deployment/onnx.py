@@ -25,11 +25,11 @@ from onnxscript import optimizer, rewriter
 from onnxscript.rewriter.rules.common import materialize_reshape_shape_rule
 from torch import Tensor
 
-from src.dataset import Split
-from src.errors import UserError
-from src.files import atomic
-from src.inference import to_unit
-from src.vgg import VGG
+from src.core.dataset import Split
+from src.core.errors import UserError
+from src.core.files import atomic
+from src.network.inference import to_unit
+from src.network.vgg import VGG
 
 INPUT, OUTPUT = "images", "logits"
 SIDE = 32  # pixels

@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from src.compression.candidate import Candidate, Context, rebuild
-from src.params import Settings as Schema
-from src.vgg import VGG
+from src.core.params import Settings as Schema
+from src.network.vgg import VGG
 
 
 class Settings(Schema):

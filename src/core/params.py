@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from src.errors import ParamsError
+from src.core.errors import ParamsError
 
 PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from src.device import autocast
+from src.core.device import autocast
 
 
 def to_unit(images: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from src.schedule import TrainRecipe
+from src.training.schedule import TrainRecipe
 
 NEWTON_SCHULZ_STEPS = 3  # as in airbench (arXiv:2404.00498, 2024 update); five cost more than they bring
 

@@ -23,11 +23,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from src.dataset import CLASSES, Split, SplitName
-from src.errors import ParamsError
-from src.inference import to_unit
-from src.params import PARAMS, Settings
-from src.vgg import VGG, MeanPool
+from src.core.dataset import CLASSES, Split, SplitName
+from src.core.errors import ParamsError
+from src.core.params import PARAMS, Settings
+from src.network.inference import to_unit
+from src.network.vgg import VGG, MeanPool
 
 BATCH_SIZE = 50  # keeps the widest layer's activations in float64 under 32 MB, which malloc reuses
 KINDS = {

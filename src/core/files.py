@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from src.errors import UserError
+from src.core.errors import UserError
 
 DECIMALS = 6
 

@@ -16,8 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
-from src.errors import UserError
-from src.params import Settings
+from src.core.errors import UserError
+from src.core.params import Settings
 
 VGG16 = (64, 64, "pool", 128, 128, "pool", *(256,) * 3, "pool", *(512,) * 3, "pool", *(512,) * 3, "pool")
 HEADS = {"compact": ((512, 512), 1), "imagenet": ((4096, 4096), 7)}

@@ -5,7 +5,7 @@ import os
 
 import torch
 
-from src.errors import ParamsError
+from src.core.errors import ParamsError
 
 
 def pick_device(name: str) -> torch.device:

@@ -3,7 +3,7 @@
 It knows nothing of DVC or of files to publish: a caller hears of each step and each epoch through a
 `Reporter`. Order, augmentation and dropout of every step follow from the seed and the step's number alone, so
 a run that goes on from a checkpoint gives the same bytes as one that was never interrupted. Under torchrun
-several processes share each batch (`src.parallel`), and all of them come to the same weights.
+several processes share each batch (`src.training.parallel`), and all of them come to the same weights.
 """
 
 import contextlib
@@ -19,17 +19,17 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from src import parallel
-from src.augment import Crops, resize
-from src.checkpoints import Checkpoints
-from src.cost import FLOPS_PER_MAC_TRAINING, macs, parameters
-from src.dataset import Split
-from src.device import autocast
-from src.errors import ParamsError, UserError
-from src.inference import accuracy, predict, to_unit
-from src.optimizers import Optimizers
-from src.schedule import TrainRecipe, image_size, learning_rate
-from src.vgg import VGG, set_dropout
+from src.core.dataset import Split
+from src.core.device import autocast
+from src.core.errors import ParamsError, UserError
+from src.network.cost import FLOPS_PER_MAC_TRAINING, macs, parameters
+from src.network.inference import accuracy, predict, to_unit
+from src.network.vgg import VGG, set_dropout
+from src.training import parallel
+from src.training.augment import Crops, resize
+from src.training.checkpoints import Checkpoints
+from src.training.optimizers import Optimizers
+from src.training.schedule import TrainRecipe, image_size, learning_rate
 
 CHECK_LOSS_EVERY = 20  # steps; reading the loss at each would make a GPU wait
 Row = dict[str, float]

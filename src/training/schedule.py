@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from src.params import Settings
+from src.core.params import Settings
 
 
 class Phase(Settings):
