@@ -4,7 +4,7 @@ PYTHON ?= python3
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-DEMO_OVERRIDES = $(shell sed -n 's/^\([^\#][^ ]*\).*/-S \1/p' demo.overrides)
+DEMO_OVERRIDES = $(shell sed -n "s/^\([^\#][^ ]*\).*/-S '\1'/p" demo.overrides)
 
 # DVC keeps experiments as Git commits, so a machine where Git knows no user needs a name for them.
 ifeq ($(shell git config user.email),)
@@ -33,6 +33,7 @@ setup: .venv/installed  ## Make .venv with the pinned requirements (once)
 	touch $@
 
 demo: .venv/installed  ## Run the whole pipeline on the bundled sample as a DVC experiment (about 2 minutes on 2 cores)
+	@python -m scripts.check_tree demo.overrides
 	@dvc exp remove --quiet demo 2>/dev/null || true
 	dvc exp run --temp --name demo $(DEMO_OVERRIDES)
 	@echo
@@ -49,6 +50,7 @@ test: .venv/installed-dev  ## Lint and test (under 10 minutes on 2 cores)
 	pytest -n 2
 
 repro: .venv/installed  ## Run what is out of date of the full pipeline on CIFAR-10
+	@python -m scripts.check_tree
 	dvc repro
 
 table: .venv/installed  ## Show the experiments in columns that fit 120 characters

@@ -13,9 +13,9 @@ from PIL import Image, ImageOps
 from src.core.dataset import CLASSES
 from src.core.errors import UserError, exit_cleanly
 from src.deployment.latency import THREADS, cpu_name, milliseconds
-from src.deployment.onnx import session
+from src.deployment.runtime import session
 
-MODEL = Path("models/compressed/flagship.onnx")
+MODEL = Path("released/flagship.onnx")
 SIDE = 32
 SHOWN = 3
 RUNS = 20
@@ -72,7 +72,7 @@ def present(model: Path) -> Path:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise UserError(f"{model}: `dvc pull` failed ({reason}); make it with `dvc repro compress@{model.stem}`")
+            raise UserError(f"{model}: `dvc pull` failed ({reason}); make it with `dvc repro export@{model.stem}`")
     return model
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from scripts.table import engineering, times
 from src.core.errors import UserError, exit_cleanly
 from src.core.files import atomic, read_csv, read_json
-from src.report.comparison import COMPARISON
+from src.report.comparison import COMPARISON, RECIPES
 
 README = Path("README.md")
 METRICS = Path("metrics")
@@ -41,7 +41,8 @@ def results() -> str:
     rows = read_csv(COMPARISON)
     cells = [HEADINGS, ["---", *["---:"] * (len(HEADINGS) - 1)], *map(_cells, rows)]
     lines = [f"| {' | '.join(line)} |" for line in cells]
-    return "\n".join([*lines, "", _conditions(rows), "", *map(_steps, rows)])
+    history = read_json(RECIPES)
+    return "\n".join([*lines, "", _conditions(rows), "", *(_steps(row["recipe"], history) for row in rows)])
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
@@ -73,11 +74,11 @@ def _conditions(rows: list[dict[str, Any]]) -> str:
     )
 
 
-def _steps(row: dict[str, Any]) -> str:
-    """What a recipe did, fine-tuning and all, and what a reader should know of it."""
-    made = read_json(METRICS / "compress" / f"{row['recipe']}.json")
-    told = [*made["steps"], *filter(None, [made["note"]])]
-    return f"- **{row['recipe']}**: {'; '.join(told) or 'as trained'}."
+def _steps(recipe: str, history: dict[str, Any]) -> str:
+    """Return what was done for ``recipe``, and what a reader should know of it."""
+    done = history[recipe]
+    told = [*done["steps"], *filter(None, [done["note"]])]
+    return f"- **{recipe}**: {'; '.join(told)}."
 
 
 def _text(path: Path) -> str:

@@ -5,12 +5,11 @@ from pathlib import Path
 from src.core.errors import exit_cleanly
 from src.core.files import read_json, write_json
 from src.core.params import Settings, load_params, recipe_name
-from src.deployment.latency import BATCH_SIZES, THREADS, BenchmarkSettings, compare, conditions
-from src.deployment.onnx import session
+from src.deployment.latency import BATCH_SIZES, THREADS, BenchmarkSettings, conditions, paired_latency
+from src.deployment.runtime import session
 
-MODELS = Path("models/compressed")
+MODELS = Path("models/onnx")
 DENSE = MODELS / "dense.onnx"
-COSTS = Path("metrics/compress")
 METRICS = Path("metrics/benchmark")
 
 
@@ -24,9 +23,9 @@ def main() -> None:
     """Write latency and throughput of the recipe named on the command line, and what they were measured on."""
     recipe = recipe_name("benchmark", __doc__)
     runs = load_params("benchmark", Params, recipe).benchmark.runs
-    edition = read_json(COSTS / f"{recipe}.json")["edition"]
+    edition = read_json(MODELS / f"{recipe}.json")["edition"]
     network, dense = (session(path, THREADS) for path in (MODELS / f"{recipe}.onnx", DENSE))
-    batches = {f"b{size}": compare(network, dense, size, runs) for size in BATCH_SIZES}
+    batches = {f"b{size}": paired_latency(network, dense, size, runs) for size in BATCH_SIZES}
     head = {"recipe": recipe, "edition": edition, "runs": runs}
     write_json(METRICS / f"{recipe}.json", {**head, **conditions(), **batches})
 

@@ -1,4 +1,4 @@
-"""Put all recipes into one table, a summary and three pictures."""
+"""Put all recipes into one table, with a summary and how each recipe came about."""
 
 from pathlib import Path
 from typing import Any
@@ -8,16 +8,19 @@ from pydantic import Field
 from src.core.errors import ParamsError, exit_cleanly
 from src.core.files import read_json, write_csv, write_json
 from src.core.params import PARAMS, Settings, load_params
-from src.pictures.pareto import pareto
-from src.pictures.style import save_figure
-from src.report.comparison import COMPARISON, DENSE, compare, formatted, summary
+from src.report.comparison import (
+    COMPARISON,
+    DENSE,
+    RECIPES,
+    comparison_rows,
+    formatted,
+    headline_metrics,
+    recipe_history,
+)
 
-METRICS = Path("metrics")
-PICTURES = {
-    "bytes": Path("plots/pareto_bytes.png"),
-    "macs": Path("plots/pareto_macs.png"),
-    "latency_b1_ratio": Path("plots/pareto_latency.png"),
-}
+TESTED = Path("models/tested")
+TIMINGS = Path("metrics/benchmark")
+SUMMARY = Path("metrics/summary.json")
 
 
 class CompressSettings(Settings):
@@ -33,19 +36,17 @@ class Params(Settings):
 
 
 def main() -> None:
-    """Compare the recipes of params.yaml; metrics of recipes that are no longer there are passed over."""
+    """Compare the recipes of params.yaml; files of recipes that are no longer there are ignored."""
     recipes = load_params("compare", Params).compress.recipes
     if DENSE not in recipes:
         raise ParamsError(f"{PARAMS}: compress.recipes: {DENSE} is missing; the others are measured against it")
-    costs, timings = (
-        {recipe: read_json(METRICS / stage / f"{recipe}.json") for recipe in recipes}
-        for stage in ("compress", "benchmark")
+    tested, timings = (
+        {recipe: read_json(folder / f"{recipe}.json") for recipe in recipes} for folder in (TESTED, TIMINGS)
     )
-    rows = compare(costs, timings)
+    rows = comparison_rows(tested, timings)
     write_csv(COMPARISON, map(formatted, rows))
-    write_json(METRICS / "summary.json", summary(rows))
-    for cost, path in PICTURES.items():
-        save_figure(pareto(rows, cost), path)
+    write_json(SUMMARY, headline_metrics(rows))
+    write_json(RECIPES, recipe_history(tested))
 
 
 if __name__ == "__main__":

@@ -1,18 +1,19 @@
-"""Fetch CIFAR-10, or the bundled sample of it, verify it and unpack it."""
+"""Fetch CIFAR-10, or the bundled sample of it, check it, and unpack it."""
 
 from src.core.errors import exit_cleanly
 from src.core.params import Settings, load_params
-from src.data.cifar10 import RAW, DownloadSettings, edition, fetch
+from src.data.cifar10 import RAW, edition
+from src.data.fetch import DownloadSettings, fetch
 
 
 class Params(Settings):
-    """What this stage reads of params.yaml."""
+    """What this stage reads from params.yaml."""
 
     download: DownloadSettings
 
 
 def main() -> None:
-    """Make data/raw hold exactly the six batch files."""
+    """Write exactly the six batch files to data/raw."""
     fetch(load_params("download", Params).download.source, RAW)
     print(f"{RAW}: CIFAR-10, {edition(RAW)} edition")
 

@@ -1,4 +1,4 @@
-"""Say how good the trained network is on train, validation and test, where it errs, and how its training went."""
+"""Measure the trained network on train, validation and test, and find the epoch that reached the target accuracy."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from pydantic import Field
 
+from src.analysis.curves import read_curves, target_metrics
 from src.analysis.evaluation import (
     EvaluateSettings,
     Predictions,
@@ -13,51 +14,52 @@ from src.analysis.evaluation import (
     per_class,
     predictions,
     reliability,
-    summary,
+    split_metrics,
 )
 from src.core.dataset import CLASSES, SPLITS, Split, SplitName, load_split, load_statistics
-from src.core.device import pick_device
+from src.core.device import pick_device, seed_everything
 from src.core.errors import exit_cleanly
-from src.core.files import read_csv, write_csv, write_json
+from src.core.files import write_csv, write_json
 from src.core.params import Settings, Shared, load_params
 from src.network.inference import predict
 from src.network.vgg import load
-from src.pictures import evaluation as pictures
-from src.pictures.style import save_figure
-from src.pictures.training import read_curves, training
 
-MODEL = Path("models/vgg16.safetensors")
-CURVES = Path("plots/training")
-REFERENCE = Path("data/reference/original-training.csv")
+MODEL = Path("models/networks/vgg16.safetensors")
+CURVES = Path("plots/training/plots/metrics")
 METRICS = Path("metrics/evaluate.json")
-PLOTS = Path("plots")
+CONFUSION = Path("plots/confusion.csv")
+PER_CLASS = Path("plots/per_class.csv")
+RELIABILITY = Path("plots/reliability.csv")
+MISTAKES = Path("plots/mistakes.csv")
+Row = dict[str, object]
 
 
 class TrainSettings(Settings):
-    """What this stage reads of the section ``train``."""
+    """What this stage reads from the section ``train`` of params.yaml."""
 
     target_accuracy: float = Field(gt=0, le=1)
 
 
 class Params(Shared):
-    """What this stage reads of params.yaml."""
+    """What this stage reads from params.yaml."""
 
     train: TrainSettings
     evaluate: EvaluateSettings
 
 
 def main() -> None:
-    """Evaluate the network; figures of whole splits go to metrics/evaluate.json, of classes to plots/per_class.csv."""
+    """Write metrics/evaluate.json, and the tables of confusion, classes, calibration and mistakes."""
     params = load_params("evaluate", Params)
-    edition, splits = load_statistics().edition, {name: load_split(name) for name in SPLITS}
-    found = _predictions(splits, pick_device(params.device))
-    _picture_training(params.train.target_accuracy, edition)
-    _confusion(found["test"], edition)
-    _classes(found, edition)
-    _calibration(found["test"], params.evaluate.calibration_bins, edition)
-    _mistakes(found["test"], splits["test"], params.evaluate.mistakes, edition)
+    seed_everything(params.seed)
+    target = target_metrics(read_curves(CURVES), params.train.target_accuracy)
+    found = _predictions({name: load_split(name) for name in SPLITS}, pick_device(params.device))
     bins = params.evaluate.calibration_bins
-    write_json(METRICS, {"edition": edition} | {name: summary(found[name], bins) for name in SPLITS})
+    write_csv(CONFUSION, confusion_rows(found["test"]))
+    write_csv(PER_CLASS, class_rows(found))
+    write_csv(RELIABILITY, map(asdict, reliability(found["test"], bins)))
+    write_csv(MISTAKES, mistake_rows(found["test"], params.evaluate.mistakes))
+    figures = {name: split_metrics(found[name], bins) for name in SPLITS}
+    write_json(METRICS, {"edition": load_statistics().edition, **target, **figures})
 
 
 def _predictions(splits: dict[SplitName, Split], device: torch.device) -> dict[SplitName, Predictions]:
@@ -65,42 +67,32 @@ def _predictions(splits: dict[SplitName, Split], device: torch.device) -> dict[S
     return {name: predictions(predict(model, split.images.to(device)), split.labels) for name, split in splits.items()}
 
 
-def _picture_training(target: float, edition: str) -> None:
-    rows = read_csv(REFERENCE)
-    reference = {name: [row[name] for row in rows] for name in ("train_accuracy", "val_accuracy")}
-    save_figure(training(read_curves(CURVES), reference, target, edition), PLOTS / "train.png")
-
-
-def _confusion(test: Predictions, edition: str) -> None:
-    """One row a test image, which is what DVC's confusion templates count."""
+def confusion_rows(test: Predictions) -> list[Row]:
+    """Return one row for each test image, in order: DVC's confusion templates count rows."""
     pairs = zip(test.labels, test.predicted, strict=True)
-    write_csv(PLOTS / "confusion.csv", ({"actual": CLASSES[a], "predicted": CLASSES[p]} for a, p in pairs))
-    save_figure(pictures.confusion(test, edition), PLOTS / "confusion.png")
+    return [{"actual": CLASSES[actual], "predicted": CLASSES[predicted]} for actual, predicted in pairs]
 
 
-def _classes(found: dict[SplitName, Predictions], edition: str) -> None:
-    """One row a class, a column for each figure on each split (DVC plots columns, not groups of rows)."""
+def class_rows(found: dict[SplitName, Predictions]) -> list[Row]:
+    """Return one row for each class, with one column for each figure on each split."""
     figures = {name: per_class(found[name]) for name in SPLITS}
-    rows = [
+    return [
         {"class": label} | {f"{name}_{key}": value for name in SPLITS for key, value in figures[name][number].items()}
         for number, label in enumerate(CLASSES)
     ]
-    write_csv(PLOTS / "per_class.csv", rows)
-    accuracies = {name: [row["accuracy"] for row in figures[name]] for name in SPLITS}
-    save_figure(pictures.per_class(accuracies, edition), PLOTS / "per_class.png")
 
 
-def _calibration(test: Predictions, count: int, edition: str) -> None:
-    bins = reliability(test, count)
-    write_csv(PLOTS / "reliability.csv", map(asdict, bins))
-    save_figure(pictures.reliability(bins, edition), PLOTS / "reliability.png")
-
-
-def _mistakes(test: Predictions, split: Split, count: int, edition: str) -> None:
-    chosen = confident_mistakes(test, count)
-    images = split[torch.from_numpy(chosen)]
-    figure = pictures.mistakes(images, test.predicted[chosen], test.confidence[chosen], edition)
-    save_figure(figure, PLOTS / "mistakes.png")
+def mistake_rows(test: Predictions, count: int) -> list[Row]:
+    """Return one row for each of the ``count`` most confident mistakes; ``index`` is the image's place in test."""
+    return [
+        {
+            "index": int(index),
+            "actual": CLASSES[test.labels[index]],
+            "predicted": CLASSES[test.predicted[index]],
+            "confidence": float(test.confidence[index]),
+        }
+        for index in confident_mistakes(test, count)
+    ]
 
 
 if __name__ == "__main__":

@@ -2,7 +2,17 @@
 
 import torch
 
-from src.network.vgg import VGG
+from src.network.vgg import VGG, Conv, Hidden, Plan, Pool
+
+
+def plan(*features, head=(), pooled_side=1, **convolution):
+    """A plan of convolutions, given by their channels, and pools, given as "pool"; ``convolution`` holds for all."""
+    blocks = [
+        Pool(name=f"pool{i}") if block == "pool" else Conv(name=f"conv{i}", channels=block, **convolution)
+        for i, block in enumerate(features)
+    ]
+    hidden = [Hidden(name=f"hidden{i}", width=width) for i, width in enumerate(head)]
+    return Plan(features=blocks, head=hidden, pooled_side=pooled_side)
 
 
 def trained(plan):

@@ -5,16 +5,16 @@ from unittest.mock import patch
 
 import torch
 from test_schedule import recipe
-from test_training import PLAN, coloured
+from test_training import PLAN, colored
 
 from src.core.errors import exit_cleanly
 from src.network.vgg import VGG
 from src.training import parallel
-from src.training.loop import Silent, fit
+from src.training.loop import fit
 from src.training.optimizers import Optimizers
 
 BATCH = 20
-PLAIN = {"mirror": "never", "crop_padding": 0, "mixed_precision": False}
+PLAIN = {"flip": "never", "crop_padding": 0, "mixed_precision": False}
 RECIPE = recipe(phases=[{"size": 32, "epochs": 1}], batch_size=BATCH, **PLAIN)
 
 
@@ -32,7 +32,7 @@ def main(path, accumulate):
         torch.manual_seed(parallel.rank())  # the first process's weights are everybody's
         model = VGG(PLAN).to(device)
         with patch.object(Optimizers, "step", recorded):
-            fit(model, coloured(3 * BATCH), coloured(20, 1), chosen, 0, Silent())
+            fit(model, colored(3 * BATCH), colored(20, 1), chosen, 0)
         if parallel.rank() == 0:
             torch.save(steps, path)
 

@@ -17,15 +17,15 @@ def crop(images, padding, top, left):
     return crops.cut(crops.at(torch.arange(len(images)), top, left, plain))
 
 
-def flip(images, mirror):
+def flip(images, chosen):
     crops, zero = Crops(images, 0), torch.zeros(len(images), dtype=torch.int64)
-    return crops.cut(crops.at(torch.arange(len(images)), zero, zero, mirror))
+    return crops.cut(crops.at(torch.arange(len(images)), zero, zero, chosen))
 
 
-def augment(images, padding, generator, mirror=None):
+def augment(images, padding, generator, flipped=None):
     crops = Crops(images, padding)
-    mirror = torch.rand(len(images), generator=generator) < 0.5 if mirror is None else mirror
-    return crops.cut(crops.draw(torch.arange(len(images)), mirror, generator))
+    flipped = torch.rand(len(images), generator=generator) < 0.5 if flipped is None else flipped
+    return crops.cut(crops.draw(torch.arange(len(images)), flipped, generator))
 
 
 def crop_one(image, padding, top, left):
@@ -74,9 +74,9 @@ def test_crop_in_a_corner_moves_the_image_by_the_padding():
 
 
 def test_flip_is_that_of_single_images():
-    images, mirror = numbered(4), torch.tensor([True, False, False, True])
-    chosen = zip(images.numpy(), mirror, strict=True)
-    assert np.array_equal(flip(images, mirror).numpy(), [flip_one(i) if m else i for i, m in chosen])
+    images, chosen = numbered(4), torch.tensor([True, False, False, True])
+    expected = [flip_one(image) if turn else image for image, turn in zip(images.numpy(), chosen, strict=True)]
+    assert np.array_equal(flip(images, chosen).numpy(), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.bfloat16])
@@ -86,7 +86,7 @@ def test_augment_keeps_shape_and_dtype(dtype):
     assert (augmented.shape, augmented.dtype) == (images.shape, dtype)
 
 
-def test_augment_gives_a_crop_of_the_image_or_its_mirror_image():
+def test_augment_gives_a_crop_of_the_image_or_of_the_flipped_image():
     images = numbered(10)
     possible = [(top, left) for top in range(5) for left in range(5)]
     for image, result in zip(images.numpy(), augment(images, 2, generator()).numpy(), strict=True):
@@ -109,30 +109,30 @@ def test_augment_does_not_touch_what_it_is_given():
 
 
 @pytest.mark.parametrize("side", [True, False])
-def test_mirror_argument_decides(side):
+def test_flip_argument_decides(side):
     images = numbered(6)
     expected = images.flip(3) if side else images
     assert torch.equal(augment(images, 0, generator(), torch.full((6,), side)), expected)
 
 
-def test_mirror_argument_leaves_the_crops_as_they_are():
+def test_flip_argument_leaves_the_crops_as_they_are():
     images = numbered(6)
     plain = augment(images, 2, generator(), torch.zeros(6, dtype=torch.bool))
-    mirrored = augment(images, 2, generator(), torch.ones(6, dtype=torch.bool))
-    assert torch.equal(mirrored, plain.flip(3))
+    flipped = augment(images, 2, generator(), torch.ones(6, dtype=torch.bool))
+    assert torch.equal(flipped, plain.flip(3))
 
 
 def test_positions_and_sides_are_uniform():
     """A pixel in the middle of each image tells where it went: 5 x 5 positions, each 4,000 times in the mean."""
     count, padding = 100_000, 2
     images = torch.zeros(count, 1, 6, 6, dtype=torch.uint8)
-    images[:, 0, 2, 2] = 1  # column 2 goes to 0..4, its mirror image to 1..5, so both sides must be told apart
+    images[:, 0, 2, 2] = 1  # column 2 goes to 0..4, its flip image to 1..5, so both sides must be told apart
     images[:, 0, 2, 3] = 2
     augmented = augment(images, padding, generator())[:, 0]
     one, two = (augmented.eq(value).flatten(1).int().argmax(1) for value in (1, 2))
-    mirrored = two < one
-    row, column = one // 6, torch.where(mirrored, 5 - one % 6, one % 6)
-    places = torch.bincount((row * 5 + column) * 2 + mirrored, minlength=50)
+    flipped = two < one
+    row, column = one // 6, torch.where(flipped, 5 - one % 6, one % 6)
+    places = torch.bincount((row * 5 + column) * 2 + flipped, minlength=50)
     assert len(places) == 50
     # Each of 50 outcomes: mean 2,000, standard deviation 44; five of those leave chance no room.
     assert (places - 2000).abs().max() < 5 * 44

@@ -5,9 +5,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from src.network.cost import macs, parameters
-from src.network.vgg import VGG, Conv, ModelSettings, Plan, vgg16_plan
+from src.network.vgg import VGG, Conv, Hidden, ModelSettings, Plan, Pool, vgg16_plan
 
-SMALL = Plan(features=(Conv(channels=8), "pool", Conv(channels=16, batch_norm=False)), head=(4,))
+SMALL = Plan(
+    features=(Conv(name="a", channels=8), Pool(name="p"), Conv(name="b", channels=16, batch_norm=False)),
+    head=(Hidden(name="h", width=4),),
+)
 
 
 def test_by_hand():
@@ -19,7 +22,7 @@ def test_by_hand():
 
 
 def test_published_figures_of_vgg16():
-    model = VGG(vgg16_plan(ModelSettings()))
+    model = VGG(vgg16_plan(ModelSettings(head="compact", width=1.0)))
     assert parameters(model) == 15_253_578
     assert macs(model) == 313_725_952
 

@@ -1,4 +1,4 @@
-"""Fetching the data: from a local HTTP server that misbehaves, from damaged and hostile archives, from folders."""
+"""Fetching the data: from a local HTTP server that fails in several ways, from hostile archives, from folders."""
 
 import errno
 import hashlib
@@ -14,8 +14,9 @@ import pooch
 import pytest
 
 from src.core.errors import UserError, exit_cleanly
-from src.data import cifar10
-from src.data.cifar10 import FILES, LOCAL_COPY, SAMPLE, Site, fetch, unpack
+from src.data import fetch as fetch_module
+from src.data.cifar10 import FILES, edition
+from src.data.fetch import LOCAL_COPY, OFFICIAL_SITE, SAMPLE, Site, fetch, unpack
 from stages import download as stage
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,7 +26,7 @@ CONTENT = {name: np.random.default_rng(i).bytes(2 * 3073) for i, name in enumera
 
 @pytest.fixture(autouse=True)
 def _here(tmp_path, monkeypatch):
-    """Work in an empty folder, with no local copy announced."""
+    """Work in an empty folder, and without the variable that names a local copy."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv(LOCAL_COPY, raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -33,13 +34,13 @@ def _here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def official(monkeypatch):
-    """Take the bytes of this test for the official ones."""
+    """Let the checksums of the official files be those of the files in this test."""
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENT.items()}
-    monkeypatch.setattr(cifar10, "OFFICIAL_SHA256", digests)
+    monkeypatch.setattr(fetch_module, "OFFICIAL_SHA256", digests)
 
 
 def tar(path, content=CONTENT, top="cifar-10-batches-bin/", extra=()):
-    """Write an archive with ``content`` and the members ``extra``; ``path`` again."""
+    """Write an archive with ``content`` and the members ``extra``; return its path."""
     with tarfile.open(path, f"w:{path.suffix[1:]}") as archive:
         for name, data in content.items():
             member = tarfile.TarInfo(top + name)
@@ -67,8 +68,8 @@ def contents(raw):
     return {path.name: path.read_bytes() for path in raw.iterdir()}
 
 
-def refused(source, match, site=cifar10.OFFICIAL_SITE):
-    """Assert that ``source`` is refused with the three ways out, and that nothing new lies in the folder."""
+def refused(source, match, site=OFFICIAL_SITE):
+    """Assert that ``source`` is refused, that the message lists three ways out, and that no new file is left."""
     before = sorted(Path().rglob("*"))
     with pytest.raises(UserError, match=match) as caught:
         fetch(source, Path("data/raw"), site)
@@ -79,20 +80,20 @@ def refused(source, match, site=cifar10.OFFICIAL_SITE):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers as the server's ``behaviours`` say, one a request, the last one for good."""
+    """Answers the first request by the first of the server's ``behaviors``, and so on; the last one is repeated."""
 
     def do_GET(self):
         server = self.server
-        behaviour = server.behaviours[min(server.requests, len(server.behaviours) - 1)]
+        behavior = server.behaviors[min(server.requests, len(server.behaviors) - 1)]
         server.requests += 1
-        if behaviour == "missing":
+        if behavior == "missing":
             return self.send_error(404)
-        body = {"wrong": b"X" + server.archive[1:]}.get(behaviour, server.archive)
+        body = {"wrong": b"X" + server.archive[1:]}.get(behavior, server.archive)
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body if behaviour in ("good", "wrong") else body[: len(body) // 2])
-        if behaviour == "stalled":
+        self.wfile.write(body if behavior in ("good", "wrong") else body[: len(body) // 2])
+        if behavior == "stalled":
             self.wfile.flush()
             server.over.wait(20)
         return None
@@ -103,10 +104,10 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(tmp_path_factory):
-    """A local site; set ``behaviours``, read ``requests``; ``site()`` tells where it is."""
+    """A local server; set ``behaviors``, read ``requests``; ``site()`` is its address."""
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     httpd.archive = tar(tmp_path_factory.mktemp("site") / NAME).read_bytes()
-    httpd.behaviours, httpd.requests, httpd.over = ["good"], 0, threading.Event()
+    httpd.behaviors, httpd.requests, httpd.over = ["good"], 0, threading.Event()
     url = f"http://127.0.0.1:{httpd.server_port}/{NAME}"
     md5 = hashlib.md5(httpd.archive).hexdigest()
     httpd.site = lambda retries=0, timeout=30: Site(url, md5, timeout=timeout, retries=retries)
@@ -128,7 +129,7 @@ def test_download_gives_exactly_the_six_files(server, capfd):
 
 
 @pytest.mark.usefixtures("official")
-def test_download_takes_the_place_of_what_was_there(server):
+def test_download_replaces_the_old_files(server):
     folder(Path("data/raw"), {"stale.bin": b"stale"})
     fetch("official", Path("data/raw"), server.site())
     assert contents(Path("data/raw")) == CONTENT
@@ -137,7 +138,7 @@ def test_download_takes_the_place_of_what_was_there(server):
 @pytest.mark.usefixtures("official")
 @pytest.mark.parametrize("first", ["missing", "truncated", "stalled", "wrong"])
 def test_download_is_tried_again(server, first):
-    server.behaviours = [first, "good"]
+    server.behaviors = [first, "good"]
     fetch("official", Path("data/raw"), server.site(retries=1, timeout=3 if first == "stalled" else 30))
     assert contents(Path("data/raw")) == CONTENT
     assert server.requests == 2
@@ -145,7 +146,7 @@ def test_download_is_tried_again(server, first):
 
 @pytest.mark.usefixtures("official")
 @pytest.mark.parametrize(
-    ("behaviour", "complaint"),
+    ("behavior", "complaint"),
     [
         ("missing", "404"),
         ("truncated", "IncompleteRead|more expected"),
@@ -153,20 +154,20 @@ def test_download_is_tried_again(server, first):
         ("wrong", "MD5"),
     ],
 )
-def test_bad_download_is_told_and_leaves_nothing(server, behaviour, complaint):
-    server.behaviours = [behaviour]
-    site = server.site(timeout=0.5 if behaviour == "stalled" else 30)
+def test_bad_download_is_reported_and_leaves_no_file(server, behavior, complaint):
+    server.behaviors = [behavior]
+    site = server.site(timeout=0.5 if behavior == "stalled" else 30)
     refused("official", f"{NAME}: cannot be downloaded: .*({complaint})", site)
 
 
-def test_bad_download_leaves_what_was_there(server):
-    server.behaviours = ["truncated"]
+def test_bad_download_keeps_the_old_files(server):
+    server.behaviors = ["truncated"]
     folder(Path("data/raw"))
     refused("official", "cannot be downloaded", server.site())
     assert contents(Path("data/raw")) == CONTENT
 
 
-def test_unreachable_site_is_told(server):
+def test_unreachable_site_is_reported(server):
     site = server.site()
     server.shutdown()
     server.server_close()
@@ -177,7 +178,7 @@ def test_download_of_other_bytes_is_refused(server):
     refused("official", r"data_batch_1\.bin has SHA-256 \w{64}; expected cee91656", server.site())
 
 
-def test_full_disk_while_downloading_is_told(server, monkeypatch):
+def test_full_disk_while_downloading_is_reported(server, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -185,7 +186,7 @@ def test_full_disk_while_downloading_is_told(server, monkeypatch):
     refused("official", "cannot be downloaded: No space left on device", server.site())
 
 
-def test_full_disk_while_unpacking_is_told(tmp_path, monkeypatch):
+def test_full_disk_while_unpacking_is_reported(tmp_path, monkeypatch):
     def full(_, target):
         target.write(b"half of it")
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -201,7 +202,7 @@ def test_local_copy_is_used_instead_of_the_site(server, tmp_path, monkeypatch, k
     copy = tmp_path / f"copy{kind}"
     if kind.startswith("folder"):
         folder(copy / "cifar-10-batches-bin" if "in" in kind else copy)
-        (copy / "batches.meta.txt").write_text("no part of the data")
+        (copy / "batches.meta.txt").write_text("not used")
     else:
         tar(copy, extra=[member("cifar-10-batches-bin/batches.meta.txt")])
     monkeypatch.setenv(LOCAL_COPY, str(copy))
@@ -211,7 +212,7 @@ def test_local_copy_is_used_instead_of_the_site(server, tmp_path, monkeypatch, k
 
 
 @pytest.mark.usefixtures("official")
-def test_bad_local_copy_is_told_and_nothing_else_tried(server, tmp_path, monkeypatch):
+def test_bad_local_copy_is_reported_and_the_site_is_not_asked(server, tmp_path, monkeypatch):
     flipped = CONTENT | {"test_batch.bin": bytes([CONTENT["test_batch.bin"][0] ^ 1]) + CONTENT["test_batch.bin"][1:]}
     for copy, complaint in [
         (tmp_path / "nowhere.tar.gz", "nowhere.tar.gz: no such file or folder"),
@@ -223,25 +224,25 @@ def test_bad_local_copy_is_told_and_nothing_else_tried(server, tmp_path, monkeyp
     assert server.requests == 0
 
 
-def test_local_copy_is_read_for_the_official_source_alone(tmp_path, monkeypatch):
+def test_local_copy_is_used_only_for_the_official_source(tmp_path, monkeypatch):
     monkeypatch.setenv(LOCAL_COPY, "nowhere.tar.gz")
     fetch(str(tar(tmp_path / "mine.tar.xz", top="")), Path("data/raw"))
     assert contents(Path("data/raw")) == CONTENT
-    assert cifar10.edition(Path("data/raw")) == "custom"
+    assert edition(Path("data/raw")) == "custom"
 
 
-def test_missing_source_is_told():
+def test_missing_source_is_reported():
     refused("nowhere.tar.gz", r"nowhere\.tar\.gz: cannot be unpacked: No such file")
 
 
-def test_source_that_is_no_archive_is_told(tmp_path):
+def test_source_that_is_not_an_archive_is_reported(tmp_path):
     (tmp_path / "letter.tar.gz").write_text("Dear Sir or Madam")
     refused("letter.tar.gz", r"letter\.tar\.gz: cannot be unpacked: .*not a gzip file")
 
 
 @pytest.mark.parametrize("suffix", ["gz", "xz"])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.999])
-def test_truncated_archive_is_told(tmp_path, suffix, share):
+def test_truncated_archive_is_reported(tmp_path, suffix, share):
     archive = tar(tmp_path / f"short.tar.{suffix}")
     whole = archive.read_bytes()
     archive.write_bytes(whole[: int(len(whole) * share)])
@@ -250,7 +251,7 @@ def test_truncated_archive_is_told(tmp_path, suffix, share):
 
 @pytest.mark.parametrize("suffix", ["gz", "xz"])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_flipped_byte_in_an_archive_is_told(tmp_path, suffix, share):
+def test_changed_byte_in_an_archive_is_reported(tmp_path, suffix, share):
     archive = tar(tmp_path / f"flipped.tar.{suffix}")
     content = bytearray(archive.read_bytes())
     content[int(len(content) * share)] ^= 0xFF
@@ -277,21 +278,21 @@ def test_hostile_member_is_refused(tmp_path, hostile):
     project = tmp_path / "project"
     project.mkdir()
     archive = tar(project / "hostile.tar.gz", extra=[hostile])
-    refused(str(archive), f"{hostile.name}: expected nothing but plain files and folders inside")
+    refused(str(archive), f"{hostile.name}': only plain files and folders are allowed")
     assert [path.name for path in tmp_path.iterdir() if path.name != "data"] == ["project"]
     assert not Path("/tmp/escaped-from-cifar-10.txt").exists()
 
 
-def test_link_in_the_place_of_a_batch_is_refused(tmp_path):
+def test_link_instead_of_a_batch_is_refused(tmp_path):
     without = {name: data for name, data in CONTENT.items() if name != "test_batch.bin"}
     archive = tar(tmp_path / "link.tar.gz", without, extra=[member("test_batch.bin", tarfile.SYMTYPE, "/etc/passwd")])
-    refused(str(archive), r"test_batch\.bin: expected nothing but plain files")
+    refused(str(archive), r"test_batch\.bin': only plain files")
 
 
-def test_lacking_batches_are_named(tmp_path):
+def test_missing_batches_are_named(tmp_path):
     some = {name: CONTENT[name] for name in FILES[:4]}
     for source in (tar(tmp_path / "some.tar.gz", some), folder(tmp_path / "some", some)):
-        refused(str(source), rf"{source.name}: holds no data_batch_5\.bin, test_batch\.bin; expected")
+        refused(str(source), rf"{source.name}: does not hold data_batch_5\.bin, test_batch\.bin; expected")
 
 
 def test_batch_found_twice_is_refused(tmp_path):
@@ -302,7 +303,7 @@ def test_batch_found_twice_is_refused(tmp_path):
     refused(str(twice), r"twice: holds test_batch\.bin twice")
 
 
-def test_unpacked_files_can_be_written(tmp_path):
+def test_unpacked_files_are_writable(tmp_path):
     source = folder(tmp_path / "read-only")
     for path in source.iterdir():
         path.chmod(0o444)

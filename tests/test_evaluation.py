@@ -1,3 +1,5 @@
+"""Figures of a split, figures of each class, calibration and mistakes, against counts by hand."""
+
 import numpy as np
 import pytest
 import torch
@@ -11,12 +13,12 @@ from src.analysis.evaluation import (
     per_class,
     predictions,
     reliability,
-    summary,
+    split_metrics,
 )
 
 
 def from_confidence(confidence, right):
-    """Predictions of class 1 with the given confidences, right or wrong as told."""
+    """Return predictions of class 1 with the given confidences; ``right`` says which of them are right."""
     confidence, right = np.array(confidence), np.array(right)
     probabilities = np.repeat((1 - confidence)[:, None] / 9, 10, axis=1)
     probabilities[:, 1] = confidence
@@ -32,9 +34,9 @@ def random():
     return logits, labels, predictions(logits, labels)
 
 
-def test_summary_agrees_with_a_count_by_hand(random):
+def test_split_metrics_agree_with_a_count_by_hand(random):
     logits, labels, found = random
-    figures = summary(found, bins=15)
+    figures = split_metrics(found, bins=15)
     top2 = (logits.topk(2).indices == labels.unsqueeze(1)).any(1).double().mean().item()
     assert figures["accuracy"] == pytest.approx((logits.argmax(1) == labels).double().mean().item())
     assert figures["error_rate"] == pytest.approx(1 - figures["accuracy"])
@@ -53,7 +55,7 @@ def test_per_class_figures_agree_with_counts_by_hand(random):
         assert row["f1"] == pytest.approx(2 * hits / (row["images"] + np.sum(found.predicted == number)))
 
 
-def test_a_class_never_seen_nor_predicted_scores_zero():
+def test_a_class_without_images_and_predictions_scores_zero():
     rows = per_class(from_confidence([0.9, 0.8], [True, True]))
     assert rows[1]["accuracy"] == 1
     assert rows[7] == {"precision": 0, "recall": 0, "f1": 0, "accuracy": 0, "images": 0}
@@ -80,7 +82,7 @@ def test_calibration_error_agrees_with_a_loop_over_images_and_bins(random):
         assert calibration_error(reliability(found, bins)) == pytest.approx(expected)
 
 
-def test_calibration_error_ends():
+def test_calibration_error_is_0_at_best_and_1_at_worst():
     assert calibration_error(reliability(from_confidence([1.0] * 4, [True] * 4), 15)) == 0
     assert calibration_error(reliability(from_confidence([1.0] * 4, [False] * 4), 15)) == 1
 
@@ -91,7 +93,7 @@ def test_empty_bins_are_left_out():
     ]
 
 
-def test_mistakes_come_in_order_of_confidence_and_no_right_one_among_them():
+def test_mistakes_are_in_order_of_confidence_and_hold_no_right_prediction():
     found = from_confidence([0.3, 0.9, 0.99, 0.6, 0.9], [False, False, True, False, False])
     assert confident_mistakes(found, 3).tolist() == [1, 4, 3]
     assert confident_mistakes(found, 24).tolist() == [1, 4, 3, 0]

@@ -1,4 +1,4 @@
-"""Latency of two networks that take turns, and the benchmark stage on two tiny ONNX files."""
+"""Latency of two networks whose runs alternate, and the stage benchmark on two tiny ONNX files."""
 
 import json
 import sys
@@ -51,9 +51,9 @@ def set_runs(folder: Path, runs: object) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
 
 
-def test_the_two_take_turns_and_swap_who_begins():
+def test_calls_alternate_and_every_second_pair_is_in_reverse_order():
     calls = []
-    times = latency.take_turns(lambda: calls.append("n"), lambda: calls.append("d"), runs=6)
+    times = latency.interleave(lambda: calls.append("n"), lambda: calls.append("d"), runs=6)
     pairs = ["".join(pair) for pair in zip(calls[::2], calls[1::2], strict=True)]
     assert set(pairs) == {"nd", "dn"}
     assert all(one != other for one, other in pairwise(pairs))
@@ -62,10 +62,10 @@ def test_the_two_take_turns_and_swap_who_begins():
     assert (times >= 0).all()
 
 
-def test_summary_and_ratio_against_values_worked_out_by_hand(monkeypatch):
+def test_latency_and_ratio_against_values_worked_out_by_hand(monkeypatch):
     times = np.array([[1.0, 4.0], [2.0, 4.0], [3.0, 30.0], [4.0, 12.0], [5.0, 10.0]])
-    monkeypatch.setattr(latency, "take_turns", lambda network, dense, runs: times)
-    result = latency.compare(None, None, batch_size=64, runs=5)
+    monkeypatch.setattr(latency, "interleave", lambda first, second, runs: times)
+    result = latency.paired_latency(None, None, batch_size=64, runs=5)
     assert result["network"] == {
         "median_ms": 3.0,
         "lower_quartile_ms": 2.0,
@@ -77,15 +77,15 @@ def test_summary_and_ratio_against_values_worked_out_by_hand(monkeypatch):
 
 
 def test_images_are_the_same_at_every_call():
-    batch = latency.images(5)
+    batch = latency.noise_images(5)
     assert batch.shape == (5, 3, 32, 32)
     assert batch.dtype == np.float32
     assert batch.min() >= 0
     assert batch.max() <= 1
-    assert np.array_equal(batch, latency.images(5))
+    assert np.array_equal(batch, latency.noise_images(5))
 
 
-def test_processor_is_named(tmp_path):
+def test_name_of_the_processor(tmp_path):
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text("processor\t: 0\nmodel name\t: Some: CPU @ 3 GHz\nprocessor\t: 1\nmodel name\t: Other\n")
     assert latency.cpu_name(cpuinfo) == "Some: CPU @ 3 GHz"

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from networks import plan
 from test_schedule import recipe
 
-from src.network.vgg import VGG, Conv, Plan
+from src.network.vgg import VGG
 from src.training.optimizers import NEWTON_SCHULZ_STEPS, Optimizers, as_matrix, orthogonalisation_flops
 
-PLAN = Plan(features=(Conv(channels=8), "pool", Conv(channels=16)), head=(8,))
+PLAN = plan(8, "pool", 16, head=(8,))
 COEFFICIENTS = (3.4445, -4.775, 2.0315)  # of Jordan's quintic, applied to each singular value
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from recorded_run import BATCH, RECIPE
-from test_training import PLAN, coloured
+from test_training import PLAN, colored
 
 from src.network.inference import to_unit
 from src.network.vgg import VGG
-from src.training.loop import _mixed
+from src.training.batches import ORDER, derived_seed
 
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
@@ -33,8 +33,8 @@ def test_gradients_are_the_mean_over_the_processes(tmp_path, accumulate):
     assert done.returncode == 0, done.stderr
     steps = torch.load(record)
     assert len(steps) == 3
-    data = coloured(3 * BATCH)
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(_mixed(0, 1, 0)))
+    data = colored(3 * BATCH)
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(derived_seed(0, ORDER, 0)))
     for (state, recorded), chosen in zip(steps, order.split(BATCH), strict=True):
         parts = [part for start in (0, 1) for part in chosen[start::2].chunk(accumulate)]
         each = [gradients(state, data[part]) for part in parts]

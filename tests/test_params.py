@@ -10,13 +10,14 @@ from src.core.params import Settings, Shared, load_params
 
 PIPELINE = {
     "stages": {
-        "bake": {"cmd": "bake", "params": ["seed", "oven", "cake.kind", "cake.kinds.${cake.kind}"]},
+        "bake": {"cmd": "bake", "params": ["seed", "device", "oven", "cake.kind", "cake.kinds.${cake.kind}"]},
         "slice": {"foreach": "${cut.ways}", "do": {"cmd": "slice ${key}", "params": ["cut.ways.${key}"]}},
         "serve": {"cmd": "${table.waiter} serve", "params": ["table.seats"]},
     }
 }
 PARAMS = {
     "seed": 1,
+    "device": "auto",
     "oven": {"degrees": 180},
     "cake": {"kind": "plain", "kinds": {"plain": {"eggs": 2}, "rich": {"eggs": "many"}}},
     "cut": {"ways": {"thin": {"parts": 12}, "thick": {"parts": 4}}},

@@ -1,21 +1,14 @@
+"""The pictures: their labels, their numbers, and that the same figure gives the same bytes."""
+
 import io
 
 import matplotlib.image
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from src.analysis.evaluation import predictions, reliability
-from src.core.dataset import CLASSES, SPLITS, Split
-from src.core.errors import UserError
+from src.core.dataset import CLASSES, SPLITS
 from src.pictures import csi, evaluation, style, training
-
-
-@pytest.fixture
-def found():
-    generator = torch.Generator().manual_seed(0)
-    return predictions(torch.randn(50, 10, generator=generator), torch.arange(10).repeat(5))
 
 
 @pytest.fixture
@@ -38,17 +31,22 @@ ROWS = [
     {"layer": "avgpool", "kind": "pool", "block": "head", **SCORES},
     {"layer": "classifier.0", "kind": "linear", "block": "head", **SCORES},
 ]
+CONFUSION = [{"actual": name, "predicted": CLASSES[i % 4]} for i, name in enumerate(CLASSES * 5)]
+ACCURACIES = [{"class": name} | {f"{split}_accuracy": i / 10 for split in SPLITS} for i, name in enumerate(CLASSES)]
+BINS = [
+    {"low": 0.4, "high": 0.5, "confidence": 0.45, "accuracy": 0.5, "count": 3},
+    {"low": 0.9, "high": 1.0, "confidence": 0.95, "accuracy": 0.8, "count": 40},
+]
+MISTAKES = [{"index": i, "actual": "cat", "predicted": "dog", "confidence": 0.987} for i in range(8)]
 PUBLISHED = [{"layer": row["layer"], "train_csi": 0.6, "test_csi": 0.55} for row in ROWS]
 
 
-def all_figures(found, curves):
-    accuracies = {name: np.linspace(0, 1, 10) for name in SPLITS}
-    images = Split(torch.zeros(8, 3, 32, 32, dtype=torch.uint8), torch.arange(8))
+def all_figures(curves):
     return {
-        "confusion": evaluation.confusion(found, "sample"),
-        "per_class": evaluation.per_class(accuracies, "sample"),
-        "reliability": evaluation.reliability(reliability(found, 15), "sample"),
-        "mistakes": evaluation.mistakes(images, [9] * 8, [0.9] * 8, "sample"),
+        "confusion": evaluation.confusion(CONFUSION, "sample"),
+        "per_class": evaluation.class_accuracy(ACCURACIES, "sample"),
+        "reliability": evaluation.reliability_diagram(BINS, "sample"),
+        "mistakes": evaluation.mistakes(MISTAKES, torch.zeros(8, 3, 32, 32, dtype=torch.uint8), "sample"),
         "training": training.training(curves, REFERENCE, 0.9, "sample"),
         "csi": csi.separation_by_layer(ROWS, PUBLISHED, "sample"),
     }
@@ -58,17 +56,17 @@ def texts(figure):
     return [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
 
 
-def test_every_chart_names_its_axes_and_the_edition(found, curves):
-    for name, figure in all_figures(found, curves).items():
+def test_every_chart_names_its_axes_and_the_edition(curves):
+    for name, figure in all_figures(curves).items():
         assert any("sample edition" in text for text in texts(figure)), name
         charts = [axes for axes in figure.axes if len(axes.get_yticks())]
         assert all(axes.get_ylabel() for axes in charts), name
         assert name == "mistakes" or any(axes.get_xlabel() for axes in charts), name
 
 
-def test_the_same_figure_gives_the_same_bytes_and_no_version(found, curves, tmp_path):
+def test_the_same_figure_gives_the_same_bytes_and_no_version(curves, tmp_path):
     for number in (1, 2):
-        for name, figure in all_figures(found, curves).items():
+        for name, figure in all_figures(curves).items():
             style.save_figure(figure, tmp_path / f"{number}" / f"{name}.png")
     for first in (tmp_path / "1").iterdir():
         content = first.read_bytes()
@@ -78,25 +76,30 @@ def test_the_same_figure_gives_the_same_bytes_and_no_version(found, curves, tmp_
 
 
 def test_confusion_shows_shares_by_actual_row():
-    labels = torch.tensor([0, 0, 0, 1])
-    logits = torch.zeros(4, 10)
-    logits[[0, 1, 2, 3], [0, 0, 5, 1]] = 9.0
-    image = evaluation.confusion(predictions(logits, labels), "sample").axes[0].images[0].get_array()
+    pairs = [(0, 0), (0, 0), (0, 5), (1, 1)]
+    rows = [{"actual": CLASSES[actual], "predicted": CLASSES[predicted]} for actual, predicted in pairs]
+    image = evaluation.confusion(rows, "sample").axes[0].images[0].get_array()
     assert image[0, 0] == pytest.approx(2 / 3)
     assert image[0, 5] == pytest.approx(1 / 3)
     assert image[1, 1] == 1
     assert image.sum() == pytest.approx(2)
 
 
-def test_mistakes_name_what_was_said_and_what_is():
-    images = Split(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), torch.tensor([3]))
-    shown = texts(evaluation.mistakes(images, [5], [0.987], "sample"))
-    assert f"{CLASSES[5]} (98.7%)\nis: {CLASSES[3]}" in shown
+def test_mistakes_name_the_predicted_and_the_actual_class():
+    images = torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 3, 32, 32)
+    figure = evaluation.mistakes([MISTAKES[0] | {"index": 2}], images, "sample")
+    assert "dog (98.7%)\nis: cat" in texts(figure)
+    assert (figure.axes[0].images[0].get_array() == 2).all()
 
 
-def test_no_mistake_is_said():
-    none = Split(torch.zeros(0, 3, 32, 32, dtype=torch.uint8), torch.zeros(0, dtype=torch.long))
-    assert any("No mistake" in text for text in texts(evaluation.mistakes(none, [], [], "sample")))
+def test_a_network_without_mistakes_gets_a_picture_that_says_so():
+    images = torch.zeros(4, 3, 32, 32, dtype=torch.uint8)
+    assert any("No mistake" in text for text in texts(evaluation.mistakes([], images, "sample")))
+
+
+def test_reliability_diagram_shows_the_calibration_error():
+    error = (3 * 0.05 + 40 * 0.15) / 43
+    assert any(f"{error:.4f}" in text for text in texts(evaluation.reliability_diagram(BINS, "sample")))
 
 
 def test_training_says_when_the_target_was_reached(curves):
@@ -108,22 +111,3 @@ def test_csi_leaves_out_reference_points_of_another_head():
     axes = csi.separation_by_layer(ROWS, PUBLISHED, "sample").axes[0]
     published = [line for line in axes.lines if "original study" in str(line.get_label())]
     assert [line.get_xdata().tolist() for line in published] == [[0, 1, 2]] * 2
-
-
-def test_curves_come_back_as_they_were_written(curves, tmp_path):
-    for name, values in curves.items():
-        path = tmp_path / "plots" / "metrics" / f"{name}.tsv"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        rows = [f"{step}\t{value}" for step, value in enumerate(values, start=1)]
-        path.write_text("\n".join([f"step\t{path.stem}", *rows]) + "\n")
-    assert training.read_curves(tmp_path) == curves
-
-
-@pytest.mark.parametrize("content", [None, "", "step\tother\n1\t2\n", "step\tloss\n1\tbad\n"])
-def test_a_missing_or_damaged_curve_is_named(content, tmp_path):
-    path = tmp_path / "plots" / "metrics" / "train" / "loss.tsv"
-    path.parent.mkdir(parents=True)
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(UserError, match=r"loss\.tsv"):
-        training.read_curves(tmp_path)

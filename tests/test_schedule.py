@@ -6,19 +6,30 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from src.compression.fine_tune import FineTune
 from src.training.schedule import TrainRecipe, image_size, learning_rate
 
 ROOT = Path(__file__).parent.parent
 BASE = {
     "phases": [{"size": 16, "epochs": 2}, {"size": 24, "epochs": 1}, {"size": 32, "epochs": 2}],
     "batch_size": 10,
+    "accumulate": 1,
+    "mixed_precision": True,
     "optimizer": "sgd",
     "momentum": 0.9,
     "weight_decay": 0.0,
     "lr_start": 0.001,
     "lr_peak": 0.01,
     "warmup_epochs": 1.0,
-    "anneal": "linear",
+    "lr_schedule": "linear",
+    "step_epochs": 30,
+    "label_smoothing": 0.0,
+    "dropout": 0.0,
+    "ema_decay": 0.0,
+    "whiten": False,
+    "identity_init": False,
+    "flip": "random",
+    "crop_padding": 4,
 }
 
 
@@ -27,8 +38,13 @@ def recipe(**changes):
 
 
 def test_every_recipe_of_params_yaml_is_sound():
-    for settings in yaml.safe_load((ROOT / "params.yaml").read_text())["train"]["recipes"].values():
-        TrainRecipe(**settings)
+    train = yaml.safe_load((ROOT / "params.yaml").read_text())["train"]
+    for settings in train["recipes"].values():
+        TrainRecipe(**train["defaults"] | settings)
+
+
+def test_no_setting_has_a_default_in_the_code():
+    assert all(field.is_required() for schema in (TrainRecipe, FineTune) for field in schema.model_fields.values())
 
 
 def test_sizes():
@@ -38,15 +54,15 @@ def test_sizes():
 
 
 @pytest.mark.parametrize(
-    ("anneal", "values"),
+    ("lr_schedule", "values"),
     [
         ("linear", {0: 0.001, 0.5: 0.0055, 1: 0.01, 3: 0.005, 5: 0.0}),
         ("cosine", {0: 0.001, 1: 0.01, 2: 0.00853553, 3: 0.005, 5: 0.0}),
         ("step", {0: 0.001, 1: 0.01, 1.99: 0.01, 2: 0.001, 4: 0.0001}),
     ],
 )
-def test_learning_rate(anneal, values):
-    chosen = recipe(anneal=anneal, step_epochs=2)
+def test_learning_rate(lr_schedule, values):
+    chosen = recipe(lr_schedule=lr_schedule, step_epochs=2)
     for epochs, expected in values.items():
         assert learning_rate(chosen, epochs) == pytest.approx(expected, abs=1e-8)
 

@@ -1,27 +1,25 @@
 """The fit loop: it learns, it is deterministic, it goes on where it stopped."""
 
-import math
-import os
-import signal
 
 import pytest
 import torch
+from networks import plan
 from test_schedule import recipe
 
 from src.core.dataset import Split
 from src.core.errors import UserError
 from src.network.cost import parameters
 from src.network.inference import predict
-from src.network.vgg import VGG, Conv, ModelSettings, Plan, vgg16_plan
+from src.network.vgg import VGG, ModelSettings, vgg16_plan
 from src.training.checkpoints import Checkpoints
-from src.training.loop import Silent, fit
+from src.training.loop import Hooks, NullReporter, fit
 from src.training.optimizers import Optimizers
 
-PLAN = Plan(features=(Conv(channels=8), "pool", Conv(channels=16), "pool"), head=(16,))
+PLAN = plan(8, "pool", 16, "pool", head=(16,))
 SHORT = {"phases": [{"size": 16, "epochs": 2}, {"size": 32, "epochs": 1}], "batch_size": 16, "dropout": 0.3}
 
 
-def coloured(count, seed=0):
+def colored(count, seed=0):
     """Images whose class can be read off a bright row."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % 10
@@ -30,35 +28,37 @@ def coloured(count, seed=0):
     return Split(images, labels)
 
 
-def train(reporter=None, checkpoints=None, stop_at=math.inf, model=None, data=None, **changes):
+def train(reporter=None, checkpoints=None, stop_at=None, model=None, data=None, hooks=None, **changes):
     torch.manual_seed(0)
     model = model or VGG(PLAN)
     chosen = recipe(**SHORT | changes)
-    return fit(model, data or coloured(80), coloured(40, 1), chosen, 0, reporter or Silent(), checkpoints, stop_at)
+    hooks = Hooks(reporter or NullReporter(), checkpoints, stop_at, **hooks or {})
+    return fit(model, data or colored(80), colored(40, 1), chosen, 0, hooks)
 
 
 def same(one, other):
     return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
 
 
-class InterruptAt(Silent):
-    """Sends the process a Ctrl-C at a step, counted over the run."""
+class InterruptAt(NullReporter):
+    """Says that the run is interrupted from a step on, counted over the run."""
 
     def __init__(self, step):
         self.left = step
 
     def step(self, epoch, done, total):
         self.left -= 1
-        if self.left == 0:
-            os.kill(os.getpid(), signal.SIGINT)
+
+    def interrupted(self):
+        return self.left <= 0
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "muon"])
 def test_overfits_64_images(optimizer):
     data = Split(torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8), torch.arange(64) % 10)
     phases = [{"size": 32, "epochs": 40}]
-    model = VGG(vgg16_plan(ModelSettings(width=0.125)))
-    plain = {"mirror": "never", "crop_padding": 0, "dropout": 0.0, "lr_peak": 0.02}
+    model = VGG(vgg16_plan(ModelSettings(head="compact", width=0.125)))
+    plain = {"flip": "never", "crop_padding": 0, "dropout": 0.0, "lr_peak": 0.02}
     network, _ = train(model=model, data=data, phases=phases, optimizer=optimizer, batch_size=16, **plain)
     assert (predict(network, data.images).argmax(1) == data.labels).all()
 
@@ -71,11 +71,12 @@ def test_deterministic_and_seeded():
 @pytest.mark.parametrize("optimizer", ["sgd", "muon"])
 @pytest.mark.parametrize("step", [1, 5, 7, 15])
 def test_interrupted_at_a_step_and_resumed_gives_the_same_bits(tmp_path, step, optimizer):
-    options = {"optimizer": optimizer, "ema_decay": 0.9, "mirror": "alternate"}
+    options = {"optimizer": optimizer, "ema_decay": 0.9, "flip": "alternate"}
     whole, rows = train(**options)
     checkpoints = Checkpoints(tmp_path)
+    stop = InterruptAt(step)
     with pytest.raises(KeyboardInterrupt, match=f"step {step} "):
-        train(InterruptAt(step), checkpoints, **options)
+        train(stop, checkpoints, hooks={"interrupted": stop.interrupted}, **options)
     torch.rand(7)  # whatever happened in between
     again, rows_again = train(checkpoints=checkpoints, **options)
     assert rows_again == rows
@@ -93,7 +94,7 @@ def test_rows(monkeypatch):
     assert rows[-1]["pflop"] == pytest.approx(flops / 1e15, rel=1e-4)
 
 
-def test_stops_at_the_target():
+def test_stops_at_the_accuracy_asked_for():
     rows = train(stop_at=0.0)[1]
     assert len(rows) == 1
 
@@ -101,7 +102,7 @@ def test_stops_at_the_target():
 def test_ema_by_hand():
     seen = []
 
-    class Watch(Silent):
+    class Watch(NullReporter):
         def step(self, epoch, done, total):
             seen.append(model.classifier[-1].bias.detach().clone())
 
@@ -114,9 +115,9 @@ def test_ema_by_hand():
 
 
 def test_accumulated_gradients_are_the_whole_batchs():
-    plan = Plan(features=(Conv(channels=8, batch_norm=False), "pool"), head=())  # BatchNorm sees the parts
+    without = plan(8, "pool", batch_norm=False)  # BatchNorm sees the parts
     torch.manual_seed(0)
-    one, four = VGG(plan), VGG(plan)
+    one, four = VGG(without), VGG(without)
     four.load_state_dict(one.state_dict())
     train(model=one, dropout=0.0)
     train(model=four, dropout=0.0, accumulate=4)
@@ -127,7 +128,7 @@ def test_accumulated_gradients_are_the_whole_batchs():
 def test_not_a_number_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
     model = VGG(PLAN)
 
-    class Poison(Silent):
+    class Poison(NullReporter):
         def epoch(self, row):
             torch.nn.init.constant_(model.classifier[-1].bias, float("nan"))
 
@@ -138,7 +139,7 @@ def test_not_a_number_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path)
 
 
 def test_out_of_memory_is_advice():
-    class Full(Silent):
+    class Full(NullReporter):
         def step(self, epoch, done, total):
             raise torch.OutOfMemoryError("CUDA out of memory")
 

@@ -1,7 +1,7 @@
-"""How good a network is: loss, accuracy, per-class figures, calibration, and its most confident mistakes.
+"""How good a network is: loss, accuracy, figures for each class, calibration, most confident mistakes.
 
-Everything is computed from the logits of one split. Standard figures come from scikit-learn; only the calibration
-error, which it does not have, is our own.
+Everything is computed from the logits of one split. The figures come from scikit-learn, except the calibration error,
+which scikit-learn does not have.
 """
 
 from dataclasses import dataclass
@@ -27,10 +27,10 @@ class EvaluateSettings(Settings):
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a network says of N images, and what they are; on the CPU.
+    """What a network predicts for N images, and their true classes, as NumPy arrays.
 
-    ``probabilities``: float64 [N, classes]; ``labels``, ``predicted``: int64 [N]; ``confidence``: float64 [N], the
-    probability of the predicted class; ``loss``: mean cross-entropy in nats.
+    ``probabilities``: float64 [N, classes]; ``labels`` (true) and ``predicted``: int64 [N]; ``confidence``: float64
+    [N], the probability of the predicted class; ``loss``: mean cross-entropy in nats.
     """
 
     probabilities: np.ndarray
@@ -42,7 +42,10 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Bin:
-    """Predictions of like confidence: the bin's edges, mean confidence, share that is right, and their number."""
+    """Predictions whose confidence lies between ``low`` and ``high``.
+
+    ``confidence``: their mean confidence; ``accuracy``: the share of them that is right; ``count``: their number.
+    """
 
     low: float
     high: float
@@ -52,7 +55,7 @@ class Bin:
 
 
 def predictions(logits: Tensor, labels: Tensor) -> Predictions:
-    """Gather what follows from ``logits`` [N, classes] of images whose classes are ``labels`` (int64 [N])."""
+    """Return the predictions for images with ``logits`` [N, classes] and true classes ``labels`` (int64 [N])."""
     logits, labels = logits.cpu().double(), labels.cpu()
     probabilities = logits.softmax(1)
     confidence, predicted = probabilities.max(1)
@@ -60,23 +63,26 @@ def predictions(logits: Tensor, labels: Tensor) -> Predictions:
     return Predictions(probabilities.numpy(), labels.numpy(), predicted.numpy(), confidence.numpy(), loss)
 
 
-def summary(found: Predictions, bins: int) -> dict[str, float]:
-    """Figures of a whole split: loss (nats), accuracy, error, top-2 accuracy, calibration error; shares in 0..1."""
+def split_metrics(found: Predictions, bins: int) -> dict[str, float]:
+    """Return the figures of a whole split: loss, accuracy, error rate, top-2 accuracy, calibration error.
+
+    The loss is in nats, the others are shares in 0..1. ``bins`` is the number of bins of the calibration error.
+    """
     accuracy = float(accuracy_score(found.labels, found.predicted))
     return {
         "loss": found.loss,
         "accuracy": accuracy,
-        "error_rate": 1 - accuracy,  # a key "error" would make `dvc metrics show` report a failure
+        "error_rate": 1 - accuracy,  # `dvc metrics show` takes a key named "error" for a failure
         "top2_accuracy": float(top_k_accuracy_score(found.labels, found.probabilities, k=2, labels=CLASS_NUMBERS)),
         "expected_calibration_error": calibration_error(reliability(found, bins)),
     }
 
 
 def per_class(found: Predictions) -> list[dict[str, float]]:
-    """For each class in order: precision, recall, F1, accuracy (0 where there is nothing to divide by), images.
+    """Return precision, recall, F1, accuracy and number of images for each class, in the order of the classes.
 
-    The accuracy of a class is the share of its images that are classified right. That is its recall; it stands
-    under both names because tables for CIFAR-10 call it accuracy.
+    A figure whose denominator is 0 is 0. The accuracy of a class is the share of its images that are classified
+    right. This is the same number as its recall; both names are used, because tables for CIFAR-10 call it accuracy.
     """
     figures = precision_recall_fscore_support(found.labels, found.predicted, labels=CLASS_NUMBERS, zero_division=0)
     return [
@@ -86,7 +92,10 @@ def per_class(found: Predictions) -> list[dict[str, float]]:
 
 
 def reliability(found: Predictions, bins: int) -> list[Bin]:
-    """The non-empty of ``bins`` bins of equal width in confidence, (0, 1/bins] first, (1 - 1/bins, 1] last."""
+    """Return the predictions grouped by confidence into ``bins`` bins of equal width, without the empty bins.
+
+    The first bin is (0, 1/bins], the last one (1 - 1/bins, 1].
+    """
     edges = np.linspace(0, 1, bins + 1)
     number = np.clip(np.searchsorted(edges, found.confidence) - 1, 0, bins - 1)
     right = found.predicted == found.labels
@@ -98,7 +107,7 @@ def reliability(found: Predictions, bins: int) -> list[Bin]:
 
 
 def calibration_error(bins: list[Bin]) -> float:
-    """Expected calibration error: mean of |accuracy - confidence| over ``bins``, weighted by their counts.
+    """Return the expected calibration error: the mean of |accuracy - confidence| over ``bins``, weighted by count.
 
     Guo et al. 2017, "On Calibration of Modern Neural Networks" (arXiv:1706.04599), equation 3.
     """
@@ -107,7 +116,10 @@ def calibration_error(bins: list[Bin]) -> float:
 
 
 def confident_mistakes(found: Predictions, count: int) -> np.ndarray:
-    """Indices (int64) of at most ``count`` misclassified images, the most confident first, ties in order of index."""
+    """Return the indices (int64) of at most ``count`` misclassified images, the most confident first.
+
+    Images of equal confidence keep their order.
+    """
     wrong = np.flatnonzero(found.predicted != found.labels)
     order = np.argsort(-found.confidence[wrong], kind="stable")
     return wrong[order[:count]]

@@ -1,4 +1,4 @@
-"""Compression techniques, one module each: a `Settings` schema and ``apply(candidate, context, settings)``.
+"""What all techniques share: candidates, the tree of recipes, fine-tuning, the file of a compressed network.
 
-`recipe` holds the table of them and runs the lists of steps that params.yaml calls recipes.
+May import src.core, src.network and src.training. An edit here reruns every recipe.
 """

@@ -1,62 +1,91 @@
-"""What a step of a recipe takes and gives, and what all steps of a recipe share."""
+"""What a technique takes and returns, and what it may look at."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from pydantic import Field
 
 from src.core.dataset import Split
-from src.deployment.onnx import Calibration
+from src.core.params import Settings
 from src.network.inference import accuracy, predict
-from src.network.vgg import VGG, Plan
-from src.training.loop import Reporter, Silent
+from src.network.vgg import VGG
+from src.training.checkpoints import Checkpoints
+from src.training.loop import NullReporter, Reporter
+
+
+class Export(Settings):
+    """How a network becomes an ONNX file.
+
+    ``fold``: BatchNorm and a repeated pool are folded first. ``precision``: of the stored weights; int8 files also
+    compute in eight bits, with ranges found on ``calibration_images`` training images by ``calibration_method``.
+    """
+
+    fold: bool = False
+    precision: Literal["float32", "float16", "int8"] = "float32"
+    calibration_images: int = Field(default=0, ge=0)
+    calibration_method: Literal["minmax", "entropy", "percentile"] = "minmax"
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network, how to export it (in int8 where there is a calibration), and what was done to it.
+    """A network on its way through the techniques, and what was done to it.
 
-    ``steps`` holds a line for each step; ``notes`` what a reader of the table of results should know.
+    ``steps``: a line for each technique so far. ``notes``: what a reader of the table should know. ``image_passes``
+    and ``pflop``: training images seen and PFLOP spent on training, the root network's training included.
     """
 
     network: VGG
-    calibration: Calibration | None = None
+    export: Export = field(default_factory=Export)
     steps: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    image_passes: int = 0
+    pflop: float = 0.0
 
-    def after(
-        self, step: str, network: VGG, calibration: Calibration | None = None, notes: tuple[str, ...] = ()
-    ) -> "Candidate":
-        """What this candidate has become by ``step``."""
-        return Candidate(network, calibration, (*self.steps, step), (*self.notes, *notes))
+    def after(self, step: str, network: VGG, *notes: str, **export: Any) -> "Candidate":
+        """Return this candidate with ``network`` after one more ``step``; ``export`` changes the export settings."""
+        return replace(
+            self,
+            network=network,
+            steps=(*self.steps, step),
+            notes=(*self.notes, *notes),
+            export=self.export.model_copy(update=export),
+        )
+
+    def trained(self, image_passes: int, pflop: float) -> "Candidate":
+        """Return this candidate with more training on its account."""
+        return replace(self, image_passes=self.image_passes + image_passes, pflop=self.pflop + pflop)
 
 
 @dataclass(frozen=True)
 class Context:
-    """What steps may look at, on the network's device; the test set is not among it.
+    """What techniques may look at; the test set is not part of it.
 
-    ``csi`` holds the validation CSI of the dense network after each item of its ``plan.features``.
+    ``train`` and ``validation`` lie on the network's device. ``separation`` maps each block of the root network's
+    plan, by name, to its validation CSI. ``teacher`` is the root network. ``checkpoints`` are for fine-tuning;
+    ``interrupted()`` says whether to stop (see `src.training.loop.Hooks`).
     """
 
     train: Split
     validation: Split
-    csi: tuple[float, ...]
     seed: int
-    reporter: Reporter = field(default_factory=Silent)
+    separation: dict[str, float] = field(default_factory=dict)
+    teacher: VGG | None = None
+    reporter: Reporter = field(default_factory=NullReporter)
+    checkpoints: Checkpoints | None = None
+    interrupted: Callable[[], bool] = field(default=lambda: False)
 
-    def accuracy(self, network: VGG) -> float:
-        """Share of the validation images that ``network`` classifies rightly."""
+    def validation_accuracy(self, network: VGG) -> float:
+        """Return the share of validation images that ``network`` classifies right, computed in float32."""
         return accuracy(predict(network, self.validation.images), self.validation.labels)
 
     def sample(self, images: int) -> Split:
-        """``images`` training images (all, if there are fewer), chosen by the seed."""
-        order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(self.seed))
-        return self.train[order[:images].to(self.train.labels.device)]
+        """Return ``images`` training images (all, if there are fewer), drawn by the seed."""
+        return sample(self.train, images, self.seed)
 
 
-def rebuild(plan: Plan, tensors: Mapping[str, Tensor]) -> VGG:
-    """The network of ``plan`` with ``tensors``, in evaluation mode, on their device."""
-    network = VGG(plan)
-    network.load_state_dict(tensors)
-    return network.to(tensors["mean"].device).eval()
+def sample(split: Split, images: int, seed: int) -> Split:
+    """Return ``images`` of ``split`` (all, if there are fewer), drawn by ``seed``."""
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
+    return split[order[:images].to(split.labels.device)]

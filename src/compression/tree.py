@@ -1,77 +1,143 @@
-"""Recipes: lists of steps in params.yaml, checked before anything runs."""
+"""The tree of recipes: ``NAME: {from: PARENT, step: TECHNIQUE, ...settings}`` under compress.recipes in params.yaml.
 
-from collections.abc import Sequence
+A recipe is one technique on the network of its parent. The root is the trained network. The whole tree is checked
+before anything runs, so that a mistake in the last recipe does not show after hours.
+"""
+
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
 from src.compression.candidate import Candidate, Context
+from src.compression.technique import TechniqueSettings, technique, technique_names
 from src.core.errors import ParamsError
-from src.core.params import PARAMS, Settings, validate
-from src.techniques import fold, prune_channels, quantize, truncate
+from src.core.params import PARAMS, Settings, layered, read_yaml, validate
 
-
-class Technique(Protocol):
-    """What a module of this package offers to be a step."""
-
-    Settings: type[Settings]
-
-    def apply(self, candidate: Candidate, context: Context, settings: Any) -> Candidate:
-        """Do the step."""
-
-
-STEPS: dict[str, Technique] = {
-    "fold": fold,
-    "truncate": truncate,
-    "prune_channels": prune,
-    "quantize": quantize,
-}
-LAST = "quantize"  # what comes out of it is a file's format, no network that a step could work on
+ROOT = "vgg16"
+DENSE = "dense"
+TUNED = "tuned"
+SECTION, RECIPES, STEPS = "compress", "compress.recipes", "compress.steps"
+NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class CompressSettings(Settings):
-    """The section ``compress`` of params.yaml; `parse` checks the steps of a recipe."""
+    """The section ``compress`` of params.yaml, or a part of it; `check` and `recipe_of` check the rest."""
 
-    recipes: dict[str, list[Any]]
+    fine_tune: dict[str, Any]
+    steps: dict[str, Any]
+    recipes: dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Step:
-    """One technique with its settings."""
+class Recipe:
+    """A technique with its settings, and the recipe whose network it takes."""
 
     name: str
-    settings: Settings
+    parent: str
+    step: str
+    settings: TechniqueSettings
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of fine-tuning."""
+        settings = getattr(self.settings, "fine_tune", None)
+        return settings.epochs if settings else 0
 
 
-def parse(recipe: str, items: Sequence[Any]) -> list[Step]:
-    """The steps of ``recipe``; `ParamsError` for an unknown step, wrong settings, or a step after quantize."""
-    steps = [_step(item, f"compress.recipes.{recipe}.{position}") for position, item in enumerate(items)]
-    for position, (before, step) in enumerate(pairwise(steps), start=1):
-        if before.name == LAST:
-            place = f"compress.recipes.{recipe}.{position}.{step.name}"
-            raise ParamsError(f"{PARAMS}: {place}: no step may come after {LAST}")
-    return steps
+def compress(candidate: Candidate, recipe: Recipe, context: Context) -> Candidate:
+    """Return what ``candidate``, the network of the parent, becomes by ``recipe``."""
+    return technique(recipe.step).apply(candidate, context, recipe.settings)
 
 
-def run(steps: Sequence[Step], candidate: Candidate, context: Context) -> Candidate:
-    """What ``candidate`` becomes by all ``steps``, one after the other."""
-    for step in steps:
-        candidate = STEPS[step.name].apply(candidate, context, step.settings)
-    return candidate
+def read_tree(path: Path = PARAMS) -> dict[str, Recipe]:
+    """Return all recipes of params.yaml by name; `ParamsError` in one line for the first mistake in the tree."""
+    params = read_yaml(path)
+    if SECTION not in params:
+        raise _mistake(SECTION, "missing")
+    return check(validate(CompressSettings, params[SECTION], SECTION))
 
 
-def _step(item: Any, place: str) -> Step:
-    name, values = _named(item, place)
-    if name not in STEPS:
-        raise ParamsError(f"{PARAMS}: {place}: unknown step {name!r}; there are: {', '.join(STEPS)}")
-    return Step(name, validate(STEPS[name].Settings, values, f"{place}.{name}"))
+def check(section: CompressSettings) -> dict[str, Recipe]:
+    """Return all recipes by name; `ParamsError` in one line for the first mistake in the tree."""
+    for step in section.steps:
+        if step not in technique_names():
+            raise _mistake(f"{STEPS}.{step}", f"unknown technique; there are: {', '.join(technique_names())}")
+    recipes = {name: recipe_of(section, name) for name in section.recipes}
+    if DENSE not in recipes:
+        raise _mistake(RECIPES, f"{DENSE} is missing; the other recipes are measured against it")
+    for recipe in recipes.values():
+        _check_path(recipe, recipes)
+    _check_tuned(recipes)
+    return recipes
 
 
-def _named(item: Any, place: str) -> tuple[Any, Any]:
-    """Name and settings of a step, written as ``name`` or as ``name: {key: value}``."""
-    if isinstance(item, str):
-        return item, {}
-    if isinstance(item, dict) and len(item) == 1:
-        name, values = next(iter(item.items()))
-        return name, {} if values is None else values
-    raise ParamsError(f"{PARAMS}: {place}: must be a step's name, or one name with its settings (found {item!r})")
+def recipe_of(section: CompressSettings, name: str) -> Recipe:
+    """Return the recipe ``name``; `ParamsError` if it is malformed or one of its settings is wrong."""
+    place, values = f"{RECIPES}.{name}", section.recipes[name]
+    if name == ROOT or not NAME.fullmatch(str(name)):
+        raise _mistake(place, f"a name holds letters, digits, _ and -, and is not {ROOT}, the trained network's")
+    if not isinstance(values, Mapping):
+        raise _mistake(place, f"must be {{from: PARENT, step: TECHNIQUE, ...settings}} (found {values!r})")
+    if missing := [key for key in ("from", "step") if key not in values]:
+        raise _mistake(f"{place}.{missing[0]}", "missing")
+    step = values["step"]
+    if step not in technique_names():
+        names = ", ".join(technique_names())
+        raise _mistake(f"{place}.step", f"unknown technique {step!r}; there are: {names}")
+    return Recipe(name, values["from"], step, _settings(section, place, values))
+
+
+def _settings(section: CompressSettings, place: str, values: Mapping[str, Any]) -> TechniqueSettings:
+    """Return the settings of a recipe: its own over the technique's over those of all fine-tunings."""
+    step, schema = values["step"], technique(values["step"]).Settings
+    if step not in section.steps:
+        raise _mistake(f"{STEPS}.{step}", "missing; the settings of each technique stand there once ({} if none)")
+    shared = {SECTION: {"fine_tune": section.fine_tune}} if "fine_tune" in schema.model_fields else {}
+    own = {key: value for key, value in values.items() if key not in ("from", "step")}
+    return layered(schema, {**shared, f"{STEPS}.{step}": section.steps[step], place: own})
+
+
+def path_to(recipe: Recipe, recipes: Mapping[str, Recipe]) -> list[Recipe]:
+    """Return the recipes from the root to ``recipe``; `ParamsError` for an unknown parent or a circle."""
+    path = [recipe]
+    while (parent := path[0].parent) != ROOT:
+        if parent not in recipes:
+            names = ", ".join([ROOT, *recipes])
+            raise _mistake(f"{RECIPES}.{path[0].name}.from", f"unknown parent {parent!r}; there are: {names}")
+        if parent in (step.name for step in path):
+            circle = " -> ".join([parent, *(step.name for step in path)])
+            raise _mistake(f"{RECIPES}.{path[0].name}.from", f"the recipes form a circle: {circle}")
+        path.insert(0, recipes[parent])
+    return path
+
+
+def _check_path(recipe: Recipe, recipes: Mapping[str, Recipe]) -> None:
+    """Raise `ParamsError` if ``recipe`` cannot follow its ancestors."""
+    *ancestors, _ = path_to(recipe, recipes)
+    place = f"{RECIPES}.{recipe.name}"
+    for ancestor in ancestors:
+        if ancestor.settings.leaf:
+            raise _mistake(f"{place}.from", f"{ancestor.name} ends in {ancestor.step}, which nothing may follow")
+    if objection := recipe.settings.objection([ancestor.step for ancestor in ancestors]):
+        raise _mistake(place, objection)
+
+
+def _check_tuned(recipes: Mapping[str, Recipe]) -> None:
+    """Raise `ParamsError` unless ``tuned``, the dense network trained on, has as much training as any other recipe."""
+    sums = {name: sum(step.epochs for step in path_to(recipe, recipes)) for name, recipe in recipes.items()}
+    own = sums.pop(TUNED, 0)
+    longest = max(sums, key=sums.get)
+    if own == sums[longest]:
+        return
+    wanted = f"{{from: {ROOT}, step: fine_tune, fine_tune: {{epochs: {sums[longest]}}}}}"
+    raise _mistake(
+        f"{RECIPES}.{TUNED}",
+        f"must fine-tune for as many epochs as the longest path of the tree, {sums[longest]} of {longest} "
+        f"(found {own}): {wanted}",
+    )
+
+
+def _mistake(place: str, problem: str) -> ParamsError:
+    return ParamsError(f"{PARAMS}: {place}: {problem}")

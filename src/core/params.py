@@ -6,7 +6,7 @@ knows what a result depends on, and a key that no stage declares is a typing mis
 
 import argparse
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -39,41 +39,93 @@ class Settings(BaseModel):
 class Shared(Settings):
     """Keys that several stages declare."""
 
-    seed: int = Field(default=0, ge=0, lt=2**32)  # what NumPy takes
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    seed: int = Field(ge=0, lt=2**32)  # what NumPy takes
+    device: Literal["auto", "cpu", "cuda", "mps"]
 
 
 Schema = TypeVar("Schema", bound=Settings)
 
 
 def load_params(stage: str, schema: type[Schema], key: str | None = None) -> Schema:
-    """Read the keys that ``stage`` declares in dvc.yaml, as an instance of ``schema``.
+    """Return the keys that ``stage`` declares in dvc.yaml, as an instance of ``schema``.
 
     ``key`` is the item of a ``foreach`` stage (a recipe's name). Raises `ParamsError` on an unknown
     key, a wrong type or a value out of range, naming the key, the value and what is allowed.
     """
-    params, stages = _read(PARAMS), _read(PIPELINE)["stages"]
+    params, stages = read_yaml(PARAMS), read_yaml(PIPELINE)["stages"]
     _reject_undeclared(params, stages)
-    declared = [_fill(path, params, key) for path in _declared(stages[stage])]
+    known = _known(params, stages[stage], key)
+    declared = [_fill(path, known) for path in _declared(stages[stage])]
     return validate(schema, _select(params, declared))
 
 
+def stage_deps(stage: str, key: str | None = None) -> list[Path]:
+    """Return the deps of ``stage`` in dvc.yaml; ``key`` is the item of a ``foreach`` stage."""
+    params, stages = read_yaml(PARAMS), read_yaml(PIPELINE)["stages"]
+    known = _known(params, stages[stage], key)
+    return [Path(_fill(path, known)) for path in stages[stage].get("do", stages[stage])["deps"]]
+
+
 def recipe_name(stage: str, description: str) -> str:
-    """The recipe that the command line of ``stage`` names; exit 2 with the usage if it names none."""
+    """Return the recipe that the command line of ``stage`` names; exit 2 with the usage if it names none."""
     parser = argparse.ArgumentParser(prog=f"python -m stages.{stage}", description=description)
     parser.add_argument("recipe", help="a name under compress.recipes in params.yaml")
     return parser.parse_args().recipe
 
 
 def validate(schema: type[Schema], values: Any, prefix: str = "") -> Schema:
-    """``values`` as an instance of ``schema``; `ParamsError` in one line for the first mistake."""
+    """Return ``values`` as an instance of ``schema``; `ParamsError` in one line for the first mistake.
+
+    ``prefix`` is where in params.yaml ``values`` stand.
+    """
+    return layered(schema, {prefix: values})
+
+
+def layered(schema: type[Schema], layers: Mapping[str, Any]) -> Schema:
+    """Return an instance of ``schema`` from settings in several places of params.yaml, later ones over earlier ones.
+
+    ``layers`` maps each place to the settings there. Raises `ParamsError` in one line for the first mistake; it names
+    the place where the wrong value stands.
+    """
+    values: Any = {}
+    for place, layer in layers.items():
+        if len(layers) > 1 and not isinstance(layer, Mapping):
+            raise ParamsError(f"{PARAMS}: {place}: must be a mapping of keys to values (found {layer!r})")
+        values = merged(values, layer) if len(layers) > 1 else layer
     try:
         return schema.model_validate(values)
     except ValidationError as failure:
         first = failure.errors(include_url=False)[0]
-        path = ".".join([*filter(None, [prefix]), *map(str, first["loc"])])
+        path = ".".join([*filter(None, [_place(layers, first)]), *map(str, first["loc"])])
         found = "" if first["type"] in SELF_EXPLAINING else f" (found {first['input']!r})"
         raise ParamsError(f"{PARAMS}: {path}: {_allowed(first, schema)}{found}") from None
+
+
+def merged(defaults: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``defaults`` with ``changes`` over them; a mapping inside a mapping is merged in the same way."""
+    result = dict(defaults)
+    for name, value in changes.items():
+        before = result.get(name)
+        both = isinstance(before, Mapping) and isinstance(value, Mapping)
+        result[name] = merged(before, value) if both else value
+    return result
+
+
+def _place(layers: Mapping[str, Any], mistake: Mapping[str, Any]) -> str:
+    """Return the place of the last layer that holds the wrong value, or of the defaults that lack a missing one."""
+    location = mistake["loc"][:-1] if mistake["type"] == "missing" else mistake["loc"]
+    holders = [place for place, layer in layers.items() if _holds(layer, location)]
+    if mistake["type"] == "missing" and len(holders) > 1:
+        return holders[-2]
+    return holders[-1] if holders else [*layers][-1]
+
+
+def _holds(tree: Any, location: Iterable[Any]) -> bool:
+    for part in location:
+        if not isinstance(tree, Mapping) or part not in tree:
+            return False
+        tree = tree[part]
+    return True
 
 
 def _allowed(mistake: dict[str, Any], schema: type[Settings]) -> str:
@@ -94,7 +146,8 @@ def _fields_at(schema: Any, path: Iterable[Any]) -> list[str]:
     return sorted(getattr(schema, "model_fields", {}))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping in ``path``; `ParamsError` if the file is missing or holds something else."""
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
@@ -110,13 +163,17 @@ def _declared(stage: dict[str, Any]) -> list[str]:
     return stage.get("do", stage).get("params", [])
 
 
-def _fill(path: str, params: dict[str, Any], key: str | None) -> str:
-    """Put values in place of ``${key}`` and ``${section.name}``, as DVC does."""
+def _known(params: dict[str, Any], stage: dict[str, Any], key: str | None) -> dict[str, Any]:
+    """Return what templates of ``stage`` may name: ``params``, and key and item of a foreach stage."""
+    if key is None:
+        return params
+    place = _TEMPLATE.fullmatch(stage["foreach"])[1].split(".")
+    return params | {"key": key, "item": _get(params, [*place, key])}
 
-    def value(match: re.Match[str]) -> str:
-        return str(key if match[1] == "key" else _get(params, match[1].split(".")))
 
-    return _TEMPLATE.sub(value, path)
+def _fill(path: str, known: dict[str, Any]) -> str:
+    """Put values in place of ``${section.name}``, ``${key}`` and ``${item.name}``, as DVC does."""
+    return _TEMPLATE.sub(lambda match: str(_get(known, match[1].split("."))), path)
 
 
 def _get(tree: Any, path: list[str]) -> Any:
@@ -142,7 +199,8 @@ def _select(params: dict[str, Any], declared: list[str]) -> dict[str, Any]:
 def _reject_undeclared(params: dict[str, Any], stages: dict[str, Any]) -> None:
     """`ParamsError` for a key in params.yaml that no stage of dvc.yaml declares."""
     declared = {path for stage in stages.values() for path in _declared(stage)}
-    used = {match for text in _strings(stages) for match in _TEMPLATE.findall(text)} - {"key", "item"}
+    templates = {match for text in _strings(stages) for match in _TEMPLATE.findall(text)}
+    used = {path for path in templates if path.split(".")[0] not in ("key", "item")}
     patterns = [tuple(_TEMPLATE.sub("*", path).split(".")) for path in declared | used]
     for path in _leaves(params):
         if not any(_covers(pattern, path) for pattern in patterns):

@@ -1,6 +1,6 @@
-"""How long a network takes, always beside the dense one.
+"""How long a network takes to run, always measured beside the dense network.
 
-Runs of the two take turns, so that a machine that slows down, or a busy neighbour, slows both.
+The runs of the two networks alternate, so that a slower machine or other load on it affects both in the same way.
 """
 
 import platform
@@ -28,51 +28,54 @@ class BenchmarkSettings(Settings):
     runs: int = Field(ge=1, le=100_000)
 
 
-def images(batch_size: int) -> np.ndarray:
-    """Images of noise, float32 [batch_size, 3, 32, 32] in 0..1, the same at every call."""
+def noise_images(batch_size: int) -> np.ndarray:
+    """Return images of random pixels, float32 [batch_size, 3, 32, 32] in 0..1; the same images at every call."""
     return np.random.default_rng(0).random((batch_size, 3, 32, 32), dtype=np.float32)
 
 
-def compare(
+def paired_latency(
     network: onnxruntime.InferenceSession, dense: onnxruntime.InferenceSession, batch_size: int, runs: int
 ) -> dict[str, Any]:
-    """Latency of ``network`` and ``dense`` over ``runs`` runs each, in ms a batch, and their ratio.
+    """Return the latency of ``network`` and of ``dense`` over ``runs`` runs each, in ms for a batch, and their ratio.
 
-    ``ratio`` says how many times faster the network is: the median over the pairs of neighbouring runs of
-    dense / network. Within a pair the machine is in one state, which the two medians need not share.
+    ``ratio`` says how many times faster ``network`` is than ``dense``. It is the median of dense / network over the
+    pairs of successive runs: the two runs of a pair see the machine in the same state, which need not be true of the
+    two medians.
     """
-    feed = {"images": images(batch_size)}
-    times = take_turns(lambda: network.run(None, feed), lambda: dense.run(None, feed), runs)
+    feed = {"images": noise_images(batch_size)}
+    times = interleave(lambda: network.run(None, feed), lambda: dense.run(None, feed), runs)
     return {
-        "network": _summary(times[:, 0], batch_size),
-        "dense": _summary(times[:, 1], batch_size),
+        "network": _latency_metrics(times[:, 0], batch_size),
+        "dense": _latency_metrics(times[:, 1], batch_size),
         "ratio": float(np.median(times[:, 1] / times[:, 0])),
     }
 
 
-def take_turns(
-    network: Callable[[], object], dense: Callable[[], object], runs: int, warm_up: int = WARM_UP
+def interleave(
+    first: Callable[[], object], second: Callable[[], object], runs: int, warm_up: int = WARM_UP
 ) -> np.ndarray:
-    """Milliseconds of ``runs`` runs of each, float64 [runs, 2], after ``warm_up`` unmeasured ones.
+    """Call ``first`` and ``second`` in turn and return their times in ms, float64 [runs, 2].
 
-    Every second pair starts with the other one, so that neither always finds the other's leavings in the cache.
+    ``warm_up`` pairs of calls come before and are not in the result. The order changes from pair to pair, so that
+    the caches hold the data of the other function equally often for both.
     """
-    contestants = (network, dense)
+    functions = (first, second)
     times = np.empty((warm_up + runs, 2))
     for pair in range(len(times)):
-        for who in (0, 1) if pair % 2 else (1, 0):
-            times[pair, who] = milliseconds(contestants[who])
+        for index in (0, 1) if pair % 2 else (1, 0):
+            times[pair, index] = milliseconds(functions[index])
     return times[warm_up:]
 
 
 def milliseconds(run: Callable[[], object]) -> float:
-    """How long one call of ``run`` takes."""
+    """Return how long one call of ``run`` takes, in ms."""
     start = time.perf_counter_ns()
     run()
     return (time.perf_counter_ns() - start) / 1e6
 
 
-def _summary(times: np.ndarray, batch_size: int) -> dict[str, float]:
+def _latency_metrics(times: np.ndarray, batch_size: int) -> dict[str, float]:
+    """Return median and quartiles of ``times`` (ms for a batch), and images per second at the median."""
     lower, median, upper = map(float, np.percentile(times, QUARTILES))
     return {
         "median_ms": median,
@@ -83,7 +86,7 @@ def _summary(times: np.ndarray, batch_size: int) -> dict[str, float]:
 
 
 def conditions() -> dict[str, Any]:
-    """What a latency depends on besides the network: threads, processor and versions."""
+    """Return what a latency depends on besides the network: threads, processor and versions."""
     return {
         "threads": THREADS,
         "cpu": cpu_name(),
@@ -94,7 +97,10 @@ def conditions() -> dict[str, Any]:
 
 
 def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The processor's name as Linux tells it in ``cpuinfo``; elsewhere what Python knows, at least its architecture."""
+    """Return the name of the processor: on Linux the one in ``cpuinfo``, elsewhere what Python knows of it.
+
+    If no name is known, this is the architecture of the machine.
+    """
     try:
         lines = cpuinfo.read_text().splitlines()
     except OSError:

@@ -1,73 +1,135 @@
 """VGG16 as a plan plus tensors.
 
-A `Plan` is plain data: the width of each convolution, where the pools stand, the widths of the head.
-`VGG(plan)` builds the network; `save` and `load` keep plan and tensors in one safetensors file, which
-can run no code. Architecture: Simonyan & Zisserman 2015 (arXiv:1409.1556), configuration D, with
-BatchNorm; modules are named as in torchvision's ``vgg16_bn``.
+A `Plan` is plain data: named blocks, which are convolutions, pools and hidden layers. `VGG(plan)` builds the
+network. `save` and `load` keep plan and tensors in one safetensors file; loading a file runs no code from it.
+Architecture: Simonyan & Zisserman 2015 (arXiv:1409.1556), configuration D, with BatchNorm. Modules have the names
+that torchvision's ``vgg16_bn`` gives them.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import Field, ValidationError
-from safetensors import SafetensorError, safe_open
+from pydantic import Field, model_validator
+from safetensors import safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from src.core.errors import UserError
 from src.core.params import Settings
 
-VGG16 = (64, 64, "pool", 128, 128, "pool", *(256,) * 3, "pool", *(512,) * 3, "pool", *(512,) * 3, "pool")
+WIDTHS = ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3)  # of the five blocks of configuration D
 HEADS = {"compact": ((512, 512), 1), "imagenet": ((4096, 4096), 7)}
-HALF_FROM_DIMENSIONS = 2  # matrices and filter banks are stored in float16, vectors in float32
+HALF_FROM_DIMENSIONS = 2  # float16 files keep vectors in float32: they are few, and sums depend on them
+MAX_WIDTH = 1 << 16  # of a layer in a file, so that a damaged plan cannot ask for all memory
 
 
 class ModelSettings(Settings):
     """The section ``model`` of params.yaml."""
 
-    head: Literal["compact", "imagenet"] = "compact"
-    width: float = Field(default=1.0, gt=0, le=4)
+    head: Literal["compact", "imagenet"]
+    width: float = Field(gt=0, le=4)
 
 
 class Conv(Settings):
-    """A 3x3 convolution with bias, BatchNorm unless it was folded in, and ReLU."""
+    """A convolution of stride 1 with bias, then BatchNorm and ReLU where it has them."""
 
-    channels: int = Field(gt=0)
+    kind: Literal["conv"] = "conv"
+    name: str
+    channels: int = Field(gt=0, le=MAX_WIDTH)
+    kernel: int = Field(default=3, ge=1, le=31)
+    padding: int = Field(default=1, ge=0, le=15)
     batch_norm: bool = True
+    relu: bool = True
+
+
+class Pool(Settings):
+    """A 2 x 2 max pool of stride 2; an odd side is rounded up."""
+
+    kind: Literal["pool"] = "pool"
+    name: str
+
+
+class Hidden(Settings):
+    """A hidden linear layer of the head with bias, then ReLU and dropout where it has ReLU."""
+
+    name: str
+    width: int = Field(gt=0, le=MAX_WIDTH)
+    relu: bool = True
 
 
 class Plan(Settings, strict=False):
-    """All that is needed to build a network: its shape, and no tensor."""
+    """Everything that is needed to build a network except its tensors."""
 
-    features: tuple[Conv | Literal["pool"], ...]
-    head: tuple[int, ...]
-    pooled_side: int = 1
-    classes: int = 10
+    features: tuple[Conv | Pool, ...]
+    head: tuple[Hidden, ...]
+    pooled_side: int = Field(default=1, ge=1, le=32)
+    classes: int = Field(default=10, ge=2, le=MAX_WIDTH)
+
+    @model_validator(mode="after")
+    def _sound(self) -> "Plan":
+        if not self.convolutions:
+            raise ValueError("a plan needs at least one convolution")
+        names = [block.name for block in (*self.features, *self.head)]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two blocks have one name: {', '.join(names)}")
+        return self
 
     @property
     def convolutions(self) -> tuple[Conv, ...]:
         """The convolutions in order, without the pools."""
-        return tuple(layer for layer in self.features if isinstance(layer, Conv))
+        return tuple(block for block in self.features if isinstance(block, Conv))
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each convolution, then of each hidden layer."""
+        return (*(block.channels for block in self.convolutions), *(block.width for block in self.head))
+
+    def with_convolutions(self, **changes: Any) -> "Plan":
+        """A copy in which every convolution has the fields ``changes``."""
+        features = (block.model_copy(update=changes) if isinstance(block, Conv) else block for block in self.features)
+        return self.model_copy(update={"features": tuple(features)})
+
+    def with_widths(self, widths: tuple[int, ...]) -> "Plan":
+        """A copy with other ``widths``, in the order of `widths`."""
+        left = iter(widths)
+        features = tuple(
+            block.model_copy(update={"channels": next(left)}) if isinstance(block, Conv) else block
+            for block in self.features
+        )
+        head = tuple(block.model_copy(update={"width": next(left)}) for block in self.head)
+        return self.model_copy(update={"features": features, "head": head})
+
+    def module_ends(self) -> list[int]:
+        """For each block of ``features``: the number of modules of ``VGG(plan).features`` up to its end."""
+        ends = [0]
+        for block in self.features:
+            ends.append(ends[-1] + (1 if isinstance(block, Pool) else 1 + block.batch_norm + block.relu))
+        return ends[1:]
 
 
 def vgg16_plan(settings: ModelSettings) -> Plan:
-    """VGG16 with every width times ``settings.width``, rounded to multiples of 8."""
-    head, side = HEADS[settings.head]
+    """Return the plan of VGG16 with every width times ``settings.width``, rounded to multiples of 8."""
 
     def scaled(width: int) -> int:
         return max(8, round(width * settings.width / 8) * 8)
 
-    features = tuple("pool" if width == "pool" else Conv(channels=scaled(width)) for width in VGG16)
-    return Plan(features=features, head=tuple(map(scaled, head)), pooled_side=side)
+    features: list[Conv | Pool] = []
+    for block, widths in enumerate(WIDTHS, start=1):
+        features += [Conv(name=f"conv{block}_{i}", channels=scaled(width)) for i, width in enumerate(widths, start=1)]
+        features.append(Pool(name=f"pool{block}"))
+    hidden, side = HEADS[settings.head]
+    head = tuple(Hidden(name=f"hidden{i}", width=scaled(width)) for i, width in enumerate(hidden, start=1))
+    return Plan(features=tuple(features), head=head, pooled_side=side)
 
 
 class MeanPool(nn.Module):
     """Mean over the map, repeated ``side`` x ``side`` times: [N, C, H, W] -> [N, C, side, side].
 
-    On the 1x1 maps that five pools leave of an image of up to 32 pixels this is what torchvision's
-    ``AdaptiveAvgPool2d(side)`` does; unlike that one its gradient is deterministic on CUDA.
+    After five pools a map of an image of up to 32 pixels has one value, and there torchvision's
+    ``AdaptiveAvgPool2d(side)`` gives the same. Unlike that one, the gradient of a mean is deterministic on CUDA.
     """
 
     def __init__(self, side: int) -> None:
@@ -83,7 +145,7 @@ class MeanPool(nn.Module):
 class VGG(nn.Module):
     """The network of ``plan``: float32 images [N, 3, H, W] in 0..1 -> logits [N, classes].
 
-    The normalisation with the training set's ``mean`` and ``std`` (one number a channel) is part of it.
+    It begins with the normalization by the training set's ``mean`` and ``std`` (one number a channel).
     """
 
     def __init__(self, plan: Plan, mean: Tensor | None = None, std: Tensor | None = None) -> None:
@@ -94,15 +156,15 @@ class VGG(nn.Module):
         self.features = nn.Sequential(*_features(plan))
         self.avgpool = MeanPool(plan.pooled_side)
         self.classifier = nn.Sequential(*_classifier(plan))
-        self.apply(_initialise)
+        self.apply(_he_init)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [N, classes] of ``images`` [N, 3, H, W] in 0..1."""
-        return self.classifier(self.avgpool(self.features(self.normalised(images))).flatten(1))
+        """Return logits [N, classes] of ``images`` [N, 3, H, W] in 0..1."""
+        return self.classifier(self.avgpool(self.features(self.normalized(images))).flatten(1))
 
-    def normalised(self, images: Tensor) -> Tensor:
-        """``images`` [N, 3, H, W] in 0..1 with the training set's mean 0 and standard deviation 1 per channel."""
+    def normalized(self, images: Tensor) -> Tensor:
+        """Return ``images`` [N, 3, H, W] in 0..1 as the first layer sees them: each channel less mean, over std."""
         return (images - self.mean.view(1, 3, 1, 1)) / self.std.view(1, 3, 1, 1)
 
     @property
@@ -110,32 +172,41 @@ class VGG(nn.Module):
         """The convolutions in order."""
         return [module for module in self.features if isinstance(module, nn.Conv2d)]
 
+    @property
+    def linear_layers(self) -> list[nn.Linear]:
+        """The hidden layers and the last layer in order."""
+        return [module for module in self.classifier if isinstance(module, nn.Linear)]
+
 
 def _features(plan: Plan) -> list[nn.Module]:
     layers: list[nn.Module] = []
     channels = 3
-    for layer in plan.features:
-        if layer == "pool":
+    for block in plan.features:
+        if isinstance(block, Pool):
             layers.append(nn.MaxPool2d(2, ceil_mode=True))
             continue
-        layers.append(nn.Conv2d(channels, layer.channels, 3, padding=1))
-        layers.extend([nn.BatchNorm2d(layer.channels)] * layer.batch_norm)
-        layers.append(nn.ReLU(inplace=True))
-        channels = layer.channels
+        layers.append(nn.Conv2d(channels, block.channels, block.kernel, padding=block.padding))
+        if block.batch_norm:
+            layers.append(nn.BatchNorm2d(block.channels))
+        if block.relu:
+            layers.append(nn.ReLU(inplace=True))
+        channels = block.channels
     return layers
 
 
 def _classifier(plan: Plan) -> list[nn.Module]:
     width = plan.convolutions[-1].channels * plan.pooled_side**2
     layers: list[nn.Module] = []
-    for hidden in plan.head:
-        layers += [nn.Linear(width, hidden), nn.ReLU(inplace=True), nn.Dropout(0.0)]
-        width = hidden
+    for block in plan.head:
+        layers.append(nn.Linear(width, block.width))
+        if block.relu:
+            layers += [nn.ReLU(inplace=True), nn.Dropout(0.0)]
+        width = block.width
     return [*layers, nn.Linear(width, plan.classes)]
 
 
-def _initialise(module: nn.Module) -> None:
-    """He initialisation (arXiv:1502.01852), as torchvision's VGG does for its convolutions."""
+def _he_init(module: nn.Module) -> None:
+    """Initialize as He et al. 2015 (arXiv:1502.01852), as torchvision's VGG does for its convolutions."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     if isinstance(module, nn.Linear):
@@ -151,26 +222,49 @@ def set_dropout(model: VGG, probability: float) -> None:
             module.p = probability
 
 
-def save(model: VGG, path: Path) -> None:
-    """Write plan and tensors to ``path``: matrices and filter banks as float16, the rest as float32."""
-    tensors = {name: _stored(tensor) for name, tensor in model.state_dict().items()}
-    path.write_bytes(serialize(tensors, metadata={"plan": model.plan.model_dump_json()}))
+def rebuild(plan: Plan, tensors: Mapping[str, Tensor]) -> VGG:
+    """Return the network of ``plan`` with copies of ``tensors``, in evaluation mode, on their device.
+
+    Raises RuntimeError if names or shapes of ``tensors`` are not those of ``plan``.
+    """
+    with torch.device("meta"):
+        network = VGG(plan)
+    network.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, assign=True)
+    return network.to(memory_format=torch.channels_last).eval()
 
 
-def _stored(tensor: Tensor) -> Tensor:
+def save(model: VGG, path: Path, record: Mapping[str, Any], half: bool = False) -> None:
+    """Write plan, tensors and ``record`` (what is known of the network; as JSON) to ``path``.
+
+    Tensors are float32; with ``half`` matrices and filter banks are float16.
+    """
+    tensors = {name: _stored(tensor, half) for name, tensor in model.state_dict().items()}
+    metadata = {"plan": model.plan.model_dump_json(), "record": json.dumps(record)}
+    path.write_bytes(serialize(tensors, metadata=metadata))
+
+
+def _stored(tensor: Tensor, half: bool) -> Tensor:
     tensor = tensor.detach().cpu().contiguous()
-    return tensor.half() if tensor.dim() >= HALF_FROM_DIMENSIONS else tensor
+    return tensor.half() if half and tensor.dim() >= HALF_FROM_DIMENSIONS else tensor
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> VGG:
-    """The network in ``path``, in evaluation mode, in float32; `UserError` if the file is none of ours."""
+    """Return the network in ``path``, in evaluation mode, in float32; `UserError` if the file is not one of ours."""
+    return load_with_record(path, device)[0]
+
+
+def load_with_record(path: Path, device: torch.device | str = "cpu") -> tuple[VGG, dict[str, Any]]:
+    """Return the network in ``path``, as `load` does, and the record that `save` wrote beside it."""
     try:
         with safe_open(path, framework="pt") as file:
-            plan = Plan.model_validate(json.loads(file.metadata()["plan"]))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        model = VGG(plan)
-        model.load_state_dict(tensors)
-    except (OSError, SafetensorError, ValidationError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            metadata = file.metadata()
+            tensors = {name: _loaded(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+        plan, record = Plan.model_validate_json(metadata["plan"]), dict(json.loads(metadata["record"]))
+        return rebuild(plan, tensors).to(device), record
+    except Exception as error:  # a damaged file can raise almost anything
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: not a network of this project, or damaged: {reason}") from None
-    return model.eval().to(device)
+
+
+def _loaded(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor

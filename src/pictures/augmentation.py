@@ -1,11 +1,13 @@
-"""What augmentation does: originals beside what training may see of them."""
+"""The picture of augmentation: training images, each beside random augmented versions of it."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
-from src.core.dataset import CLASSES, Split
-from src.data.cifar10 import rank_in_class
+from src.core.dataset import CLASSES, Split, rank_in_class
 from src.pictures.style import hide_ticks, new_figure
 from src.training.augment import Crops
 
@@ -13,20 +15,18 @@ VERSIONS = 8
 CELL = 0.9  # inches
 
 
-def augmentation(shown: Split, padding: int, mirrored: bool, seed: int, edition: str) -> Figure:
-    """A row for each image of ``shown``: the original and `VERSIONS` augmented versions of it; ``seed`` decides which.
+def augmentation(shown: Split, padding: int, flipped: bool, seed: int, edition: str) -> Figure:
+    """Return a figure with one row for each image of ``shown``: the original, then `VERSIONS` augmented versions.
 
-    Crops of the image with ``padding`` zero pixels on each side, half of them mirrored if ``mirrored``.
+    A version is a random crop of the image with ``padding`` zero pixels on each side. If ``flipped``, each version is
+    also flipped left to right with probability 1/2. ``seed`` decides about crops and flips.
     """
-    generator = torch.Generator().manual_seed(seed)
-    chosen = torch.arange(len(shown)).repeat(VERSIONS)
-    mirror = torch.rand(len(chosen), generator=generator) < (0.5 if mirrored else 0)
-    crops = Crops(shown.images, padding)
-    columns = [shown.images, *crops.cut(crops.draw(chosen, mirror, generator)).split(len(shown))]
+    columns = [shown.images, *_augmented(shown.images, padding, flipped, seed)]
     figure = new_figure(CELL * (len(columns) + 1), CELL * (len(shown) + 1))
+    flips = ", flipped or not" if flipped else ""
     figure.suptitle(
         f"CIFAR-10 ({edition} edition): training images and random augmentations\n"
-        f"crops of the image with {padding} black pixels around it{', mirrored or not' * mirrored}"
+        f"crops of the image with {padding} black pixels around it{flips}"
     )
     grid = figure.subplots(len(shown), len(columns), squeeze=False)
     for axes, images in zip(grid.T, columns, strict=True):
@@ -40,8 +40,17 @@ def augmentation(shown: Split, padding: int, mirrored: bool, seed: int, edition:
     return figure
 
 
+def _augmented(images: Tensor, padding: int, flipped: bool, seed: int) -> Sequence[Tensor]:
+    """Return `VERSIONS` augmented versions of ``images`` [N, 3, 32, 32], each of the same shape."""
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.arange(len(images)).repeat(VERSIONS)
+    flip = torch.rand(len(chosen), generator=generator) < (0.5 if flipped else 0)
+    crops = Crops(images, padding)
+    return crops.cut(crops.draw(chosen, flip, generator)).split(len(images))
+
+
 def one_class_after_another(split: Split, count: int) -> Split:
-    """``count`` images of ``split``: the first of each class, then the second of each, and so on."""
+    """Return ``count`` images of ``split``: the first image of each class, then the second of each, and so on."""
     labels = split.labels.numpy()
     order = np.lexsort((labels, rank_in_class(labels)))
     return split[torch.from_numpy(order[:count])]

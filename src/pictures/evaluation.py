@@ -1,7 +1,11 @@
-"""Pictures of what a network gets right and wrong: confusion, classes, calibration, mistakes."""
+"""Pictures of the test of a network: confusion of classes, accuracy of each class, calibration, mistakes.
+
+They are drawn from the rows of the tables that the stage evaluate writes.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,23 +13,29 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from sklearn.metrics import confusion_matrix
+from torch import Tensor
 
-from src.analysis.evaluation import Bin, Predictions, calibration_error
-from src.core.dataset import CLASSES, SPLITS, Split, SplitName
-from src.pictures.style import COLOURS, MAP, SPLIT_COLOURS, hide_ticks, new_figure
+from src.analysis.evaluation import Bin, calibration_error
+from src.core.dataset import CLASSES, SPLITS
+from src.pictures.style import COLOR_MAP, COLORS, SPLIT_COLORS, hide_ticks, new_figure
 
-COLUMNS = 6  # of the grid of mistakes
-CONTRAST = PowerNorm(0.5, vmin=0, vmax=1)  # by the square root of a share, so that mistakes differ to the eye
-LIGHT_BELOW = 0.25  # share of an actual class below which its cell is dark and its number must be white
+COLUMNS = 6  # in the grid of mistakes
+CONTRAST = PowerNorm(0.5, vmin=0, vmax=1)  # the square root of a share, so that small shares can be told apart
+LIGHT_BELOW = 0.25  # a cell with a smaller share of its row is dark, so its number is white
+Row = Mapping[str, Any]
 
 
-def confusion(found: Predictions, edition: str) -> Figure:
-    """Images of each actual class (row) by predicted class (column); colour and second line: share of the row."""
-    counts = confusion_matrix(found.labels, found.predicted, labels=np.arange(len(CLASSES)))
+def confusion(rows: Sequence[Row], edition: str) -> Figure:
+    """Return a figure of the confusion matrix: images by actual class (row) and predicted class (column).
+
+    ``rows`` are those of plots/confusion.csv. The color of a cell and the second line in it are its share of the row.
+    """
+    actual, predicted = ([row[name] for row in rows] for name in ("actual", "predicted"))
+    counts = confusion_matrix(actual, predicted, labels=CLASSES)
     shares = counts / counts.sum(1, keepdims=True).clip(1)
     figure = new_figure(9, 8)
     axes = figure.add_subplot()
-    image = axes.imshow(shares, cmap=MAP, norm=CONTRAST)
+    image = axes.imshow(shares, cmap=COLOR_MAP, norm=CONTRAST)
     ticks = range(len(CLASSES))
     axes.set_xticks(ticks, CLASSES, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(ticks, CLASSES)
@@ -40,20 +50,24 @@ def confusion(found: Predictions, edition: str) -> Figure:
 
 def _label_cell(axes: Axes, row: int, column: int, count: int, share: float) -> None:
     if count:
-        colour = "white" if share < LIGHT_BELOW else "black"
-        axes.text(column, row, f"{count}\n{share:.1%}", ha="center", va="center", color=colour, fontsize=8)
+        color = "white" if share < LIGHT_BELOW else "black"
+        axes.text(column, row, f"{count}\n{share:.1%}", ha="center", va="center", color=color, fontsize=8)
 
 
-def per_class(accuracies: dict[SplitName, Sequence[float]], edition: str) -> Figure:
-    """Bars of the accuracy of each class on train, validation and test; the test figures are written out."""
+def class_accuracy(rows: Sequence[Row], edition: str) -> Figure:
+    """Return a figure with a bar for the accuracy of each class on each split; the numbers at the bars are for test.
+
+    ``rows`` are those of plots/per_class.csv.
+    """
     figure = new_figure(11, 4.5)
     axes = figure.add_subplot()
     width = 0.27
     for offset, name in enumerate(SPLITS, start=-1):
-        centres = np.arange(len(CLASSES)) + offset * width
-        bars = axes.bar(centres, accuracies[name], width, label=name, color=SPLIT_COLOURS[name])
+        centers = np.arange(len(rows)) + offset * width
+        heights = [row[f"{name}_accuracy"] for row in rows]
+        bars = axes.bar(centers, heights, width, label=name, color=SPLIT_COLORS[name])
     axes.bar_label(bars, fmt="%.3f", fontsize=7.5, rotation=90, padding=3)
-    axes.set_xticks(range(len(CLASSES)), CLASSES)
+    axes.set_xticks(range(len(rows)), [row["class"] for row in rows])
     axes.set(xlabel="class", ylabel="accuracy (share classified right)", ylim=(0, 1.12), yticks=np.arange(0, 1.01, 0.2))
     axes.set_title(f"Accuracy of each class (CIFAR-10, {edition} edition; numbers: test)")
     axes.grid(visible=False, axis="x")
@@ -61,39 +75,42 @@ def per_class(accuracies: dict[SplitName, Sequence[float]], edition: str) -> Fig
     return figure
 
 
-def reliability(bins: Sequence[Bin], edition: str) -> Figure:
-    """Accuracy against confidence, bin by bin, with the line of perfect calibration; below, images in each bin."""
+def reliability_diagram(rows: Sequence[Row], edition: str) -> Figure:
+    """Return a figure of accuracy against confidence in each bin, and below it the number of images in each bin.
+
+    ``rows`` are those of plots/reliability.csv. The dashed line is perfect calibration: accuracy equal to confidence.
+    """
+    bins = [Bin(**row) for row in rows]
     figure = new_figure(6.5, 7)
     upper, lower = figure.subplots(2, sharex=True, height_ratios=[3, 1])
     left = [one.low for one in bins]
     width = [one.high - one.low for one in bins]
-    upper.bar(left, [one.accuracy for one in bins], width, align="edge", color=COLOURS["sky"], edgecolor="white")
-    upper.plot([0, 1], [0, 1], "--", color=COLOURS["black"], label="perfect calibration")
+    upper.bar(left, [one.accuracy for one in bins], width, align="edge", color=COLORS["sky"], edgecolor="white")
+    upper.plot([0, 1], [0, 1], "--", color=COLORS["black"], label="perfect calibration")
     points = [(one.confidence, one.accuracy) for one in bins]
-    upper.plot(*zip(*points, strict=True), "o-", color=COLOURS["red"], label="mean confidence and accuracy of a bin")
+    upper.plot(*zip(*points, strict=True), "o-", color=COLORS["red"], label="mean confidence and accuracy of a bin")
     upper.set(ylabel="accuracy (share right)", xlim=(0, 1), ylim=(0, 1))
     error = f"expected calibration error {calibration_error(bins):.4f}"
     upper.set_title(f"Reliability on the test set (CIFAR-10, {edition} edition)\n{error}")
     upper.legend(loc="upper left")
-    lower.bar(left, [one.count for one in bins], width, align="edge", color=COLOURS["grey"], edgecolor="white")
+    lower.bar(left, [one.count for one in bins], width, align="edge", color=COLORS["gray"], edgecolor="white")
     lower.set(xlabel="confidence (probability of the predicted class)", ylabel="images", yscale="log", ylim=(0.7, None))
     return figure
 
 
-def mistakes(chosen: Split, predicted: Sequence[int], confidence: Sequence[float], edition: str) -> Figure:
-    """The misclassified images ``chosen``, each with what the network took it for and what it is."""
-    rows = max(1, math.ceil(len(chosen) / COLUMNS))
-    figure = new_figure(1.9 * COLUMNS, 2.2 * rows + 0.8)
-    title = (
-        f"Most confident mistakes on the test set (CIFAR-10, {edition} edition)"
-        if len(chosen)
-        else "No mistake on the test set"
-    )
-    figure.suptitle(title)
-    cells = figure.subplots(rows, COLUMNS, squeeze=False).flatten()
+def mistakes(rows: Sequence[Row], test_images: Tensor, edition: str) -> Figure:
+    """Return a figure of misclassified test images, each with its predicted class and its actual class.
+
+    ``rows`` are those of plots/mistakes.csv, ``test_images`` all images of test, uint8 [N, 3, 32, 32].
+    """
+    lines = max(1, math.ceil(len(rows) / COLUMNS))
+    figure = new_figure(1.9 * COLUMNS, 2.2 * lines + 0.8)
+    title = f"Most confident mistakes on the test set (CIFAR-10, {edition} edition)"
+    figure.suptitle(title if rows else "No mistake on the test set")
+    cells = figure.subplots(lines, COLUMNS, squeeze=False).flatten()
     for axes in cells:
         hide_ticks(axes)
-    for axes, image, label, said, sure in zip(cells, chosen.images, chosen.labels, predicted, confidence, strict=False):
-        axes.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
-        axes.set_title(f"{CLASSES[said]} ({sure:.1%})\nis: {CLASSES[label]}", fontsize=9)
+    for axes, row in zip(cells, rows, strict=False):
+        axes.imshow(test_images[row["index"]].permute(1, 2, 0).numpy(), interpolation="nearest")
+        axes.set_title(f"{row['predicted']} ({row['confidence']:.1%})\nis: {row['actual']}", fontsize=9)
     return figure

@@ -1,4 +1,4 @@
-"""What accuracy costs: test accuracy against bytes, MACs and latency, with the Pareto front."""
+"""Pictures of test accuracy against bytes, MACs or latency, with the Pareto front."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -9,10 +9,10 @@ from matplotlib.text import Annotation, Text
 from matplotlib.ticker import EngFormatter, LogLocator, NullLocator, PercentFormatter
 from matplotlib.transforms import Bbox
 
-from src.pictures.style import COLOURS, new_figure
+from src.pictures.style import COLORS, new_figure
 from src.report.comparison import DENSE, Row, pareto_front
 
-AXES = {  # subject, what else the axis must say, and its numbers
+AXES = {  # by column: subject, the rest of the label, and the format of the numbers
     "bytes": ("size of the ONNX file", "(bytes)", partial(EngFormatter, "B")),
     "macs": ("multiply-accumulates", "an image (MACs)", EngFormatter),
     "latency_b1_ratio": (
@@ -21,38 +21,38 @@ AXES = {  # subject, what else the axis must say, and its numbers
         partial(PercentFormatter, 1),
     ),
 }
-INVERTED = ("latency_b1_ratio",)  # how many times faster than dense: its inverse is the cost
-MARGIN = 1.6  # free room on both sides of the logarithmic axis, as a factor
-HEIGHT = 2.0  # points of accuracy that the picture spans at least, so that chance does not look like a cliff
-DISTANCES = (12, 22, 34, 48, 62, 76)  # of a label from its point, in points
-ARROW = {"arrowstyle": "-", "color": COLOURS["grey"], "linewidth": 0.8, "shrinkA": 0, "shrinkB": 5}
+INVERTED = ("latency_b1_ratio",)  # columns that say how many times faster than dense: the cost is the inverse
+MARGIN = 1.6  # free space at both ends of the logarithmic axis, as a factor
+HEIGHT = 2.0  # the axis spans at least so many points of accuracy, so that chance does not look like a large difference
+DISTANCES = (12, 22, 34, 48, 62, 76)  # from a point to its label, in typographic points
+ARROW = {"arrowstyle": "-", "color": COLORS["gray"], "linewidth": 0.8, "shrinkA": 0, "shrinkB": 5}
 PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
-SIDES = {-1: "right", 0: "center", 1: "left"}  # which end of a label is at its place, by the direction
-# Above and to the left of a point of the front there is nothing: those places are tried first.
+SIDES = {-1: "right", 0: "center", 1: "left"}  # horizontal alignment of a label, by its direction
+# Above and to the left of a point on the front there are no points, so those places are tried first.
 DIRECTIONS = ((0, 1), (-1, 1), (-1, 0), (1, 0), (0, -1), (1, -1), (1, 1), (-1, -1))
 
 
 def pareto(rows: Sequence[Row], cost: str) -> Figure:
-    """Test accuracy (%) of the ``rows`` of the comparison against the column ``cost``, a key of `AXES`."""
+    """Return a figure of test accuracy (%) of the ``rows`` of the comparison against ``cost``, a key of `AXES`."""
     points = [(1 / row[cost] if cost in INVERTED else row[cost], 100 * row["test_accuracy"]) for row in rows]
     names = [row["recipe"] for row in rows]
     figure = new_figure(7.5, 4.8)
     axes = figure.add_subplot()
     _draw_front(axes, points)
-    for (x, y), name in zip(points, names, strict=True):  # dense first, so that no small dot hides under its star
-        marker, colour = ("*", COLOURS["red"]) if name == DENSE else ("o", COLOURS["blue"])
-        axes.scatter(x, y, s=220 if name == DENSE else 40, marker=marker, color=colour, zorder=3)
+    for (x, y), name in zip(points, names, strict=True):  # dense is the first row, so its star covers no dot
+        marker, color = ("*", COLORS["red"]) if name == DENSE else ("o", COLORS["blue"])
+        axes.scatter(x, y, s=220 if name == DENSE else 40, marker=marker, color=color, zorder=3)
     _describe(axes, points, cost, rows[0]["edition"])
     place_labels(axes, points, names)
     return figure
 
 
 def _draw_front(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
-    """The front as steps, drawn on to the costliest point, beyond which nothing better is to be had."""
+    """Draw the Pareto front as steps, up to the highest cost of all points."""
     front = [points[position] for position in pareto_front(points)]
     front.append((max(cost for cost, _ in points), front[-1][1]))
     label = "Pareto front: nothing cheaper is as accurate"
-    axes.step(*zip(*front, strict=True), where="post", color=COLOURS["orange"], linewidth=2, label=label)
+    axes.step(*zip(*front, strict=True), where="post", color=COLORS["orange"], linewidth=2, label=label)
 
 
 def _describe(axes: Axes, points: Sequence[tuple[float, float]], cost: str, edition: str) -> None:
@@ -69,13 +69,13 @@ def _describe(axes: Axes, points: Sequence[tuple[float, float]], cost: str, edit
 
 
 def place_labels(axes: Axes, points: Sequence[tuple[float, float]], names: Sequence[str]) -> list[Annotation]:
-    """Write each of ``names`` at the nearest place about its point where it covers nothing, with a thin line to it.
+    """Write each of ``names`` at the nearest place to its point where it covers nothing, and return the labels.
 
-    A label with no free place within reach is left at the last one tried.
+    A thin line connects a label to its point. If no place near the point is free, the last one that was tried is used.
     """
     figure = axes.figure
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # the layout is settled: places found below must not move any more
+    figure.set_layout_engine("none")  # otherwise a later layout would move the places found below
     taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in axes.transData.transform(points)]
     labels = []
     for point, name in zip(points, names, strict=True):
@@ -97,8 +97,8 @@ def _free_label(axes: Axes, point: tuple[float, float], name: str, taken: Sequen
 
 
 def _text_box(label: Annotation) -> Bbox:
-    """Where the text stands in pixels, without the line to its point."""
-    label.get_window_extent()  # brings the text to the place last set
+    """Return the box of the text in pixels, without the line to its point."""
+    label.get_window_extent()  # moves the text to the position that was set last
     return Text.get_window_extent(label)
 
 

@@ -1,4 +1,7 @@
-"""How every figure looks, and how it is written: legible, colour-blind safe, the same bytes at every run."""
+"""The look of every figure, and how it is written to a file.
+
+Figures are easy to read, also for color-blind readers, and the same figure always gives the same bytes.
+"""
 
 from pathlib import Path
 
@@ -8,19 +11,19 @@ from matplotlib.figure import Figure
 
 from src.core.files import atomic
 
-# Okabe & Ito, "Color Universal Design" (2008): told apart with every common kind of colour vision.
-COLOURS = {
+# Okabe & Ito, "Color Universal Design" (2008): readers with any common kind of color vision can tell these apart.
+COLORS = {
     "blue": "#0072B2",
     "orange": "#E69F00",
     "green": "#009E73",
     "red": "#D55E00",
     "purple": "#CC79A7",
     "sky": "#56B4E9",
-    "grey": "#7F7F7F",
+    "gray": "#7F7F7F",
     "black": "#000000",
 }
-SPLIT_COLOURS = {"train": COLOURS["blue"], "validation": COLOURS["orange"], "test": COLOURS["green"]}
-MAP = "cividis"  # even in lightness, and the same to colour-blind readers
+SPLIT_COLORS = {"train": COLORS["blue"], "validation": COLORS["orange"], "test": COLORS["green"]}
+COLOR_MAP = "cividis"  # its lightness rises evenly, and color-blind readers see it as others do
 DPI = 120
 STYLE = {
     "figure.constrained_layout.use": True,
@@ -37,23 +40,23 @@ STYLE = {
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of ``width`` x ``height`` inches in the shared style, for `save_figure` alone.
+    """Return an empty figure of ``width`` x ``height`` inches in the common style.
 
-    It belongs to no window system and no global list, so it needs no closing.
+    It is not registered with pyplot, so it needs no closing; write it with `save_figure`.
     """
     mpl.rcParams.update(STYLE)
     return Figure(figsize=(width, height))
 
 
 def hide_ticks(axes: Axes) -> None:
-    """Show ``axes`` as a bare picture: no ticks, no grid, no frame."""
+    """Remove ticks, grid and frame from ``axes``, so that only the image in it is visible."""
     axes.set(xticks=[], yticks=[])
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write ``figure`` to ``path`` as PNG, whole or not at all, without the version and date that PNG could carry.
+    """Write ``figure`` to ``path`` as PNG, completely or not at all, without a date and without a software version.
 
     Raises `UserError` if ``path`` cannot be written.
     """

@@ -1,4 +1,4 @@
-"""One row a recipe, each against the dense network of the same run: what it kept and what it costs."""
+"""The table of all recipes: what each one costs and how accurate it is, against dense of the same run."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 from src.core.errors import UserError
 
 COMPARISON = Path("metrics/comparison.csv")
+RECIPES = Path("metrics/recipes.json")
 DENSE = "dense"
 FORMATS = {
     "recipe": "",
@@ -24,6 +25,7 @@ FORMATS = {
     "latency_ms_b64": ".2f",
     "latency_b1_ratio": ".2f",
 }
+HISTORY = ("steps", "note", "widths", "image_passes", "pflop")
 HEADLINES = {
     "dense": ("val_accuracy", "test_accuracy"),
     "flagship": ("test_accuracy", "bytes_ratio", "macs_ratio", "latency_b1_ratio"),
@@ -33,27 +35,27 @@ HEADLINES = {
 Row = dict[str, Any]
 
 
-def compare(costs: Mapping[str, Row], timings: Mapping[str, Row]) -> list[Row]:
-    """Rows of the comparison, dense first, then in the order of ``costs``.
+def comparison_rows(tested: Mapping[str, Row], timings: Mapping[str, Row]) -> list[Row]:
+    """Return the rows of the comparison, dense first, then in the order of ``tested``.
 
-    ``costs`` and ``timings`` hold the metrics of compress and benchmark by recipe. A ratio says how many times
+    ``tested`` and ``timings`` hold what the stages test and benchmark wrote, by recipe. A ratio says how many times
     fewer or faster than dense (dense / recipe, larger is better). ``accuracy_drop_points`` is 100 x (test accuracy
     of dense - test accuracy of the recipe): negative where the recipe does better. The latency ratio comes from
-    runs that took turns with dense (`src.deployment.latency.compare`), so it need not be the quotient of two rows' latencies.
-    Raises `UserError` unless all metrics come from one edition of the data.
+    runs interleaved with dense (`src.deployment.latency`), so it need not be the quotient of two rows' latencies.
+    Raises `UserError` unless all come from one edition of the data.
     """
-    _require_one_edition(costs, timings)
-    order = sorted(costs, key=lambda recipe: recipe != DENSE)
-    return [_row(recipe, costs[recipe], costs[DENSE], timings[recipe]) for recipe in order]
+    _require_one_edition(tested, timings)
+    order = sorted(tested, key=lambda recipe: recipe != DENSE)
+    return [_row(recipe, tested[recipe], tested[DENSE], timings[recipe]) for recipe in order]
 
 
-def _row(recipe: str, cost: Row, dense: Row, timing: Row) -> Row:
+def _row(recipe: str, found: Row, dense: Row, timing: Row) -> Row:
     row = {
         "recipe": recipe,
-        **{name: cost[name] for name in FORMATS if name in cost},
-        "accuracy_drop_points": 100 * (dense["test_accuracy"] - cost["test_accuracy"]),
-        "macs_ratio": dense["macs"] / cost["macs"],
-        "bytes_ratio": dense["bytes"] / cost["bytes"],
+        **{name: found[name] for name in FORMATS if name in found},
+        "accuracy_drop_points": 100 * (dense["test_accuracy"] - found["test_accuracy"]),
+        "macs_ratio": dense["macs"] / found["macs"],
+        "bytes_ratio": dense["bytes"] / found["bytes"],
         "latency_ms_b1": timing["b1"]["network"]["median_ms"],
         "latency_ms_b64": timing["b64"]["network"]["median_ms"],
         "latency_b1_ratio": timing["b1"]["ratio"],
@@ -61,15 +63,20 @@ def _row(recipe: str, cost: Row, dense: Row, timing: Row) -> Row:
     return {name: row[name] for name in FORMATS}
 
 
+def recipe_history(tested: Mapping[str, Row]) -> dict[str, Row]:
+    """Return for each recipe how it came about: steps, note, widths of its layers, training spent on its path."""
+    return {recipe: {name: found[name] for name in HISTORY} for recipe, found in tested.items()}
+
+
 def _require_one_edition(*groups: Mapping[str, Row]) -> None:
-    found = sorted({(metrics["edition"], recipe) for group in groups for recipe, metrics in group.items()})
+    found = sorted({(values["edition"], recipe) for group in groups for recipe, values in group.items()})
     if found[0][0] != found[-1][0]:
         listed = ", ".join(f"{recipe} {edition}" for edition, recipe in found)
         raise UserError(f"metrics: editions of the data differ ({listed}); only one can be compared: run `dvc repro`")
 
 
-def summary(rows: Sequence[Row]) -> Row:
-    """The headline numbers, flat: edition, and those of `HEADLINES` whose recipe is in ``rows``."""
+def headline_metrics(rows: Sequence[Row]) -> Row:
+    """Return the headline numbers, flat: edition, and those of `HEADLINES` whose recipe is in ``rows``."""
     by_name = {row["recipe"]: row for row in rows}
     chosen = {
         f"{recipe}_{column}": by_name[recipe][column]
@@ -81,14 +88,14 @@ def summary(rows: Sequence[Row]) -> Row:
 
 
 def formatted(row: Row) -> dict[str, str]:
-    """``row`` as text with the fixed decimals of `FORMATS`; a rounded -0.00 loses its sign."""
+    """Return ``row`` as text with the fixed decimals of `FORMATS`; a rounded -0.00 loses its sign."""
     return {name: f"{row[name]:z{form}}" if form.endswith("f") else str(row[name]) for name, form in FORMATS.items()}
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Positions in ``points`` (cost, accuracy) of those that no other beats, by rising cost.
+    """Return the positions in ``points`` (cost, accuracy) of those that no other beats, by rising cost.
 
-    A point is beaten by one that costs no more and is as accurate, and better in one of the two.
+    A point beats another if it costs no more and is no less accurate, and is better in one of the two.
     """
     front: list[int] = []
     for position in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):

@@ -1,23 +1,32 @@
-"""Quantize: weights and activations in eight bits, by ONNX Runtime's static quantisation."""
+"""Quantize: weights and activations in eight bits, by ONNX Runtime's static quantization."""
+
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from src.compression.candidate import Candidate, Context
-from src.core.params import Settings as Schema
-from src.deployment.onnx import Calibration, CalibrationName
-from src.techniques.fold import without_batch_norm, without_repeated_pool
+from src.compression.technique import TechniqueSettings
 
 
-class Settings(Schema):
-    """How the ranges of the activations are found: from how many training images, by which method."""
+class Settings(TechniqueSettings):
+    """How the ranges of the activations are found: on how many training images, by which method."""
 
-    calibration_images: int = Field(default=1000, ge=1)
-    method: CalibrationName = "minmax"
+    leaf: ClassVar[bool] = True
+    calibration_images: int = Field(ge=1)
+    method: Literal["minmax", "entropy", "percentile"]
 
 
 def apply(candidate: Candidate, context: Context, settings: Settings) -> Candidate:
-    """Fold what can be folded, so that weights are rounded once, and have the file written in int8."""
-    network = without_repeated_pool(without_batch_norm(candidate.network))
-    images = context.sample(settings.calibration_images).images
-    step = f"folded, int8 with ranges from {len(images)} training images by {settings.method}"
-    return candidate.after(step, network, Calibration(images, settings.method))
+    """Return ``candidate`` with its file to be written in int8; it is folded first, so that weights are rounded once.
+
+    The network itself stays in float32: rounding happens in the export.
+    """
+    images = min(settings.calibration_images, len(context.train))
+    return candidate.after(
+        f"int8 with ranges of {images} training images by {settings.method}",
+        candidate.network,
+        fold=True,
+        precision="int8",
+        calibration_images=images,
+        calibration_method=settings.method,
+    )

@@ -1,100 +1,111 @@
-"""Truncate: cut the network where its layers stop separating the classes, and fit a linear head."""
+"""Truncate: cut the network where its layers stop separating the classes, and fit a linear head.
+
+The idea is that of Saffar, Kalhor, Habibnia 2024 (doi 10.1038/s41598-024-68172-6), here by CSI on validation.
+"""
 
 import copy
-from collections.abc import Iterable, Mapping
-from typing import Any
+import warnings
+from collections.abc import Mapping, Sequence
 
 import torch
 from pydantic import Field
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from src.compression.candidate import Candidate, Context
+from src.compression.technique import TechniqueSettings
 from src.core.dataset import Split
 from src.core.errors import UserError
-from src.core.params import Settings as Schema
 from src.network.inference import predict
 from src.network.vgg import VGG, Plan
 
 HEAD_ITERATIONS = 1000
+SEPARATES_AS_ROOT = {"keep", "fold"}  # techniques after which each layer computes what it computed in the root
 
 
-class Settings(Schema):
-    """How much CSI may be given up, and how free the head's weights are (scikit-learn's C: larger is freer)."""
+class Settings(TechniqueSettings):
+    """How much CSI may be given up, and scikit-learn's C of the head (larger: weaker regularization)."""
 
-    epsilon: float = Field(default=0.002, ge=0, lt=1)
-    head_c: float = Field(default=0.01, gt=0)
+    epsilon: float = Field(ge=0, lt=1)
+    head_c: float = Field(gt=0)
+
+    def objection(self, ancestors: Sequence[str]) -> str | None:
+        """Return why not to truncate, if the separation of the parent's layers was not measured."""
+        others = [step for step in ancestors if step not in SEPARATES_AS_ROOT]
+        if not others:
+            return None
+        return f"truncate cannot follow {others[0]}: the separation of the layers is measured on the root network alone"
 
 
 def apply(candidate: Candidate, context: Context, settings: Settings) -> Candidate:
-    """Cut after the layer that validation CSI names, pool, and fit a linear head on the training images."""
-    index = context.csi[: len(candidate.network.plan.features)]
-    last = cut(index, settings.epsilon)
+    """Return ``candidate`` cut after the block that validation CSI names, pooled, with a linear head.
+
+    The head is fitted on the training images. Raises `UserError` if the separation is that of another network.
+    """
+    plan = candidate.network.plan
+    csi = _csi_by_block(plan, context.separation)
+    last = cut(csi, settings.epsilon)
     network = _truncated(candidate.network, last)
-    _fit_head(network, context.train, settings.head_c)
+    converged = _fit_head(network, context.train, settings.head_c)
     step = (
-        f"cut after features.{len(network.features) - 1} (validation CSI {index[last]:.4f}, highest {max(index):.4f}), "
-        f"linear head: validation accuracy {context.accuracy(network):.4f}, "
-        f"before the cut {context.accuracy(candidate.network):.4f}"
+        f"cut after {plan.features[last].name} (validation CSI {csi[last]:.4f}, highest {max(csi):.4f}), linear head: "
+        f"validation accuracy {context.validation_accuracy(candidate.network):.4f} -> "
+        f"{context.validation_accuracy(network):.4f}"
     )
-    whole = last == len(index) - 1
-    notes = ("validation CSI is highest at the last layer: only the head was cut",) * whole
-    return candidate.after(step, network, notes=notes)
+    notes = []
+    if last == len(csi) - 1:
+        notes.append("validation CSI is highest at the last block: only the head was cut")
+    if not converged:
+        notes.append(f"the head's solver stopped after {HEAD_ITERATIONS} iterations before it converged")
+    return candidate.after(step, network, *notes, fold=True)
 
 
-def cut(csi: tuple[float, ...], epsilon: float) -> int:
-    """Position of the first value of ``csi`` within ``epsilon`` of the highest.
+def cut(csi: Sequence[float], epsilon: float) -> int:
+    """Return the position of the first value of ``csi`` within ``epsilon`` of the highest.
 
-    Cutting where the index first fails to rise by epsilon would let one flat layer cut a network whose index
-    still rises later. Measured against the highest value, a cut never gives up more than epsilon.
+    Cutting where the index first fails to rise would let one flat block cut a network whose index still rises later.
     """
     return next(position for position, value in enumerate(csi) if value >= max(csi) - epsilon)
 
 
-def feature_csi(plan: Plan, rows: Iterable[Mapping[str, Any]]) -> tuple[float, ...]:
-    """Validation CSI after each item of ``plan.features`` (a convolution with its BatchNorm and ReLU, a pool).
-
-    ``rows`` are those of plots/csi.csv for the network of ``plan``; `UserError` if they are of another.
-    """
-    validation = {row["layer"]: float(row["validation"]) for row in rows}
+def _csi_by_block(plan: Plan, separation: Mapping[str, float]) -> list[float]:
     try:
-        return tuple(validation[f"features.{end - 1}"] for end in _ends(plan))
+        return [separation[block.name] for block in plan.features]
     except KeyError as error:
-        raise UserError(f"plots/csi.csv: no row for layer {error}; run `dvc repro csi`") from None
-
-
-def _ends(plan: Plan) -> list[int]:
-    """How many modules of ``VGG(plan).features`` there are up to and with each item of the plan."""
-    ends = [0]
-    for layer in plan.features:
-        ends.append(ends[-1] + (1 if layer == "pool" else 2 + layer.batch_norm))
-    return ends[1:]
+        raise UserError(f"plots/csi.csv: no row for block {error}; run `dvc repro csi`") from None
 
 
 def _truncated(network: VGG, last: int) -> VGG:
-    """``network`` up to item ``last`` of its plan, with an untrained linear head."""
+    """Return ``network`` up to block ``last`` of its plan, with an untrained linear head."""
     plan = network.plan.model_copy(update={"features": network.plan.features[: last + 1], "head": (), "pooled_side": 1})
     cut_off = VGG(plan, network.mean, network.std).to(network.mean.device)
-    cut_off.features.load_state_dict(network.features[: _ends(plan)[-1]].state_dict())
+    cut_off.features.load_state_dict(network.features[: plan.module_ends()[-1]].state_dict())
     return cut_off.eval()
 
 
 @torch.no_grad()
-def _fit_head(network: VGG, train: Split, c: float) -> None:
-    """Fit the head by logistic regression on the standardised pooled features; the scaling goes into its weights."""
+def _fit_head(network: VGG, train: Split, c: float) -> bool:
+    """Fit the head by logistic regression on standardized pooled features; return whether the solver converged.
+
+    The standardization goes into the weights of the head.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
     features = _pooled(network, train.images).cpu().numpy()
-    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=HEAD_ITERATIONS))
-    scaler, regression = pipeline.fit(features, train.labels.cpu().numpy())
+    scaler, regression = StandardScaler(), LogisticRegression(C=c, max_iter=HEAD_ITERATIONS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        regression.fit(scaler.fit_transform(features), train.labels.cpu().numpy())
     weight = torch.from_numpy(regression.coef_ / scaler.scale_)
     head = network.classifier[-1]
     head.weight.copy_(weight)
     head.bias.copy_(torch.from_numpy(regression.intercept_) - weight @ torch.from_numpy(scaler.mean_))
+    return bool(regression.n_iter_.max() < HEAD_ITERATIONS)
 
 
 def _pooled(network: VGG, images: Tensor) -> Tensor:
-    """float32 [N, channels]: what the head of ``network`` sees of uint8 ``images`` [N, 3, 32, 32]."""
+    """Return what the head of ``network`` sees of uint8 ``images`` [N, 3, 32, 32]: float32 [N, channels]."""
     headless = copy.deepcopy(network)
     headless.classifier = nn.Identity()
     return predict(headless, images)

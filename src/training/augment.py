@@ -6,10 +6,10 @@ from torch import Tensor
 
 
 class Crops:
-    """Random crops of ``images`` [N, C, H, W], zero-padded by ``padding`` on each side, mirrored or not.
+    """Random crops of ``images`` [N, C, H, W], padded with ``padding`` zeros on each side, some of them flipped.
 
-    The images lie in memory padded, once as they are and once mirrored, pixel by pixel (channels last), so
-    that a crop is H runs of neighbouring values and a batch of crops is one gather of runs.
+    The padded images are kept twice in memory, as they are and flipped left to right, pixel by pixel (channels
+    last). A crop is then H runs of neighboring values, and a batch of crops is one gather of runs.
     """
 
     def __init__(self, images: Tensor, padding: int) -> None:
@@ -20,27 +20,27 @@ class Crops:
         run = self.shape[3] * self.shape[1]
         self.runs = values.as_strided((len(values) - run + 1, run), (1, 1))
 
-    def draw(self, chosen: Tensor, mirror: Tensor, generator: torch.Generator) -> Tensor:
-        """Where crops of the images ``chosen`` (int64 [n]) begin, for `cut`: int64 [n] on the CPU.
+    def draw(self, chosen: Tensor, flip: Tensor, generator: torch.Generator) -> Tensor:
+        """Return where random crops of the images ``chosen`` (int64 [n]) begin, for `cut`: int64 [n] on the CPU.
 
-        Each is uniform over the (2 * padding + 1)^2 positions; ``mirror`` (bool [n]) says which to flip left to
+        Each is uniform over the (2 * padding + 1)^2 positions; ``flip`` (bool [n]) says which to flip left to
         right. ``generator`` is a CPU generator, so that the choices do not depend on the device.
         """
         top, left = torch.randint(2 * self.padding + 1, (2, len(chosen)), generator=generator)
-        return self.at(chosen, top, left, mirror)
+        return self.at(chosen, top, left, flip)
 
-    def at(self, chosen: Tensor, top: Tensor, left: Tensor, mirror: Tensor) -> Tensor:
-        """Where the windows at (``top``, ``left``) of the padded images ``chosen`` begin, all int64 [n].
+    def at(self, chosen: Tensor, top: Tensor, left: Tensor, flip: Tensor) -> Tensor:
+        """Return where the windows at (``top``, ``left``) of the padded images ``chosen`` begin: int64 [n].
 
-        Those in ``mirror`` (bool [n]) are the mirror images of these windows.
+        ``chosen``, ``top`` and ``left`` are int64 [n]. The windows in ``flip`` (bool [n]) are flipped left to right.
         """
-        left = torch.where(mirror, 2 * self.padding - left, left)
+        left = torch.where(flip, 2 * self.padding - left, left)
         height, width = self.side
-        image = mirror * self.shape[0] + chosen
+        image = chosen + self.shape[0] * flip.long()
         return ((image * height + top) * width + left) * self.shape[1]
 
     def cut(self, starts: Tensor) -> Tensor:
-        """The crops that begin at ``starts`` [n]: [n, C, H, W], channels last, on the images' device."""
+        """Return the crops that begin at ``starts`` [n]: [n, C, H, W], channels last, on the images' device."""
         _, channels, height, width = self.shape
         rows = torch.arange(height, device=self.runs.device) * (self.side[1] * channels)
         found = self.runs.index_select(0, (starts.to(rows.device)[:, None] + rows).flatten())
@@ -48,7 +48,7 @@ class Crops:
 
 
 def resize(images: Tensor, side: int) -> Tensor:
-    """float ``images`` [N, C, H, W] as [N, C, side, side], bilinear with anti-aliasing."""
+    """Return float ``images`` [N, C, H, W] as [N, C, side, side], bilinear with anti-aliasing."""
     if images.shape[-1] == side:
         return images
     return F.interpolate(images, size=(side, side), mode="bilinear", antialias=True, align_corners=False)

@@ -9,7 +9,10 @@ from typing import Any
 
 import torch
 
+from src.core.device import has_bfloat16
 from src.core.files import atomic
+from src.core.params import stage_deps
+from src.training import parallel
 
 SCRATCH = Path("scratch")
 KEPT = 2
@@ -53,11 +56,32 @@ class Checkpoints:
         return sorted(self.folder.glob("*.pt"), reverse=True)
 
 
-def fingerprint(texts: Iterable[str], files: Iterable[Path]) -> str:
-    """Hash of ``texts`` and of the contents of ``files``: another run of the same key may go on from a checkpoint."""
+def fingerprint(texts: Iterable[str], places: Iterable[Path]) -> str:
+    """Return a hash of ``texts``, of the files among ``places``, and of all that lies in the folders among them.
+
+    Of a folder with Python code only the code counts. A run with the same fingerprint may go on from a checkpoint.
+    """
     digest = hashlib.sha256()
     for text in texts:
         digest.update(text.encode() + b"\0")
-    for path in files:
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    for place in places:
+        for path in _files(place):
+            digest.update(str(path).encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
+
+
+def _files(place: Path) -> list[Path]:
+    """Return the files of ``place``: itself, or the Python files below it, or all files below it if there are none."""
+    if place.is_file():
+        return [place]
+    return sorted(place.rglob("*.py")) or sorted(filter(Path.is_file, place.rglob("*")))
+
+
+def run_key(stage: str, settings: str, device: torch.device, recipe: str | None = None) -> str:
+    """Return the fingerprint of all that a run of ``stage`` depends on, for the name of its checkpoints' folder.
+
+    That is ``settings``, the deps of the stage in dvc.yaml (of the item ``recipe`` if it is a foreach stage), and
+    what decides the last bits: kind of device, precision, threads, processes, version of PyTorch.
+    """
+    machine = [device.type, has_bfloat16(device), torch.get_num_threads(), parallel.processes(), torch.__version__]
+    return fingerprint([settings, *map(str, machine)], stage_deps(stage, recipe))

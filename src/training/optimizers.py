@@ -1,4 +1,4 @@
-"""The optimisers a recipe can name: Nesterov SGD for everything, or Muon for filter banks and AdamW for the rest."""
+"""The optimizers that a recipe can name: Nesterov SGD for everything, or Muon for matrices and AdamW for the rest."""
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ NEWTON_SCHULZ_STEPS = 3  # as in airbench (arXiv:2404.00498, 2024 update); five 
 
 
 class Optimizers:
-    """The optimisers of ``recipe`` for ``model``, stepped together at one learning rate.
+    """The optimizers of ``recipe`` for ``model``, stepped together at one learning rate.
 
     ``muon``: filter banks and hidden matrices by `torch.optim.Muon` (Jordan et al. 2024), each as a matrix
     [out, in * height * width], with the update's RMS on AdamW's scale (arXiv:2502.16982); BatchNorm, biases
@@ -46,7 +46,7 @@ class Optimizers:
         return sum(orthogonalisation_flops(*matrix.shape) for _, matrix in self.matrices)
 
     def state_dict(self) -> list[dict]:
-        """States of all optimisers, for a checkpoint."""
+        """Return the states of all optimizers, for a checkpoint."""
         return [optimizer.state_dict() for optimizer in self.all]
 
     def load_state_dict(self, states: list[dict]) -> None:
@@ -56,12 +56,15 @@ class Optimizers:
 
 
 def as_matrix(weight: Tensor) -> Tensor:
-    """A filter bank [out, in, h, w] as [out, h * w * in] (the storage order of channels_last); a matrix as it is."""
-    return weight.permute(0, 2, 3, 1).reshape(len(weight), -1) if weight.dim() == 4 else weight
+    """Return a view of a filter bank [out, in, h, w] as [out, h * w * in], or a matrix as it is.
+
+    That is the storage order of channels_last. Raises RuntimeError for a filter bank that is stored in another order.
+    """
+    return weight.permute(0, 2, 3, 1).view(len(weight), -1) if weight.dim() == 4 else weight
 
 
 def orthogonalisation_flops(rows: int, columns: int) -> int:
-    """FLOPs of Muon's Newton-Schulz iterations on a [rows, columns] matrix: X X^T, its square, and B X."""
+    """Return the FLOPs of Muon's Newton-Schulz iterations on a [rows, columns] matrix: X X^T, its square, and B X."""
     short, long = sorted((rows, columns))
     return NEWTON_SCHULZ_STEPS * 2 * (2 * short * short * long + short**3)
 
@@ -71,7 +74,7 @@ def _trained(model: nn.Module) -> list[nn.Parameter]:
 
 
 def _matrices(model: nn.Module) -> list[tuple[nn.Parameter, nn.Parameter]]:
-    """Weights of two and more dimensions, the last layer's apart, each beside its matrix view."""
+    """Return the weights of two and more dimensions, the last layer's apart, each beside its matrix view."""
     weights = [parameter for parameter in _trained(model) if parameter.dim() > 1][:-1]
     return [(weight, nn.Parameter(as_matrix(weight.detach()))) for weight in weights]
 
@@ -94,7 +97,7 @@ def _sgd(parameters: list[nn.Parameter], recipe: TrainRecipe) -> torch.optim.Opt
 
 
 def _decayed(parameters: list[nn.Parameter], weight_decay: float) -> list[dict]:
-    """Weight decay for matrices and filter banks, none for biases and BatchNorm."""
+    """Return parameter groups: weight decay for matrices and filter banks, none for biases and BatchNorm."""
     return [
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},

@@ -51,22 +51,22 @@ def joined(device: torch.device) -> Iterator[torch.device]:
 
 
 def processes() -> int:
-    """How many processes share this run."""
+    """Return how many processes share this run."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Number of this process, from 0."""
+    """Return the number of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def share(tensor: Tensor) -> Tensor:
-    """This process's part of ``tensor`` [N, ...]: every ``processes()``-th row."""
+    """Return this process's part of ``tensor`` [N, ...]: every ``processes()``-th row."""
     return tensor[rank() :: processes()]
 
 
 def replicated(model: nn.Module) -> nn.Module:
-    """``model``, or a wrapper that averages its gradients over all processes.
+    """Return ``model``, or a wrapper that averages its gradients over all processes.
 
     BatchNorm takes the statistics of the whole batch on CUDA, where PyTorch can (SyncBatchNorm, in place),
     and those of the process's share elsewhere; its running statistics are the first process's.
@@ -78,13 +78,13 @@ def replicated(model: nn.Module) -> nn.Module:
     return DistributedDataParallel(model)
 
 
-def unsynchronised(model: nn.Module) -> contextlib.AbstractContextManager[None]:
-    """Within it, gradients of `replicated` networks gather without being averaged."""
+def unsynchronized(model: nn.Module) -> contextlib.AbstractContextManager[None]:
+    """Return a context in which gradients of a `replicated` network are added up and not yet averaged."""
     return model.no_sync() if isinstance(model, DistributedDataParallel) else contextlib.nullcontext()
 
 
 def mean(tensor: Tensor) -> Tensor:
-    """``tensor``, in place, as the mean over all processes."""
+    """Return ``tensor``, changed in place to the mean over all processes."""
     if processes() > 1:
         dist.all_reduce(tensor)
         tensor /= processes()
@@ -92,7 +92,7 @@ def mean(tensor: Tensor) -> Tensor:
 
 
 def from_first(value: Value) -> Value:
-    """``value`` as the first process has it."""
+    """Return ``value`` as the first process has it."""
     if processes() == 1:
         return value
     values = [value]

@@ -15,36 +15,49 @@ class Phase(Settings):
     epochs: int = Field(ge=1)
 
 
-class TrainRecipe(Settings):
-    """One way to train; an item of ``train.recipes`` in params.yaml, where each key is explained."""
+class OptimizerSettings(Settings):
+    """The settings that training and fine-tuning share; params.yaml explains each key under ``train.defaults``."""
 
-    phases: list[Phase] = Field(min_length=1)
     batch_size: int = Field(ge=2)
-    accumulate: int = Field(default=1, ge=1)
-    mixed_precision: bool = True
+    accumulate: int = Field(ge=1)
+    mixed_precision: bool
     optimizer: Literal["sgd", "muon"]
     momentum: float = Field(ge=0, lt=1)
     weight_decay: float = Field(ge=0)
     lr_start: float = Field(gt=0)
     lr_peak: float = Field(gt=0)
-    warmup_epochs: float = Field(ge=0)
-    anneal: Literal["linear", "cosine", "step"]
-    step_epochs: int = Field(default=30, ge=1)
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    ema_decay: float = Field(default=0.0, ge=0, lt=1)
-    whiten: bool = False
-    pass_on: bool = False
-    mirror: Literal["random", "alternate", "never"] = "random"
-    crop_padding: int = Field(default=4, ge=0, le=16)
+    lr_schedule: Literal["linear", "cosine", "step"]
+    step_epochs: int = Field(ge=1)
+    label_smoothing: float = Field(ge=0, lt=1)
+    dropout: float = Field(ge=0, lt=1)
+    ema_decay: float = Field(ge=0, lt=1)
+    flip: Literal["random", "alternate", "never"]
+    crop_padding: int = Field(ge=0, le=16)
 
     @model_validator(mode="after")
-    def _consistent(self) -> "TrainRecipe":
+    def _parts(self) -> "OptimizerSettings":
+        if self.batch_size % self.accumulate or self.batch_size < 2 * self.accumulate:
+            raise ValueError(
+                f"accumulate must divide batch_size, {self.batch_size}, into parts of two images or more "
+                f"(found {self.accumulate})"
+            )
+        return self
+
+
+class TrainRecipe(OptimizerSettings):
+    """One way to train: ``train.defaults`` of params.yaml with the changes of one of ``train.recipes``."""
+
+    phases: list[Phase] = Field(min_length=1)
+    warmup_epochs: float = Field(ge=0)
+    whiten: bool
+    identity_init: bool
+
+    @model_validator(mode="after")
+    def _warmup(self) -> "TrainRecipe":
         if self.warmup_epochs > self.epochs:
             raise ValueError(
                 f"warmup_epochs must be at most the {self.epochs} epochs of the phases (found {self.warmup_epochs})"
             )
-        check_parts(self.batch_size, self.accumulate)
         return self
 
     @property
@@ -53,16 +66,8 @@ class TrainRecipe(Settings):
         return sum(phase.epochs for phase in self.phases)
 
 
-def check_parts(batch_size: int, accumulate: int) -> None:
-    """ValueError unless a batch falls into ``accumulate`` equal parts that BatchNorm can take."""
-    if batch_size % accumulate or batch_size < 2 * accumulate:
-        raise ValueError(
-            f"accumulate must divide batch_size, {batch_size}, into parts of two images or more (found {accumulate})"
-        )
-
-
 def image_size(recipe: TrainRecipe, epoch: int) -> int:
-    """Side in pixels of the training images in ``epoch`` (from 0)."""
+    """Return the side in pixels of the training images in ``epoch`` (from 0)."""
     for phase in recipe.phases:
         if epoch < phase.epochs:
             return phase.size
@@ -71,15 +76,16 @@ def image_size(recipe: TrainRecipe, epoch: int) -> int:
 
 
 def learning_rate(recipe: TrainRecipe, epochs: float) -> float:
-    """Learning rate after ``epochs`` (a fraction too): a straight rise from start to peak, then annealing.
+    """Return the learning rate after ``epochs`` epochs, which may be a fraction.
 
-    ``linear`` and ``cosine`` fall to zero at the end; ``step`` divides by ten every ``step_epochs``.
+    It rises in a straight line from ``lr_start`` to ``lr_peak`` during the warm-up. Then ``linear`` and ``cosine``
+    fall to zero at the end of the run; ``step`` divides by ten every ``step_epochs`` epochs.
     """
     if epochs < recipe.warmup_epochs:
         return recipe.lr_start + (recipe.lr_peak - recipe.lr_start) * epochs / recipe.warmup_epochs
-    if recipe.anneal == "step":
+    if recipe.lr_schedule == "step":
         return recipe.lr_peak * 0.1 ** int(epochs // recipe.step_epochs)
     progress = (epochs - recipe.warmup_epochs) / max(recipe.epochs - recipe.warmup_epochs, 1e-9)
-    if recipe.anneal == "linear":
+    if recipe.lr_schedule == "linear":
         return recipe.lr_peak * (1 - progress)
     return recipe.lr_peak * (1 + math.cos(math.pi * progress)) / 2

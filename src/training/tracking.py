@@ -1,4 +1,4 @@
-"""How a training run is shown: DVCLive curves, a progress bar, a line an epoch in the terminal and the log."""
+"""Showing a training run: DVCLive curves, a progress bar, a line an epoch in the terminal and the log."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ LOGS = Path("logs")
 
 
 class PlainLive:
-    """The part of ``dvclive.Live`` used here, for machines without it: the same files, byte for byte."""
+    """The part of ``dvclive.Live`` that is used here, for machines without DVCLive. It writes the same bytes."""
 
     def __init__(self, dir: str, **_: Any) -> None:
         self.folder, self.step, self.rows = Path(dir), 0, {}
@@ -43,14 +43,17 @@ class PlainLive:
         self.step += 1
 
     def end(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing; everything is written already."""
 
 
 class Tracker:
-    """A `training.Reporter` that shows a bar and writes curves to ``folder`` and lines to ``logs/<name>.log``."""
+    """A `Reporter` (src.training.loop) for people: a progress bar, and a line an epoch in terminal and log.
 
-    def __init__(self, folder: Path, name: str, images_per_epoch: int) -> None:
-        self.live = _live(folder)
+    The lines go to ``logs/<name>.log`` too. With a folder ``curves`` DVCLive writes the curves there.
+    """
+
+    def __init__(self, name: str, images_per_epoch: int, curves: Path | None = None) -> None:
+        self.live = _live(curves) if curves else None
         self.images_per_epoch = images_per_epoch
         LOGS.mkdir(exist_ok=True)
         self.log = (LOGS / f"{name}.log").open("a")
@@ -68,10 +71,7 @@ class Tracker:
     def epoch(self, row: Row) -> None:
         """Write the epoch's row to the curves, and a line with the pace to terminal and log."""
         self.epochs += 1
-        self.live.step = self.epochs
-        for name, value in row.items():
-            self.live.log_metric(name, value)
-        self.live.next_step()
+        self._write_curves(row)
         line = f"epoch {self.epochs:3d}  " + "  ".join(f"{name} {value:.4g}" for name, value in row.items())
         if self.bar is not None:
             seconds = time.monotonic() - self.started
@@ -82,16 +82,24 @@ class Tracker:
         print(line, flush=True)
         print(line, file=self.log, flush=True)
 
+    def _write_curves(self, row: Row) -> None:
+        if self.live:
+            self.live.step = self.epochs
+            for name, value in row.items():
+                self.live.log_metric(name, value)
+            self.live.next_step()
+
     def close(self) -> None:
         """Close bar, curves and log."""
         if self.bar is not None:
             self.bar.close()
-        self.live.end()
+        if self.live:
+            self.live.end()
         self.log.close()
 
 
 def _live(folder: Path) -> Any:
-    """DVCLive where it is installed, `PlainLive` where it is not."""
+    """Return DVCLive's ``Live`` where it is installed, else `PlainLive`."""
     try:
         from dvclive import Live
     except ImportError:

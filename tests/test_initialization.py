@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from networks import plan
 from sklearn.decomposition import PCA
-from test_training import PLAN, coloured, train
+from test_training import PLAN, colored, train
 
 from src.network.inference import to_unit
-from src.network.vgg import VGG, Conv, ModelSettings, Plan, vgg16_plan
-from src.training.initialisation import pass_on, principal_components, whiten
+from src.network.vgg import VGG, ModelSettings, vgg16_plan
+from src.training.initialization import identity_init, principal_components, whiten
 
 
 @pytest.fixture
@@ -28,10 +29,11 @@ def test_components_explain_the_variance_that_scikit_learn_says(images):
 
 
 def test_whitened_filters_give_uncorrelated_maps_in_pairs(images):
-    model = VGG(vgg16_plan(ModelSettings()), torch.tensor([0.5, 0.4, 0.6]), torch.tensor([0.2, 0.25, 0.3]))
+    wide = vgg16_plan(ModelSettings(head="compact", width=1.0))
+    model = VGG(wide, torch.tensor([0.5, 0.4, 0.6]), torch.tensor([0.2, 0.25, 0.3]))
     whiten(model, images)
     with torch.no_grad():
-        maps = model.features[0](model.normalised(to_unit(images)))[:, :54, 1:-1, 1:-1]
+        maps = model.features[0](model.normalized(to_unit(images)))[:, :54, 1:-1, 1:-1]
     torch.testing.assert_close(maps[:, :27], -maps[:, 27:])
     correlation = maps[:, :27].transpose(0, 1).flatten(1).corrcoef()
     torch.testing.assert_close(correlation, torch.eye(27), atol=1e-2, rtol=0)
@@ -44,7 +46,7 @@ def test_a_narrow_network_takes_the_strongest_components(images):
 
 
 def test_whitened_filters_stay_and_the_rest_learns():
-    model, data = VGG(PLAN), coloured(80)
+    model, data = VGG(PLAN), colored(80)
     whiten(model, data.images)
     before = [convolution.weight.clone() for convolution in model.convolutions]
     train(model=model, data=data, optimizer="muon")
@@ -52,10 +54,9 @@ def test_whitened_filters_stay_and_the_rest_learns():
     assert not torch.equal(model.convolutions[1].weight, before[1])
 
 
-def test_layers_hand_on_what_is_not_negative():
-    plan = Plan(features=tuple(Conv(channels=width, batch_norm=False) for width in (4, 4, 6)), head=(6, 6, 5))
-    model = VGG(plan)
-    pass_on(model)
+def test_layers_copy_what_is_not_negative():
+    model = VGG(plan(4, 4, 6, head=(6, 6, 5), batch_norm=False))
+    identity_init(model)
     maps = torch.rand(2, 4, 5, 5)
     torch.testing.assert_close(model.features[2:](maps)[:, :4], maps)
     assert torch.equal(model.classifier[0].weight, torch.eye(6))

@@ -1,0 +1,39 @@
+"""What every technique's schema offers, and how a technique is found by its name."""
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from src.compression.candidate import Candidate, Context
+from src.core.params import Settings
+
+FOLDER = Path(__file__).parents[1] / "techniques"
+
+
+class TechniqueSettings(Settings):
+    """Base of every technique's ``Settings``. ``leaf``: no technique may follow this one."""
+
+    leaf: ClassVar[bool] = False
+
+    def objection(self, ancestors: Sequence[str]) -> str | None:
+        """Return why this technique cannot follow ``ancestors``, the techniques on the path from the root; or None."""
+
+
+class Technique(Protocol):
+    """A module of src.techniques."""
+
+    Settings: type[TechniqueSettings]
+
+    def apply(self, candidate: Candidate, context: Context, settings: Any) -> Candidate:
+        """Return what ``candidate`` becomes by this technique."""
+
+
+def technique_names() -> list[str]:
+    """Return the names of all techniques in alphabetical order."""
+    return sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
+
+
+def technique(name: str) -> Technique:
+    """Return the technique ``name``. No other technique is imported."""
+    return importlib.import_module(f"src.techniques.{name}")

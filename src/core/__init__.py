@@ -1,0 +1,4 @@
+"""The ground that everything stands on: errors, files, params, device, signals, the prepared arrays.
+
+May import nothing of this project.
+"""

@@ -1,0 +1,54 @@
+"""Split the images of CIFAR-10 into train, validation and test, and measure the training images."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import Field
+from sklearn.model_selection import train_test_split
+
+from src.core.dataset import Split, SplitName, Statistics
+from src.core.errors import UserError
+from src.core.params import Settings
+from src.data.cifar10 import TEST_FILE, TRAIN_FILES, read_batch
+
+
+class SplitSettings(Settings):
+    """The section ``split`` of params.yaml."""
+
+    validation_fraction: float = Field(gt=0, lt=1)
+
+
+def split(raw: Path, validation_fraction: float, seed: int) -> dict[SplitName, Split]:
+    """Return train, validation and test from the six files in ``raw``.
+
+    Validation is ``validation_fraction`` of the training images, the same share of each class; ``seed`` decides
+    which. Within each part the images keep their order. Raises `UserError` if a file cannot be read, or if a class
+    has too few images for both parts.
+    """
+    parts = [read_batch(raw / name) for name in TRAIN_FILES]
+    whole = Split(torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts]))
+    try:
+        train, validation = train_test_split(
+            np.arange(len(whole)), test_size=validation_fraction, stratify=whole.labels.numpy(), random_state=seed
+        )
+    except ValueError as error:
+        raise UserError(f"{raw}: cannot hold out {validation_fraction:.0%} of each class: {error}") from None
+    return {
+        "train": whole[torch.from_numpy(np.sort(train))],
+        "validation": whole[torch.from_numpy(np.sort(validation))],
+        "test": read_batch(raw / TEST_FILE),
+    }
+
+
+def statistics(train: Split, edition: str) -> Statistics:
+    """Return mean and standard deviation of each channel over all pixels of ``train``.
+
+    Both are for pixel values in 0..1, computed in float64 and rounded to 8 decimals.
+    """
+    channels = train.images.permute(1, 0, 2, 3).reshape(3, -1).double() / 255
+    return Statistics(edition, _rounded(channels.mean(1)), _rounded(channels.std(1, correction=0)))
+
+
+def _rounded(values: torch.Tensor) -> tuple[float, ...]:
+    return tuple(round(value, 8) for value in values.tolist())

@@ -1,0 +1,21 @@
+"""Half: matrices and filter banks stored in float16; the computation stays in float32.
+
+A trained network is stored so already. This is the fair baseline for bytes: what a technique saves below it is not
+merely the second half of float32.
+"""
+
+from typing import ClassVar
+
+from src.compression.candidate import Candidate, Context
+from src.compression.technique import TechniqueSettings
+
+
+class Settings(TechniqueSettings):
+    """There is nothing to set."""
+
+    leaf: ClassVar[bool] = True
+
+
+def apply(candidate: Candidate, context: Context, settings: Settings) -> Candidate:
+    """Return ``candidate`` with its file to be written with float16 weights."""
+    return candidate.after("weights stored in float16", candidate.network, precision="float16")

@@ -1,0 +1,31 @@
+"""A training run from nothing, with or without DVC."""
+
+import torch
+
+from src.core.dataset import Split, Statistics
+from src.core.device import seed_everything
+from src.network.vgg import VGG, Plan
+from src.training.initialization import initialize
+from src.training.loop import Hooks, Row, fit
+from src.training.schedule import TrainRecipe
+
+
+def train(
+    plan: Plan,
+    recipe: TrainRecipe,
+    train: Split,
+    validation: Split,
+    statistics: Statistics,
+    seed: int,
+    device: torch.device,
+    hooks: Hooks | None = None,
+) -> tuple[VGG, list[Row]]:
+    """Train the network of ``plan`` from new weights by ``recipe``; return it with a row for each epoch.
+
+    ``statistics`` gives the normalization. What ``hooks`` may add, and what is raised, stands at
+    `src.training.loop.fit`.
+    """
+    seed_everything(seed)
+    model = VGG(plan, torch.tensor(statistics.mean), torch.tensor(statistics.std))
+    model = initialize(model, recipe, train.images).to(device)
+    return fit(model, train, validation, recipe, seed, hooks)
