@@ -23,14 +23,14 @@ from src.core.dataset import Split
 from src.core.device import has_bfloat16, pick_device, seed_everything
 from src.core.errors import exit_cleanly
 from src.core.params import load_params
-from src.deployment.latency import cpu_name, take_turns
+from src.deployment.latency import cpu_name, interleave
 from src.network.cost import FLOPS_PER_MAC_TRAINING, macs
 from src.network.inference import to_unit
 from src.network.vgg import VGG, ModelSettings, vgg16_plan
 from src.training.augment import Crops
-from src.training.initialisation import initialise
-from src.training.loop import Silent, fit
-from src.training.schedule import TrainRecipe
+from src.training.initialization import initialize
+from src.training.loop import Hooks, NullReporter, fit
+from src.training.schedule import TrainRecipe, chosen_recipe
 from stages.train import Params
 
 PAIRS, WARM_UP = 5, 2
@@ -40,7 +40,7 @@ PIPELINE_IMAGES = 10_000
 ORIGINAL_WORKERS, ORIGINAL_PADDING = 4, 4  # of the original study's DataLoader and crops
 
 
-class Alternating(Silent):
+class Alternating(NullReporter):
     """A `training.Reporter` that times each training step and, after it, ``other``: seconds, in pairs."""
 
     def __init__(self, other: Callable[[], None], device: torch.device) -> None:
@@ -81,11 +81,13 @@ class OneByOne(Dataset):
 def main() -> None:
     """Measure and print."""
     params = load_params("train", Params)
-    recipe, device = params.train.recipes[params.train.recipe], pick_device(params.device)
+    train = params.train
+    recipe = chosen_recipe(train.recipe, train.defaults, train.recipes)
+    device = pick_device(params.device)
     seed_everything(params.seed)
     precisions = [False, True] if has_bfloat16(device) else [False]
     steps = [training_step(params.model, recipe, size, mixed, device) for size in (16, 24, 32) for mixed in precisions]
-    print(page(params.train.recipe, device, steps, input_pipeline(recipe.batch_size, device)))
+    print(page(train.recipe, device, steps, input_pipeline(recipe.batch_size, device)))
 
 
 def training_step(
@@ -95,10 +97,10 @@ def training_step(
     changes = {"phases": [{"size": size, "epochs": 1}], "warmup_epochs": 0.0, "mixed_precision": mixed_precision}
     recipe = TrainRecipe(**recipe.model_dump() | changes)
     images = noise((WARM_UP + PAIRS) * recipe.batch_size)
-    model = initialise(VGG(vgg16_plan(settings)), recipe, images.images).to(device)
+    model = initialize(VGG(vgg16_plan(settings)), recipe, images.images).to(device)
     forget_peak_memory(device)
     timed = Alternating(matrix_products(device), device)
-    fit(model, images, noise(10), recipe, 0, timed)
+    fit(model, images, noise(10), recipe, 0, Hooks(timed))
     seconds, matrix_seconds = np.array(timed.pairs[WARM_UP:]).T
     flops = FLOPS_PER_MAC_TRAINING * macs(model, size) * recipe.batch_size
     matrix_rates = 2 * MATRIX_SIDE**3 * MATRIX_PRODUCTS / matrix_seconds
@@ -141,7 +143,7 @@ def input_pipeline(batch_size: int, device: torch.device) -> dict[str, float]:
         if device.type == "cuda":
             torch.cuda.synchronize()
 
-    seconds = take_turns(at_once, one_by_one, PAIRS, WARM_UP) / 1000
+    seconds = interleave(at_once, one_by_one, PAIRS, WARM_UP) / 1000
     ours, original = PIPELINE_IMAGES / np.median(seconds, axis=0)
     return {"ours": ours, "original": original, "ratio": float(np.median(seconds[:, 1] / seconds[:, 0]))}
 
@@ -178,49 +180,56 @@ def peak_memory(device: torch.device) -> float:
 
 
 def page(recipe: str, device: torch.device, steps: list[dict[str, Any]], pipeline: dict[str, float]) -> str:
-    """The measurements as Markdown."""
+    """Return the measurements as Markdown."""
     matrix_rate = np.median([step["matrix_rate"] for step in steps])
     where = torch.cuda.get_device_name() if device.type == "cuda" else cpu_name()
+    head = [
+        "# How fast training is",
+        "",
+        "Printed by `python -m benchmarks.training`. Medians of five runs, each interleaved in one process with what it",
+        "is compared to.",
+        "",
+        f"- Machine: {where}, {torch.get_num_threads()} threads; PyTorch {torch.__version__}, "
+        f"torchvision {torchvision.__version__}, Python {platform.python_version()}.",
+        f"- Floor: {MATRIX_SIDE} x {MATRIX_SIDE} float32 matrix products run at {matrix_rate / 1e9:.0f} GFLOP/s.",
+        "",
+    ]
+    return "\n".join([*head, *_steps_section(recipe, steps), "", *_pipeline_section(pipeline)])
+
+
+def _steps_section(recipe: str, steps: list[dict[str, Any]]) -> list[str]:
     rows = [
         f"| {step['size']} | {step['precision']} | {step['steps']:.3g} | {step['images']:.0f} "
         f"| {step['rate'] / 1e9:.0f} | {100 * step['share']:.0f} % | {step['memory'] / 2**30:.2f} |"
         for step in steps
     ]
-    return "\n".join(
-        [
-            "# How fast training is",
-            "",
-            "Printed by `python -m benchmarks.training`. Medians of five runs that take turns, in one process, with",
-            "what they are compared to.",
-            "",
-            f"- Machine: {where}, {torch.get_num_threads()} threads; PyTorch {torch.__version__}, "
-            f"torchvision {torchvision.__version__}, Python {platform.python_version()}.",
-            f"- Floor: {MATRIX_SIDE} x {MATRIX_SIDE} float32 matrix products run at {matrix_rate / 1e9:.0f} GFLOP/s.",
-            "",
-            f"## Whole training steps of the recipe `{recipe}`",
-            "",
-            "Augmentation, forward and backward pass, optimiser and average of the weights. GFLOP/s counts the",
-            "convolutions and linear layers alone (6 a multiply-accumulate); the share is that of the float32 matrix",
-            "rate. Memory is that of the process, or of the tensors on a GPU.",
-            "",
-            "| pixels | precision | steps/s | images/s | GFLOP/s | share | peak memory, GiB |",
-            "|---:|---|---:|---:|---:|---:|---:|",
-            *rows,
-            "",
-            "## Input pipeline",
-            "",
-            "Flips and crops, from uint8 images to float32 batches: whole batches at once, and the original study's",
-            "way, each image a PIL picture through torchvision's transforms in a DataLoader of "
-            f"{ORIGINAL_WORKERS} workers.",
-            "",
-            "| way | images/s |",
-            "|---|---:|",
-            f"| whole batches | {pipeline['ours']:,.0f} |",
-            f"| image by image | {pipeline['original']:,.0f} |",
-            "",
-            f"Whole batches are {pipeline['ratio']:.0f} times as fast (median over pairs).",
-        ]
-    )
+    return [
+        f"## Whole training steps of the recipe `{recipe}`",
+        "",
+        "Augmentation, forward and backward pass, optimizer and average of the weights. GFLOP/s counts the",
+        "convolutions and linear layers alone (6 a multiply-accumulate); the share is that of the float32 matrix",
+        "rate. Memory is that of the process, or of the tensors on a GPU.",
+        "",
+        "| pixels | precision | steps/s | images/s | GFLOP/s | share | peak memory, GiB |",
+        "|---:|---|---:|---:|---:|---:|---:|",
+        *rows,
+    ]
+
+
+def _pipeline_section(pipeline: dict[str, float]) -> list[str]:
+    return [
+        "## Input pipeline",
+        "",
+        "Flips and crops, from uint8 images to float32 batches: whole batches at once, and the original study's",
+        f"way, each image a PIL picture through torchvision's transforms in a DataLoader of {ORIGINAL_WORKERS} workers.",
+        "",
+        "| way | images/s |",
+        "|---|---:|",
+        f"| whole batches | {pipeline['ours']:,.0f} |",
+        f"| image by image | {pipeline['original']:,.0f} |",
+        "",
+        f"Whole batches are {pipeline['ratio']:.0f} times as fast (median over pairs).",
+    ]
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from src.core.dataset import rank_in_class
+from src.core.arrays import rank_in_class
 from src.core.errors import UserError, exit_cleanly
 from src.core.files import atomic
 from src.data.cifar10 import TEST_FILE, TRAIN_FILES, edition, read_records

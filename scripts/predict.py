@@ -7,10 +7,9 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps
 
-from src.core.dataset import CLASSES
+from src.core.arrays import CLASSES
 from src.core.errors import UserError, exit_cleanly
 from src.deployment.latency import THREADS, cpu_name, milliseconds
 from src.deployment.runtime import session
@@ -28,9 +27,10 @@ def main() -> None:
     batch = prepare(parser.parse_args().picture)
     network = session(present(MODEL), THREADS)
     (logits,) = network.run(None, {"images": batch})
-    chances, classes = torch.from_numpy(logits)[0].softmax(0).topk(SHOWN)
-    for chance, index in zip(chances.tolist(), classes.tolist(), strict=True):
-        print(f"{CLASSES[index]:<10} {chance:7.2%}")
+    probabilities = np.exp(logits[0] - logits[0].max())
+    probabilities /= probabilities.sum()
+    for index in np.argsort(-probabilities)[:SHOWN]:
+        print(f"{CLASSES[index]:<10} {probabilities[index]:7.2%}")
     time = median(milliseconds(lambda: network.run(None, {"images": batch})) for _ in range(RUNS))
     print(f"{time:.2f} ms (median of {RUNS} runs, {THREADS} thread of {cpu_name()}, {MODEL})")
 

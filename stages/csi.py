@@ -17,7 +17,8 @@ from src.analysis.separation import (
     plateau,
     separation,
 )
-from src.core.dataset import SPLITS, load_split, load_statistics
+from src.core.arrays import SPLITS, load_statistics
+from src.core.dataset import load_split
 from src.core.device import pick_device, seed_everything
 from src.core.errors import exit_cleanly
 from src.core.files import write_csv, write_json

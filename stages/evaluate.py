@@ -16,7 +16,8 @@ from src.analysis.evaluation import (
     reliability,
     split_metrics,
 )
-from src.core.dataset import CLASSES, SPLITS, Split, SplitName, load_split, load_statistics
+from src.core.arrays import CLASSES, SPLITS, SplitName, load_statistics
+from src.core.dataset import Split, load_split
 from src.core.device import pick_device, seed_everything
 from src.core.errors import exit_cleanly
 from src.core.files import write_csv, write_json

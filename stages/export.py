@@ -7,6 +7,7 @@ import numpy as np
 
 from src.compression.candidate import Candidate, sample
 from src.compression.record import load_candidate
+from src.core.arrays import load_arrays
 from src.core.dataset import load_split
 from src.core.device import seed_everything
 from src.core.errors import exit_cleanly
@@ -49,8 +50,8 @@ def _calibration(candidate: Candidate, seed: int) -> Calibration | None:
 
 
 def _validation_accuracy(file: Path) -> float:
-    validation = load_split("validation")
-    return float(np.mean(logits(file, validation.images.numpy()).argmax(1) == validation.labels.numpy()))
+    images, labels = load_arrays("validation")
+    return float(np.mean(logits(file, images).argmax(1) == labels))
 
 
 def _cost(network: VGG, file: Path) -> dict[str, Any]:

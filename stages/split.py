@@ -2,7 +2,8 @@
 
 from pydantic import Field
 
-from src.core.dataset import PREPARED, save_split, save_statistics
+from src.core.arrays import PREPARED, save_statistics
+from src.core.dataset import save_split
 from src.core.errors import exit_cleanly
 from src.core.files import atomic
 from src.core.params import Settings, load_params

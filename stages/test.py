@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from src.core.dataset import load_split
+from src.core.arrays import load_arrays
 from src.core.errors import exit_cleanly
 from src.core.files import read_json, write_json
 from src.core.params import recipe_name
@@ -17,9 +17,9 @@ TESTED = Path("models/tested")
 def main() -> None:
     """Write what the export stage measured, the accuracy on test, and the predicted class of each test image."""
     name = recipe_name("test", __doc__)
-    test = load_split("test")
-    predicted = logits(FILES / f"{name}.onnx", test.images.numpy()).argmax(1)
-    accuracy = float(np.mean(predicted == test.labels.numpy()))
+    images, labels = load_arrays("test")
+    predicted = logits(FILES / f"{name}.onnx", images).argmax(1)
+    accuracy = float(np.mean(predicted == labels))
     found = {"test_accuracy": accuracy, "predicted": "".join(map(str, predicted))}
     write_json(TESTED / f"{name}.json", read_json(FILES / f"{name}.json") | found)
 

@@ -6,11 +6,12 @@ from typing import Any
 
 from pydantic import Field
 
-from src.core.dataset import load_split, load_statistics
+from src.core.arrays import load_statistics
+from src.core.dataset import load_split
 from src.core.device import pick_device
 from src.core.errors import exit_cleanly
 from src.core.files import atomic, write_json
-from src.core.params import Settings, Shared, layered, load_params
+from src.core.params import Settings, Shared, load_params
 from src.core.signals import interruption
 from src.network.cost import parameters
 from src.network.vgg import VGG, ModelSettings, save, vgg16_plan
@@ -18,7 +19,7 @@ from src.training import parallel
 from src.training.checkpoints import SCRATCH, Checkpoints, run_key
 from src.training.loop import Hooks, NullReporter, Reporter, Row
 from src.training.run import train
-from src.training.schedule import TrainRecipe
+from src.training.schedule import chosen_recipe
 from src.training.tracking import Tracker
 
 MODEL = Path("models/networks/vgg16.safetensors")
@@ -34,12 +35,6 @@ class TrainSettings(Settings):
     defaults: dict[str, Any]
     recipes: dict[str, Any]
 
-    @property
-    def chosen(self) -> TrainRecipe:
-        """The chosen recipe: its changes over the defaults."""
-        place = f"train.recipes.{self.recipe}"
-        return layered(TrainRecipe, {"train.defaults": self.defaults, place: self.recipes[self.recipe]})
-
 
 class Params(Shared):
     """What this stage reads of params.yaml."""
@@ -51,16 +46,17 @@ class Params(Shared):
 def main() -> None:
     """Train, or go on training, and write the network, its metrics and its curves."""
     params = load_params("train", Params)
-    recipe = params.train.chosen
+    settings = params.train
+    recipe = chosen_recipe(settings.recipe, settings.defaults, settings.recipes)
     images, validation, statistics = load_split("train"), load_split("validation"), load_statistics()
     with parallel.joined(pick_device(params.device)) as device, interruption() as interrupted:
         checkpoints = Checkpoints(SCRATCH / "train" / run_key("train", params.model_dump_json(), device))
         with _reporter(len(images)) as reporter:
-            hooks = Hooks(reporter, checkpoints, params.train.stop_at, interrupted=interrupted)
+            hooks = Hooks(reporter, checkpoints, settings.stop_at, interrupted=interrupted)
             plan = vgg16_plan(params.model)
             network, history = train(plan, recipe, images, validation, statistics, params.seed, device, hooks)
         if parallel.rank() == 0:
-            _publish(network, history, params.train.recipe, statistics.edition, len(images))
+            _publish(network, history, settings.recipe, statistics.edition, len(images))
             checkpoints.clear()
 
 

@@ -1,7 +1,8 @@
-"""Networks for tests."""
+"""Networks and images for tests."""
 
 import torch
 
+from src.core.dataset import Split
 from src.network.vgg import VGG, Conv, Hidden, Plan, Pool
 
 
@@ -23,3 +24,10 @@ def trained(plan):
             for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
                 torch.nn.init.uniform_(tensor, 0.5, 1.5)
     return network.eval()
+
+
+def colors(count):
+    """Images whose class is their brightness: any layer separates them."""
+    labels = torch.arange(count) % 10
+    noise = torch.randint(0, 8, (count, 3, 32, 32), generator=torch.Generator().manual_seed(count))
+    return Split((labels.view(-1, 1, 1, 1) * 24 + noise).to(torch.uint8), labels)

@@ -9,7 +9,7 @@ from benchmarks import training as benchmark
 from src.network.vgg import ModelSettings
 
 CPU = torch.device("cpu")
-NARROW = ModelSettings(width=0.125)
+NARROW = ModelSettings(head="compact", width=0.125)
 
 
 def test_a_page_of_measurements(monkeypatch):

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from scripts.make_sample import archived, first_of_each_class, sample
-from src.core.dataset import Split, rank_in_class
+from src.core.arrays import rank_in_class
+from src.core.dataset import Split
 from src.core.errors import ParamsError, UserError
 from src.core.params import validate
 from src.data.cifar10 import (

@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from matplotlib.image import imread
 
 from src.core.errors import ParamsError, UserError
 from src.pictures.pareto import AXES, pareto
 from src.pictures.style import save_figure
-from src.report.comparison import compare, formatted, pareto_front, summary
+from src.report.comparison import comparison_rows, formatted, headline_metrics, pareto_front
 from stages import compare as stage
 
 ROOT = Path(__file__).parents[1]
@@ -23,7 +22,7 @@ HEADER = (
 
 
 def cost(accuracy: float, scale: int = 1, edition: str = "sample") -> dict:
-    """Metrics of compress for a network ``scale`` times smaller than dense."""
+    """What the stage test writes for a network ``scale`` times smaller than dense."""
     return {
         "edition": edition,
         "val_accuracy": accuracy + 0.01,
@@ -32,9 +31,12 @@ def cost(accuracy: float, scale: int = 1, edition: str = "sample") -> dict:
         "nonzero_parameters": 1100 // scale,
         "macs": 24_000 // scale**2,
         "bytes": 6000 // scale,
-        "plan": {},
-        "steps": [],
+        "widths": {"convolutions": {"conv1_1": 64}, "hidden": {}},
+        "steps": ["done"],
         "note": "",
+        "image_passes": 5,
+        "pflop": 0.5,
+        "predicted": "0123",
     }
 
 
@@ -53,12 +55,12 @@ TIMINGS = {"small": timing(0.5, 8.2), "dense": timing(4, 1.01), "int8": timing(2
 def workspace(tmp_path, monkeypatch):
     """A folder with metrics of three recipes, and of one that params.yaml no longer names."""
     stale = {"gone": cost(0.1, edition="official")}
-    for name, group in (("compress", COSTS | stale), ("benchmark", TIMINGS | stale)):
-        (tmp_path / "metrics" / name).mkdir(parents=True)
-        for recipe, metrics in group.items():
-            (tmp_path / "metrics" / name / f"{recipe}.json").write_text(json.dumps(metrics))
+    for folder, group in (("models/tested", COSTS | stale), ("metrics/benchmark", TIMINGS | stale)):
+        (tmp_path / folder).mkdir(parents=True)
+        for recipe, values in group.items():
+            (tmp_path / folder / f"{recipe}.json").write_text(json.dumps(values))
     (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
-    set_recipes(tmp_path, {"dense": [], "small": ["fold"], "int8": ["quantize"]})
+    set_recipes(tmp_path, {"dense": {}, "small": {}, "int8": {}})
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -70,7 +72,7 @@ def set_recipes(folder: Path, recipes: object) -> None:
 
 
 def test_rows_against_values_worked_out_by_hand():
-    dense, small, int8 = compare(COSTS, TIMINGS)
+    dense, small, int8 = comparison_rows(COSTS, TIMINGS)
     assert [row["recipe"] for row in (dense, small, int8)] == ["dense", "small", "int8"]
     assert (small["macs_ratio"], small["bytes_ratio"], small["latency_b1_ratio"]) == (16, 4, 8.2)
     assert (small["latency_ms_b1"], small["latency_ms_b64"]) == (0.5, 25)
@@ -81,7 +83,7 @@ def test_rows_against_values_worked_out_by_hand():
 
 
 def test_decimals_are_fixed_and_no_zero_is_negative():
-    row = formatted(compare(COSTS, TIMINGS)[0] | {"accuracy_drop_points": -0.001})
+    row = formatted(comparison_rows(COSTS, TIMINGS)[0] | {"accuracy_drop_points": -0.001})
     assert ",".join(row) == HEADER
     assert row["test_accuracy"] == "0.9000"
     assert row["accuracy_drop_points"] == "0.00"
@@ -92,14 +94,14 @@ def test_decimals_are_fixed_and_no_zero_is_negative():
 def test_editions_are_not_mixed(group):
     other = group | {"int8": group["int8"] | {"edition": "official"}}
     with pytest.raises(UserError, match="int8 official"):
-        compare(*(other if pool is group else pool for pool in (COSTS, TIMINGS)))
+        comparison_rows(*(other if pool is group else pool for pool in (COSTS, TIMINGS)))
 
 
 def test_summary_is_flat_short_and_leaves_out_what_is_not_there():
-    rows = compare(COSTS, TIMINGS)
+    rows = comparison_rows(COSTS, TIMINGS)
     expected = {"edition": "sample", "dense_val_accuracy": 0.91, "dense_test_accuracy": 0.9, "int8_test_accuracy": 0.87}
-    assert summary(rows) == expected
-    full = summary([*rows, rows[1] | {"recipe": "flagship"}])
+    assert headline_metrics(rows) == expected
+    full = headline_metrics([*rows, rows[1] | {"recipe": "flagship"}])
     assert len(full) == 8
     assert full["flagship_macs_ratio"] == 16
 
@@ -117,7 +119,7 @@ def test_pareto_front_against_brute_force(seed):
 
 
 def test_labels_cover_neither_each_other_nor_a_point_even_where_points_coincide():
-    dense, *others = compare(COSTS, TIMINGS)
+    dense, *others = comparison_rows(COSTS, TIMINGS)
     rows = [row | {"recipe": f"recipe {i}"} for i, row in enumerate([*others, *[dense] * 7])]
     axes = pareto(rows, "bytes").axes[0]
     boxes = [super(type(label), label).get_window_extent() for label in axes.texts]
@@ -130,24 +132,26 @@ def test_labels_cover_neither_each_other_nor_a_point_even_where_points_coincide(
 
 @pytest.mark.parametrize("column", AXES)
 def test_pictures_name_axes_units_and_edition_and_keep_their_bytes(tmp_path, column):
-    axes = pareto(compare(COSTS, TIMINGS), column).axes[0]
+    axes = pareto(comparison_rows(COSTS, TIMINGS), column).axes[0]
     assert "(" in axes.get_xlabel()
     assert "(%)" in axes.get_ylabel()
     assert "sample" in axes.get_title()
     for name in ("one.png", "two.png"):
-        save_figure(pareto(compare(COSTS, TIMINGS), column), tmp_path / name)
+        save_figure(pareto(comparison_rows(COSTS, TIMINGS), column), tmp_path / name)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
 
 
-def test_stage_writes_table_summary_and_pictures_of_the_recipes_in_params(workspace):
+def test_stage_writes_table_summary_and_history_of_the_recipes_in_params(workspace):
     stage.main()
     header, *rows = (workspace / "metrics/comparison.csv").read_text().splitlines()
     assert header == HEADER
     assert [row.split(",")[0] for row in rows] == ["dense", "small", "int8"]
     assert rows[1] == "small,sample,0.9150,0.9050,-0.50,300,275,1500,16.00,1500,4.00,0.500,25.00,8.20"
     assert json.loads((workspace / "metrics/summary.json").read_text())["edition"] == "sample"
-    for name in ("bytes", "macs", "latency"):
-        assert imread(workspace / f"plots/pareto_{name}.png").std() > 0
+    history = json.loads((workspace / "metrics/recipes.json").read_text())
+    assert list(history) == ["dense", "small", "int8"]
+    widths = {"convolutions": {"conv1_1": 64}, "hidden": {}}
+    assert history["int8"] == {"steps": ["done"], "note": "", "widths": widths, "image_passes": 5, "pflop": 0.5}
 
 
 def test_stage_names_the_missing_metrics_and_writes_nothing(workspace):
@@ -157,7 +161,7 @@ def test_stage_names_the_missing_metrics_and_writes_nothing(workspace):
     assert not (workspace / "metrics/comparison.csv").exists()
 
 
-@pytest.mark.parametrize(("recipes", "told"), [({"small": []}, "dense"), ({}, "recipes"), ([], "recipes")])
+@pytest.mark.parametrize(("recipes", "told"), [({"small": {}}, "dense"), ({}, "recipes"), ([], "recipes")])
 def test_stage_refuses_recipes_without_dense(workspace, recipes, told):
     set_recipes(workspace, recipes)
     with pytest.raises(ParamsError, match=told):

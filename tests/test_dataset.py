@@ -8,16 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from src.core.dataset import (
-    CLASSES,
-    SPLITS,
-    Split,
-    Statistics,
-    load_split,
-    load_statistics,
-    save_split,
-    save_statistics,
-)
+from src.core.arrays import CLASSES, SPLITS, Statistics, load_statistics, save_statistics
+from src.core.dataset import Split, load_split, save_split
 from src.core.errors import UserError
 from src.data.cifar10 import FILES
 from src.pictures.augmentation import augmentation, one_class_after_another
@@ -221,10 +213,10 @@ def test_picture_shows_what_the_recipe_does(padding, flipped):
     padded = F.pad(pixels[0], (padding,) * 4)
     windows = [padded[:, y : y + 32, x : x + 32] for y in range(2 * padding + 1) for x in range(2 * padding + 1)]
     unflipped = {window.permute(1, 2, 0).numpy().tobytes() for window in windows}
-    mirror_images = {window.flip(2).permute(1, 2, 0).numpy().tobytes() for window in windows}
+    flipped_windows = {window.flip(2).permute(1, 2, 0).numpy().tobytes() for window in windows}
     seen = {version.numpy().tobytes() for version in versions}
-    assert seen <= unflipped | mirror_images
-    assert bool(seen & (mirror_images - unflipped)) == flipped
+    assert seen <= unflipped | flipped_windows
+    assert bool(seen & (flipped_windows - unflipped)) == flipped
     assert f"{padding} black pixels" in figure.get_suptitle()
     assert ("flipped" in figure.get_suptitle()) == flipped
 

@@ -15,6 +15,8 @@ from src.analysis.evaluation import (
     reliability,
     split_metrics,
 )
+from src.core.arrays import CLASSES, SPLITS
+from stages import evaluate as stage
 
 
 def from_confidence(confidence, right):
@@ -98,3 +100,26 @@ def test_mistakes_are_in_order_of_confidence_and_hold_no_right_prediction():
     assert confident_mistakes(found, 3).tolist() == [1, 4, 3]
     assert confident_mistakes(found, 24).tolist() == [1, 4, 3, 0]
     assert confident_mistakes(from_confidence([0.9], [True]), 24).tolist() == []
+
+
+def test_table_of_confusion_has_one_row_for_each_image_in_order():
+    assert stage.confusion_rows(from_confidence([0.9, 0.8], [False, True])) == [
+        {"actual": "airplane", "predicted": "automobile"},
+        {"actual": "automobile", "predicted": "automobile"},
+    ]
+
+
+def test_table_of_classes_has_one_column_for_each_figure_and_split(random):
+    _, _, found = random
+    rows = stage.class_rows(dict.fromkeys(SPLITS, found))
+    assert [row["class"] for row in rows] == list(CLASSES)
+    figures = ("precision", "recall", "f1", "accuracy", "images")
+    assert list(rows[0]) == ["class", *(f"{split}_{figure}" for split in SPLITS for figure in figures)]
+    assert rows[3]["test_recall"] == per_class(found)[3]["recall"]
+
+
+def test_table_of_mistakes_names_image_classes_and_confidence():
+    found = from_confidence([0.3, 0.9, 0.99], [False, False, True])
+    assert stage.mistake_rows(found, 1) == [
+        {"index": 1, "actual": "airplane", "predicted": "automobile", "confidence": 0.9}
+    ]

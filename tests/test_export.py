@@ -1,4 +1,4 @@
-"""src.deployment.onnx: what the ONNX files hold, and that ONNX Runtime makes of them what PyTorch does."""
+"""What the ONNX files hold, and that ONNX Runtime makes of them what PyTorch does."""
 
 import subprocess
 import sys
@@ -9,22 +9,20 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from networks import trained
+from networks import plan, trained
 
-from src.core.dataset import Split
 from src.core.errors import UserError
-from src.deployment.onnx import Calibration, accuracy, export, logits, nonzero_parameters, session
-from src.network.inference import predict
-from src.network.vgg import Conv, Plan, load, save
+from src.deployment.onnx import Calibration, export, nonzero_parameters
+from src.deployment.runtime import feeds, logits, session
+from src.network.inference import predict, to_unit
+from src.network.vgg import load, save
 
 ROOT = Path(__file__).parent.parent
-PLAIN = (Conv(channels=8), "pool", Conv(channels=16), "pool")
-FOLDED = (Conv(channels=8, batch_norm=False), "pool", Conv(channels=16, batch_norm=False))
 PLANS = {
-    "compact": Plan(features=PLAIN, head=(12,)),
-    "imagenet": Plan(features=PLAIN, head=(12,), pooled_side=7),
-    "truncated": Plan(features=PLAIN, head=()),
-    "folded": Plan(features=FOLDED, head=()),
+    "compact": plan(8, "pool", 16, "pool", head=(12,)),
+    "imagenet": plan(8, "pool", 16, "pool", head=(12,), pooled_side=7),
+    "truncated": plan(8, "pool", 16, "pool"),
+    "folded": plan(8, "pool", 16, batch_norm=False),
 }
 EXPORT = """
 import sys
@@ -54,7 +52,7 @@ def quantized(tmp_path_factory, images):
     torch.manual_seed(0)
     network = trained(PLANS["folded"])
     path = tmp_path_factory.mktemp("int8") / "network.onnx"
-    export(network, path, Calibration(images, "minmax"))
+    export(network, path, calibration=Calibration(images.numpy(), "minmax"))
     return network, path
 
 
@@ -101,7 +99,7 @@ def test_file_tells_nothing_of_where_it_was_made(exported):
 
 def test_same_bytes_from_another_folder_and_process(tmp_path):
     stored = tmp_path / "network.safetensors"
-    save(trained(PLANS["truncated"]), stored)
+    save(trained(PLANS["truncated"]), stored, {})
     export(load(stored), tmp_path / "here.onnx")
     elsewhere = tmp_path / "some" / "where"
     elsewhere.mkdir(parents=True)
@@ -111,15 +109,40 @@ def test_same_bytes_from_another_folder_and_process(tmp_path):
     assert there.read_bytes() == (tmp_path / "here.onnx").read_bytes()
 
 
-def test_logits_and_accuracy_over_several_batches(exported, images):
+def test_logits_over_several_batches(exported, images):
     network, path = exported
     expected = predict(network, images[:260], batch_size=7).numpy()
-    given = logits(path, images[:260])
+    given = logits(path, images[:260].numpy())
     np.testing.assert_allclose(given, expected, atol=1e-4, rtol=0)
     assert np.abs(given - given[::-1]).mean() > 1e-3  # another order would be noticed
-    right = torch.from_numpy(given).argmax(1)
-    labels = torch.where(torch.arange(260) < 65, (right + 1) % 10, right)
-    assert accuracy(path, Split(images[:260], labels)) == 0.75
+
+
+def test_feeds_are_what_pytorch_sees(images):
+    batches = [feed["images"] for feed in feeds(images.numpy())]
+    assert [len(batch) for batch in batches] == [250, 50]
+    assert torch.equal(torch.from_numpy(np.concatenate(batches)), to_unit(images))
+
+
+def test_half_file_holds_float16_weights_and_gives_the_same_logits(tmp_path, images):
+    stored = tmp_path / "network.safetensors"
+    save(trained(PLANS["compact"]), stored, {}, half=True)
+    network = load(stored)  # its weights are float16 numbers
+    export(network, tmp_path / "dense.onnx")
+    export(network, tmp_path / "half.onnx", half=True)
+    tensors = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(tmp_path / "half.onnx").graph.initializer}
+    for name, tensor in network.named_parameters():
+        assert tensors[name].dtype == (np.float16 if tensor.dim() > 1 else np.float32)
+        assert np.array_equal(tensors[name].astype(np.float32), tensor.detach().numpy())
+    dense, half = (logits(tmp_path / f"{name}.onnx", images.numpy()) for name in ("dense", "half"))
+    np.testing.assert_allclose(half, dense, atol=1e-3, rtol=0)
+    assert nonzero_parameters(network, tmp_path / "half.onnx") == nonzero_parameters(network, tmp_path / "dense.onnx")
+    onnx.checker.check_model(tmp_path / "half.onnx", full_check=True)
+
+
+def test_a_file_without_one_of_the_parameters_is_refused(exported):
+    other = trained(plan(8, "pool", 16, "pool", 4, head=(12, 12)))
+    with pytest.raises(ValueError, match="holds no parameter"):
+        nonzero_parameters(other, exported[1])
 
 
 def test_int8_runs_integer_kernels_and_stays_close(quantized, images, tmp_path):
@@ -132,7 +155,7 @@ def test_int8_runs_integer_kernels_and_stays_close(quantized, images, tmp_path):
     assert kernels.count("QLinearConv") == 2
     assert "Conv" not in kernels
     expected = predict(network, images).numpy()
-    assert np.abs(logits(path, images) - expected).max() < 0.1 * np.abs(expected).max()  # 0.05 where there is VNNI
+    assert np.abs(logits(path, images.numpy()) - expected).max() < 0.1 * np.abs(expected).max()  # 0.05 with VNNI
 
 
 def test_int8_weights_are_per_channel_and_normalisation_is_float(quantized):
@@ -147,7 +170,7 @@ def test_int8_weights_are_per_channel_and_normalisation_is_float(quantized):
 
 def test_int8_file_has_the_same_bytes_every_time_and_is_made_in_silence(quantized, images, tmp_path, capfd):
     network, path = quantized
-    export(network, tmp_path / "again.onnx", Calibration(images, "minmax"))
+    export(network, tmp_path / "again.onnx", calibration=Calibration(images.numpy(), "minmax"))
     assert (tmp_path / "again.onnx").read_bytes() == path.read_bytes()
     assert [made.name for made in tmp_path.iterdir()] == ["again.onnx"]
     assert capfd.readouterr() == ("", "")
@@ -175,9 +198,9 @@ def test_nonzero_parameters_of_an_int8_file_lack_what_was_rounded_to_zero(quanti
 
 @pytest.mark.parametrize("method", ["entropy", "percentile"])
 def test_other_ways_of_calibration_stay_close_too(method, quantized, images, tmp_path):
-    export(quantized[0], tmp_path / "network.onnx", Calibration(images, method))
+    export(quantized[0], tmp_path / "network.onnx", calibration=Calibration(images.numpy(), method))
     expected = predict(quantized[0], images).numpy()
-    given = logits(tmp_path / "network.onnx", images)
+    given = logits(tmp_path / "network.onnx", images.numpy())
     assert np.abs(given - expected).mean() < 0.05 * np.abs(expected).max()
     differences, own = expected - expected.mean(0), given - given.mean(0)  # from the mean image
     assert np.corrcoef(differences.ravel(), own.ravel())[0, 1] > 0.5

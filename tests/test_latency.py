@@ -34,11 +34,10 @@ def tiny_network(path: Path, seed: int) -> None:
 @pytest.fixture
 def workspace(tmp_path, monkeypatch):
     """A folder with the repository's pipeline, params with three runs, and two recipes' outputs."""
-    (tmp_path / "models/compressed").mkdir(parents=True)
-    (tmp_path / "metrics/compress").mkdir(parents=True)
+    (tmp_path / "models/onnx").mkdir(parents=True)
     for seed, recipe in enumerate(("dense", "mine")):
-        tiny_network(tmp_path / f"models/compressed/{recipe}.onnx", seed)
-        (tmp_path / f"metrics/compress/{recipe}.json").write_text('{"edition": "sample"}')
+        tiny_network(tmp_path / f"models/onnx/{recipe}.onnx", seed)
+        (tmp_path / f"models/onnx/{recipe}.json").write_text('{"edition": "sample"}')
     (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
     set_runs(tmp_path, 3)
     monkeypatch.chdir(tmp_path)
@@ -48,6 +47,7 @@ def workspace(tmp_path, monkeypatch):
 def set_runs(folder: Path, runs: object) -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["benchmark"]["runs"] = runs
+    params["compress"]["recipes"] |= {"mine": {"from": "vgg16", "step": "keep"}}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
 
 

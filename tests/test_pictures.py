@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from src.core.dataset import CLASSES, SPLITS
+from src.core.arrays import CLASSES, SPLITS
 from src.pictures import csi, evaluation, style, training
 
 

@@ -36,7 +36,14 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
     "SHELL": "/bin/sh",  # runs the stages
 }
 TIMED = ("metrics/benchmark", "metrics/comparison.csv", "metrics/summary.json", "plots/pareto_latency.png")
-FINE_TUNE = {"epochs": 1, "batch_size": 30, "lr_peak": 0.005}
+FINE_TUNE = {"epochs": 1, "batch_size": 30}
+RECIPES = {
+    "dense": {"from": "vgg16", "step": "keep"},
+    "tuned": {"from": "vgg16", "step": "fine_tune"},
+    "truncated": {"from": "vgg16", "step": "truncate"},
+    "slim": {"from": "truncated", "step": "prune_channels"},
+    "flagship": {"from": "slim", "step": "quantize"},
+}
 
 pytestmark = pytest.mark.timeout(1800)  # the first test's time holds a whole run of the pipeline
 
@@ -69,11 +76,10 @@ def small_params(data):
     params["train"]["recipes"]["demo"] |= {"batch_size": 30, "dropout": 0.1, "ema_decay": 0.5}
     params["csi"] |= {"in_sample_train": 100, "in_sample_test": 50}
     params["benchmark"]["runs"] = 3
-    for steps in params["compress"]["recipes"].values():
-        for step in filter(lambda step: isinstance(step, dict), steps):
-            settings = next(iter(step.values()))
-            settings |= {"fine_tune": FINE_TUNE} if "fine_tune" in settings else {}
-            settings |= {"calibration_images": 50} if "calibration_images" in settings else {}
+    params["compress"]["recipes"] = RECIPES
+    params["compress"]["fine_tune"] |= FINE_TUNE
+    params["compress"]["steps"]["prune_channels"] |= {"importance_images": 100}
+    params["compress"]["steps"]["quantize"] |= {"calibration_images": 50}
     return params
 
 
@@ -156,16 +162,22 @@ def test_shown_as_users_look_at_it(project):
 def test_comparison_has_a_row_for_each_recipe(project):
     header, *rows = (project / "metrics/comparison.csv").read_text().splitlines()
     assert header.startswith("recipe,edition,val_accuracy,test_accuracy,accuracy_drop_points,parameters,")
-    recipes = yaml.safe_load((project / "params.yaml").read_text())["compress"]["recipes"]
-    assert [row.split(",")[0] for row in rows] == list(recipes)
+    assert [row.split(",")[0] for row in rows] == list(RECIPES)
+    history = json.loads((project / "metrics/recipes.json").read_text())
+    assert len(history["flagship"]["steps"]) == 3
+    assert history["tuned"]["image_passes"] == history["slim"]["image_passes"] > history["dense"]["image_passes"]
 
 
 @pytest.mark.parametrize(
     ("override", "stages"),
     [
         (("evaluate", "mistakes", 6), {"evaluate"}),
-        (("benchmark", "runs", 4), {f"benchmark@{recipe}" for recipe in small_params("")["compress"]["recipes"]}),
-        (("compress", "recipes", "int8", 0, "quantize", "method", "percentile"), {"compress@int8", "compare"}),
+        (("train", "target_accuracy", 0.5), {"evaluate", "draw"}),
+        (("draw", "pictured", 3), {"draw"}),
+        (("benchmark", "runs", 4), {f"benchmark@{recipe}" for recipe in RECIPES}),
+        (("compress", "recipes", "flagship", "method", "percentile"), {"compress@flagship", "compare"}),
+        (("compress", "steps", "quantize", "method", "percentile"), {"compress@flagship"}),
+        (("compress", "steps", "prune_channels", "ratio", 0.3), {"compress@slim"}),
         (("train", "recipes", "fast", "batch_size", 99), set()),
     ],
 )
@@ -198,7 +210,7 @@ def test_interrupted_training_goes_on_and_gives_the_same_bytes(project):
     assert process.returncode != 0
     assert "error: interrupted in epoch" in output
     assert re.search(r"exited with (130|-2)", output)  # -2 from a shell such as dash, which dies of the signal itself
-    assert not (project / "models/vgg16.safetensors").exists()
+    assert not (project / "models/networks/vgg16.safetensors").exists()
     assert "going on after step" in run(project, "dvc", "repro", "--force", "--single-item", "train")
     assert outs(project) == before
     assert not list(project.glob("scratch/train/*"))
@@ -219,13 +231,59 @@ def test_two_processes_under_torchrun_and_the_death_of_one(project):
         output, _ = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "error: another process of this run died" in output
-    assert not (project / "models/vgg16.safetensors").exists()
+    assert not (project / "models/networks/vgg16.safetensors").exists()
     assert "going on after step" in run(project, *command)
     resumed = outs(project)
     run(project, *command, "--force")
     assert outs(project) == resumed
     _, *rows = (project / "plots/training/plots/metrics/val/accuracy.tsv").read_text().splitlines()
     assert [row.split()[0] for row in rows] == [str(epoch) for epoch in range(1, EPOCHS + 1)]  # written by one process
+
+
+@pytest.mark.usefixtures("restored")
+def test_an_edit_of_code_schedules_what_its_wing_feeds(project):
+    expected = {
+        "src/techniques/prune_channels.py": {"compress@slim"},
+        "src/deployment/latency.py": {f"{stage}@{r}" for stage in ("export", "test", "benchmark") for r in RECIPES},
+        "src/pictures/style.py": {"draw"},
+        "src/report/comparison.py": {"compare", "draw"},
+        "src/analysis/separation.py": {"evaluate", "csi", "draw"},
+    }
+    for name, stages in expected.items():
+        path = project / name
+        before = path.read_text()
+        path.write_text(f"{before}# edited\n")
+        assert would_run(project) == stages, name
+        path.write_text(before)
+
+
+@pytest.mark.usefixtures("restored")
+def test_old_settings_come_back_from_the_run_cache(project):
+    """Training and compression are not computed again where params.yaml goes back to what was run before."""
+    for path, value, stages in (
+        ("train.recipes.demo.momentum", 0.5, ["train"]),
+        ("compress.recipes.flagship.method", "percentile", ["compress@flagship", "export@flagship"]),
+    ):
+        before = (project / "params.yaml").read_text()
+        apply_overrides(project / "params.yaml", [f"{path}={value}"])
+        run(project, "dvc", "repro", "--single-item", *stages)
+        (project / "params.yaml").write_text(before)
+        output = run(project, "dvc", "repro", "--single-item", *stages)
+        for stage in stages:
+            assert f"Stage '{stage}' is cached - skipping run" in output
+
+
+def test_a_mistake_in_the_tree_is_told_by_the_stage_too(project):
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["compress"]["recipes"] = params["compress"]["recipes"] | {"late": {"from": "flagship", "step": "fold"}}
+    committed = (project / "params.yaml").read_text()
+    write_params(project, params)
+    output = run(project, "dvc", "repro", "--single-item", "compress@dense", "--force", expect=255)
+    assert (
+        "error: params.yaml: compress.recipes.late.from: flagship ends in quantize, which nothing may follow" in output
+    )
+    (project / "params.yaml").write_text(committed)
+    run(project, "dvc", "checkout", "-q")
 
 
 @contextlib.contextmanager
@@ -296,13 +354,13 @@ def test_queued_experiments(project):
 
 
 def test_a_release_travels_with_the_clone(project, tmp_path):
-    run(project, "dvc", "push", "models/vgg16.safetensors")
+    run(project, "dvc", "push", "models/networks/vgg16.safetensors")
     commit(project, "release")
     clone = tmp_path / "clone"
     run(project, "git", "clone", "-q", str(project), str(clone))
     assert "up to date" in run(clone, "dvc", "repro", "--dry", "--allow-missing")
-    run(clone, "dvc", "pull", "models/vgg16.safetensors")
-    model = "models/vgg16.safetensors"
+    run(clone, "dvc", "pull", "models/networks/vgg16.safetensors")
+    model = "models/networks/vgg16.safetensors"
     assert (clone / model).read_bytes() == (project / model).read_bytes()
 
 

@@ -44,12 +44,17 @@ def workspace(tmp_path, monkeypatch):
     """A folder with a comparison of two recipes and a README with empty markers."""
     monkeypatch.chdir(tmp_path)
     write_csv(Path("metrics/comparison.csv"), [row("dense"), row("flagship", 16)])
-    for stage, metrics in (("benchmark", CONDITIONS), ("compress", {"steps": [], "note": ""})):
-        Path("metrics", stage).mkdir()
-        for recipe in ("dense", "flagship"):
-            Path("metrics", stage, f"{recipe}.json").write_text(json.dumps(metrics))
+    Path("metrics/benchmark").mkdir()
+    for recipe in ("dense", "flagship"):
+        Path(f"metrics/benchmark/{recipe}.json").write_text(json.dumps(CONDITIONS))
+    write_history({"steps": [], "note": ""})
     Path("README.md").write_text(f"# Before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n")
     return tmp_path
+
+
+def write_history(flagship: dict) -> None:
+    dense = {"steps": ["kept as it is"], "note": ""}
+    Path("metrics/recipes.json").write_text(json.dumps({"dense": dense, "flagship": flagship}))
 
 
 def run(monkeypatch, command, *arguments: str) -> None:
@@ -69,8 +74,7 @@ def test_readme_is_stale_until_written_and_again_after_a_change(workspace, monke
 
 
 def test_readme_shows_numbers_conditions_and_steps_and_keeps_the_rest(workspace, monkeypatch):
-    made = {"steps": ["cut after pool4", "fine-tuned 3 epochs"], "note": "mind the gap"}
-    Path("metrics/compress/flagship.json").write_text(json.dumps(made))
+    write_history({"steps": ["cut after pool4", "fine-tuned 3 epochs"], "note": "mind the gap"})
     run(monkeypatch, readme)
     text = Path("README.md").read_text()
     assert text.startswith("# Before\n")
@@ -79,7 +83,7 @@ def test_readme_shows_numbers_conditions_and_steps_and_keeps_the_rest(workspace,
     assert "sample edition" in text
     assert "9 runs on 1 thread of Some CPU (ONNX Runtime 1, NumPy 2, Python 3)" in text
     assert text.count("Some CPU") == 1
-    assert "- **dense**: as trained.\n- **flagship**: cut after pool4; fine-tuned 3 epochs; mind the gap.\n" in text
+    assert "- **dense**: kept as it is.\n- **flagship**: cut after pool4; fine-tuned 3 epochs; mind the gap.\n" in text
 
 
 @pytest.mark.parametrize("text", ["", readme.BEGIN, f"{readme.END}\n{readme.BEGIN}", 2 * f"{readme.BEGIN}{readme.END}"])
@@ -229,6 +233,6 @@ def constant_network(path: Path, logits: np.ndarray) -> None:
 
 def test_a_network_that_cannot_be_pulled_is_told_in_one_line(repository, monkeypatch):
     Image.new("RGB", (9, 9)).save("picture.png")
-    with pytest.raises(UserError, match="dvc repro compress@flagship") as refusal:
+    with pytest.raises(UserError, match="dvc repro export@flagship") as refusal:
         run(monkeypatch, predict, "picture.png")
     assert "\n" not in str(refusal.value)

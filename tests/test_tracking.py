@@ -19,7 +19,7 @@ def test_plain_and_dvclive_write_the_same_files(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     folders = [tmp_path / "with", tmp_path / "without"]
     for folder in folders:
-        tracker = Tracker(folder, "test", 100)
+        tracker = Tracker("test", 100, folder)
         for row in ROWS:
             tracker.step(1, 1, 1)
             tracker.epoch(row)
@@ -38,7 +38,7 @@ def test_pace_after_a_resume_counts_the_steps_of_this_run_alone(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     clock = iter([0.0, 0.0, 4.0])  # when the tracker, its bar and the epoch's line are made
     monkeypatch.setattr(tracking, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    tracker = Tracker(tmp_path / "curves", "test", 1000)
+    tracker = Tracker("test", 1000, tmp_path / "curves")
     for done in (9, 10):
         tracker.step(1, done, 10)
     tracker.epoch({"loss": 1.0})

@@ -1,8 +1,13 @@
 """The fit loop: it learns, it is deterministic, it goes on where it stopped."""
 
+import subprocess
+import sys
+from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
+import torch.nn.functional as F
 from networks import plan
 from test_schedule import recipe
 
@@ -15,6 +20,7 @@ from src.training.checkpoints import Checkpoints
 from src.training.loop import Hooks, NullReporter, fit
 from src.training.optimizers import Optimizers
 
+ROOT = Path(__file__).parent.parent
 PLAN = plan(8, "pool", 16, "pool", head=(16,))
 SHORT = {"phases": [{"size": 16, "epochs": 2}, {"size": 32, "epochs": 1}], "batch_size": 16, "dropout": 0.3}
 
@@ -147,3 +153,49 @@ def test_out_of_memory_is_advice():
         train(Full())
     with pytest.raises(UserError, match="with 8 images at a time; set batch_size to 8, or accumulate to 4"):
         train(Full(), accumulate=2)
+
+
+def test_a_callers_objective_takes_the_place_of_cross_entropy():
+    seen = []
+
+    def objective(model, images, labels):
+        logits = model(images)
+        seen.append((images.shape, labels.shape, logits.shape))
+        return (logits - F.one_hot(labels, 10)).square().mean()
+
+    network, rows = train(hooks={"objective": objective}, phases=[{"size": 16, "epochs": 2}], dropout=0.0)
+    assert seen == [((16, 3, 16, 16), (16,), (16, 10))] * 10
+    assert rows[1]["train/loss"] < rows[0]["train/loss"]
+    assert 0 <= rows[1]["train/accuracy"] <= 1
+    assert not same(network, train(phases=[{"size": 16, "epochs": 2}], dropout=0.0)[0])
+
+
+def test_a_mask_after_each_step_holds():
+    model = VGG(PLAN)
+    weight = model.convolutions[1].weight
+    mask = torch.rand_like(weight) < 0.5
+
+    def apply_mask(model):
+        model.convolutions[1].weight.data *= mask
+
+    network, _ = train(model=model, hooks={"after_step": apply_mask}, optimizer="muon", ema_decay=0.0)
+    assert (network.convolutions[1].weight[~mask] == 0).all()
+    assert (network.convolutions[1].weight[mask] != 0).float().mean() > 0.99
+
+
+def test_runs_in_a_thread():
+    found = []
+    thread = Thread(target=lambda: found.append(train()))
+    thread.start()
+    thread.join()
+    assert same(found[0][0], train()[0])
+
+
+def test_two_threads_and_the_real_width_give_the_same_bits():
+    """What the README claims: same params, machine, threads and versions give the same bytes."""
+    first, second = (
+        subprocess.run([sys.executable, "-m", "tests.wide_run"], capture_output=True, text=True, check=True, cwd=ROOT)
+        for _ in range(2)
+    )
+    assert first.stdout == second.stdout
+    assert len(first.stdout) == 65

@@ -1,19 +1,22 @@
 """The network: torchvision as the oracle, and what a file may hold."""
 
+import json
+
 import pytest
 import torch
-from networks import trained
+from networks import plan, trained
+from pydantic import ValidationError
 from safetensors.torch import save_file
 
 from benchmarks.torchvision_compat import torchvision
 from src.core.errors import UserError
-from src.network.vgg import VGG, ModelSettings, load, save, set_dropout, vgg16_plan
+from src.network.vgg import VGG, ModelSettings, Plan, load, load_with_record, rebuild, save, set_dropout, vgg16_plan
 
 NARROW = {head: ModelSettings(head=head, width=0.125) for head in ("compact", "imagenet")}
 
 
 def test_imagenet_head_is_torchvisions_vgg16_bn():
-    ours = VGG(vgg16_plan(ModelSettings(head="imagenet"))).eval()
+    ours = VGG(vgg16_plan(ModelSettings(head="imagenet", width=1.0))).eval()
     theirs = torchvision.models.vgg16_bn(num_classes=10).eval()
     theirs.load_state_dict({name: t for name, t in ours.state_dict().items() if name not in ("mean", "std")})
     images = torch.rand(2, 3, 32, 32)
@@ -35,18 +38,19 @@ def test_smaller_images_go_through(side):
 
 
 def test_width():
-    plan = vgg16_plan(ModelSettings(width=0.5))
-    assert [conv.channels for conv in plan.convolutions] == [32, 32, 64, 64, *[128] * 3, *[256] * 6]
-    assert plan.head == (256, 256)
+    half = vgg16_plan(ModelSettings(head="compact", width=0.5))
+    assert half.widths == (32, 32, 64, 64, *[128] * 3, *[256] * 6, 256, 256)
+    assert [block.name for block in half.features[:4]] == ["conv1_1", "conv1_2", "pool1", "conv2_1"]
 
 
 @pytest.mark.parametrize("head", ["compact", "imagenet"])
 def test_saved_and_loaded(tmp_path, head):
     model = trained(vgg16_plan(NARROW[head]))
-    save(model, tmp_path / "a.safetensors")
-    save(model, tmp_path / "b.safetensors")
+    save(model, tmp_path / "a.safetensors", {"x": 1, "y": [2]}, half=True)
+    save(model, tmp_path / "b.safetensors", {"x": 1, "y": [2]}, half=True)
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
-    again = load(tmp_path / "a.safetensors")
+    again, record = load_with_record(tmp_path / "a.safetensors")
+    assert record == {"x": 1, "y": [2]}
     assert again.plan == model.plan
     assert not again.training
     for name, tensor in model.state_dict().items():
@@ -59,7 +63,8 @@ def test_no_network_in_the_file(tmp_path):
         "missing": lambda path: None,
         "rubbish": lambda path: path.write_bytes(b"rubbish" * 100),
         "foreign": lambda path: save_file({"x": torch.ones(3)}, path),
-        "no_plan": lambda path: save_file({"x": torch.ones(3)}, path, metadata={"plan": '{"features": ["pool"]}'}),
+        "no_plan": lambda path: save_file({"x": torch.ones(3)}, path, metadata={"network": '{"plan": {}}'}),
+        "list": lambda path: save_file({"x": torch.ones(3)}, path, metadata={"network": "[1, 2]"}),
     }.items():
         write(tmp_path / name)
         with pytest.raises(UserError, match=name):
@@ -72,3 +77,48 @@ def test_dropout():
     images = torch.rand(8, 3, 32, 32)
     assert not torch.equal(model(images), model(images))
     torch.testing.assert_close(model.eval()(images), model(images), rtol=0, atol=0)
+
+
+def test_float32_is_stored_as_it_is(tmp_path):
+    model = trained(plan(4, "pool", head=(5,)))
+    save(model, tmp_path / "whole.safetensors", {})
+    again = load(tmp_path / "whole.safetensors").state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in model.state_dict().items())
+
+
+def test_rebuilt_network_is_a_copy_in_the_same_memory_order():
+    model = trained(plan(4, "pool", 8, head=(5,)))
+    again = rebuild(Plan.model_validate_json(model.plan.model_dump_json()), model.state_dict())
+    images = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(again(images), model(images), rtol=0, atol=0)
+    assert all(
+        one.weight.stride() == other.weight.stride()
+        for one, other in zip(again.convolutions, model.convolutions, strict=True)
+    )
+    again.convolutions[0].weight.data.zero_()
+    assert model.convolutions[0].weight.any()
+    assert all(parameter.requires_grad for parameter in again.parameters())
+
+
+def test_a_plan_says_where_its_blocks_end_and_takes_other_widths():
+    blocks = plan(4, "pool", 8, head=(5,), batch_norm=False)
+    assert blocks.module_ends() == [2, 3, 5]
+    assert plan(4, "pool", 8, relu=False).module_ends() == [2, 3, 5]
+    wider = blocks.with_widths((6, 7, 9))
+    assert wider.widths == (6, 7, 9)
+    assert [block.name for block in wider.features] == [block.name for block in blocks.features]
+    assert not wider.convolutions[0].batch_norm
+
+
+@pytest.mark.parametrize(("features", "problem"), [([], "at least one convolution"), ([4, 4], "two blocks")])
+def test_plans_that_are_no_network_are_refused(features, problem):
+    blocks = [{"kind": "conv", "name": "same", "channels": width} for width in features]
+    with pytest.raises(ValidationError, match=problem):
+        Plan.model_validate({"features": blocks, "head": []})
+
+
+def test_a_huge_plan_in_a_file_takes_no_memory(tmp_path):
+    huge = {"features": [{"kind": "conv", "name": "a", "channels": 65536, "kernel": 31}], "head": []}
+    save_file({"x": torch.ones(3)}, tmp_path / "huge", metadata={"network": json.dumps({"plan": huge, "record": {}})})
+    with pytest.raises(UserError, match="huge: not a network"):
+        load(tmp_path / "huge")

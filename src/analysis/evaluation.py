@@ -12,7 +12,7 @@ from pydantic import Field
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support, top_k_accuracy_score
 from torch import Tensor
 
-from src.core.dataset import CLASSES
+from src.core.arrays import CLASSES
 from src.core.params import Settings
 
 CLASS_NUMBERS = np.arange(len(CLASSES))

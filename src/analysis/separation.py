@@ -29,7 +29,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from src.core.dataset import CLASSES, Split, SplitName
+from src.core.arrays import CLASSES, SplitName
+from src.core.dataset import Split
 from src.core.errors import ParamsError
 from src.core.params import PARAMS, Settings
 from src.network.inference import to_unit

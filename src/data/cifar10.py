@@ -11,7 +11,8 @@ import numpy as np
 import pooch
 import torch
 
-from src.core.dataset import CLASSES, IMAGE_SHAPE, Split
+from src.core.arrays import CLASSES, IMAGE_SHAPE
+from src.core.dataset import Split
 from src.core.errors import UserError
 
 RAW = Path("data/raw")

@@ -134,7 +134,9 @@ def _archived_batch_files(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
         for member in archive:
             path = PurePosixPath(member.name)
             if path.is_absolute() or ".." in path.parts or not (member.isreg() or member.isdir()):
-                raise UserError(f"{source}: {member.name[:200]!a}: only plain files and folders are allowed in the archive")
+                raise UserError(
+                    f"{source}: {member.name[:200]!a}: only plain files and folders are allowed in the archive"
+                )
             if path.name in FILES and len(path.parts) <= 2 and (content := archive.extractfile(member)):
                 yield path.name, content
         while archive.fileobj.read(1 << 20):  # the checksum of the compressed data comes after the last member
@@ -144,4 +146,4 @@ def _archived_batch_files(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
 def _reason(error: Exception) -> str:
     """Return what ``error`` says, in one line."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(text).split())[:200]
+    return " ".join(str(text).split())[:400]

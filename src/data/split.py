@@ -7,7 +7,8 @@ import torch
 from pydantic import Field
 from sklearn.model_selection import train_test_split
 
-from src.core.dataset import Split, SplitName, Statistics
+from src.core.arrays import SplitName, Statistics
+from src.core.dataset import Split
 from src.core.errors import UserError
 from src.core.params import Settings
 from src.data.cifar10 import TEST_FILE, TRAIN_FILES, read_batch

@@ -239,8 +239,8 @@ def save(model: VGG, path: Path, record: Mapping[str, Any], half: bool = False) 
     Tensors are float32; with ``half`` matrices and filter banks are float16.
     """
     tensors = {name: _stored(tensor, half) for name, tensor in model.state_dict().items()}
-    metadata = {"plan": model.plan.model_dump_json(), "record": json.dumps(record)}
-    path.write_bytes(serialize(tensors, metadata=metadata))
+    network = {"plan": model.plan.model_dump(), "record": record}
+    path.write_bytes(serialize(tensors, metadata={"network": json.dumps(network)}))  # one key: their order is random
 
 
 def _stored(tensor: Tensor, half: bool) -> Tensor:
@@ -257,10 +257,9 @@ def load_with_record(path: Path, device: torch.device | str = "cpu") -> tuple[VG
     """Return the network in ``path``, as `load` does, and the record that `save` wrote beside it."""
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
+            network = json.loads(file.metadata()["network"])
             tensors = {name: _loaded(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-        plan, record = Plan.model_validate_json(metadata["plan"]), dict(json.loads(metadata["record"]))
-        return rebuild(plan, tensors).to(device), record
+        return rebuild(Plan.model_validate(network["plan"]), tensors).to(device), dict(network["record"])
     except Exception as error:  # a damaged file can raise almost anything
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: not a network of this project, or damaged: {reason}") from None

@@ -16,7 +16,7 @@ from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
 from src.analysis.evaluation import Bin, calibration_error
-from src.core.dataset import CLASSES, SPLITS
+from src.core.arrays import CLASSES, SPLITS
 from src.pictures.style import COLOR_MAP, COLORS, SPLIT_COLORS, hide_ticks, new_figure
 
 COLUMNS = 6  # in the grid of mistakes

@@ -2,7 +2,8 @@
 
 import torch
 
-from src.core.dataset import Split, Statistics
+from src.core.arrays import Statistics
+from src.core.dataset import Split
 from src.core.device import seed_everything
 from src.network.vgg import VGG, Plan
 from src.training.initialization import initialize

@@ -1,11 +1,12 @@
 """A training recipe, and what it says for each moment: learning rate and image size."""
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from src.core.params import Settings
+from src.core.params import Settings, layered
 
 
 class Phase(Settings):
@@ -64,6 +65,11 @@ class TrainRecipe(OptimizerSettings):
     def epochs(self) -> int:
         """Epochs of all phases together."""
         return sum(phase.epochs for phase in self.phases)
+
+
+def chosen_recipe(name: str, defaults: Mapping[str, Any], recipes: Mapping[str, Any]) -> TrainRecipe:
+    """Return the recipe ``name`` of ``recipes``: its changes over ``defaults``; `ParamsError` if a value is wrong."""
+    return layered(TrainRecipe, {"train.defaults": defaults, f"train.recipes.{name}": recipes[name]})
 
 
 def image_size(recipe: TrainRecipe, epoch: int) -> int:

@@ -1,0 +1,107 @@
+"""Draw every picture from the tables that the other stages wrote."""
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from pydantic import Field
+
+from src.analysis.curves import read_curves
+from src.analysis.evaluation import Bin
+from src.core.arrays import SPLITS, load_statistics
+from src.core.dataset import load_split
+from src.core.errors import UserError, exit_cleanly
+from src.core.files import read_csv
+from src.core.params import Settings, load_params
+from src.pictures import evaluation
+from src.pictures.augmentation import augmentation, one_class_after_another
+from src.pictures.csi import separation_by_layer
+from src.pictures.pareto import pareto
+from src.pictures.style import save_figure
+from src.pictures.training import training
+from src.report.comparison import COMPARISON
+from src.training.schedule import chosen_recipe
+
+PLOTS = Path("plots")
+CURVES = Path("plots/training/plots/metrics")
+REFERENCE_TRAINING = Path("data/reference/original-training.csv")
+REFERENCE_CSI = Path("data/reference/original-csi.csv")
+PARETO = {"bytes": "pareto_bytes", "macs": "pareto_macs", "latency_b1_ratio": "pareto_latency"}
+Row = dict[str, Any]
+
+
+class DrawSettings(Settings):
+    """The section ``draw`` of params.yaml."""
+
+    pictured: int = Field(ge=1, le=20)
+
+
+class TrainSettings(Settings):
+    """What this stage reads from the section ``train`` of params.yaml."""
+
+    recipe: str
+    target_accuracy: float = Field(gt=0, le=1)
+    defaults: dict[str, Any]
+    recipes: dict[str, Any]
+
+
+class Params(Settings):
+    """What this stage reads from params.yaml."""
+
+    seed: int = Field(ge=0, lt=2**32)
+    draw: DrawSettings
+    train: TrainSettings
+
+
+def main() -> None:
+    """Write plots/*.png."""
+    params = load_params("draw", Params)
+    edition, test = load_statistics().edition, load_split("test")
+    confusion = table("plots/confusion.csv", "actual", "predicted")
+    classes = table("plots/per_class.csv", "class", *(f"{split}_accuracy" for split in SPLITS))
+    bins = table("plots/reliability.csv", *Bin.__annotations__)
+    mistakes = table("plots/mistakes.csv", "index", "actual", "predicted", "confidence")
+    layers = table("plots/csi.csv", "layer", "kind", "block", "train", "test", "train_in_sample", "test_in_sample")
+    figures = {
+        "augmentation": _augmentation(params, edition),
+        "train": _training(params.train.target_accuracy, edition),
+        "confusion": evaluation.confusion(confusion, edition),
+        "per_class": evaluation.class_accuracy(classes, edition),
+        "reliability": evaluation.reliability_diagram(bins, edition),
+        "mistakes": evaluation.mistakes(mistakes, test.images, edition),
+        "csi": separation_by_layer(layers, table(REFERENCE_CSI, "layer", "train_csi", "test_csi"), edition),
+        **_pareto(),
+    }
+    for name, figure in figures.items():
+        save_figure(figure, PLOTS / f"{name}.png")
+
+
+def table(path: Path | str, *columns: str) -> list[Row]:
+    """Return the rows of the CSV file ``path``; `UserError` if it cannot be read or lacks one of ``columns``."""
+    rows = read_csv(Path(path))
+    if missing := [name for name in columns if rows and name not in rows[0]]:
+        raise UserError(f"{path}: does not hold the columns {', '.join(missing)}; run `dvc repro`")
+    return rows
+
+
+def _augmentation(params: Params, edition: str) -> Figure:
+    train = params.train
+    recipe = chosen_recipe(train.recipe, train.defaults, train.recipes)
+    shown = one_class_after_another(load_split("train"), params.draw.pictured)
+    return augmentation(shown, recipe.crop_padding, recipe.flip != "never", params.seed, edition)
+
+
+def _training(target: float, edition: str) -> Figure:
+    names = ("train_accuracy", "val_accuracy")
+    rows = table(REFERENCE_TRAINING, *names)
+    reference = {name: [row[name] for row in rows] for name in names}
+    return training(read_curves(CURVES), reference, target, edition)
+
+
+def _pareto() -> dict[str, Figure]:
+    rows = table(COMPARISON, "recipe", "edition", "test_accuracy", *PARETO)
+    return {name: pareto(rows, column) for column, name in PARETO.items()}
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)

@@ -1,0 +1,263 @@
+"""Every technique against an oracle of its own."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F
+from networks import colors, plan, trained
+
+from src.compression.candidate import Candidate, Context, Export
+from src.compression.fine_tune import FineTune
+from src.core.errors import UserError
+from src.network.folding import folded, has_batch_norm, without_batch_norm
+from src.network.vgg import Conv, ModelSettings, Plan, Pool, load, rebuild, save, vgg16_plan
+from src.techniques import fine_tune, fold, half, keep, prune_channels, quantize, truncate
+
+TINY = plan(16, "pool", 32, 32, "pool", head=(24,))
+IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+FINE_TUNE = FineTune(
+    epochs=1,
+    batch_size=20,
+    accumulate=1,
+    mixed_precision=True,
+    optimizer="muon",
+    momentum=0.8,
+    weight_decay=0.0,
+    lr_start=0.0005,
+    lr_peak=0.005,
+    warmup_share=0.1,
+    lr_schedule="linear",
+    step_epochs=30,
+    label_smoothing=0.1,
+    dropout=0.0,
+    ema_decay=0.0,
+    flip="alternate",
+    crop_padding=4,
+)
+PRUNE = prune_channels.Settings(
+    ratio=0.5,
+    importance="taylor",
+    importance_images=1000,
+    importance_batch=20,
+    round_to=8,
+    max_layer_ratio=0.9,
+    fine_tune=FINE_TUNE,
+)
+
+
+@torch.no_grad()
+def outputs(network, images=IMAGES):
+    return network(images)
+
+
+def settings(ratio, **others):
+    return PRUNE.model_copy(update={"ratio": ratio, **others})
+
+
+@pytest.fixture(scope="module")
+def context():
+    separation = dict(zip([block.name for block in TINY.features], (0.3, 0.4, 0.7, 0.9, 0.8), strict=True))
+    return Context(colors(60), colors(30), seed=0, separation=separation)
+
+
+@pytest.mark.parametrize(("head", "fewer"), [("compact", 0), ("imagenet", 64 * 48 * 512)])
+def test_fold_is_exact_and_saves_what_it_says(head, fewer, context):
+    network = trained(vgg16_plan(ModelSettings(head=head, width=0.125)))
+    once = fold.apply(Candidate(network), context, fold.Settings())
+    torch.testing.assert_close(outputs(once.network), outputs(network), atol=1e-4, rtol=0)
+    sizes = [sum(p.numel() for p in n.parameters()) for n in (network, once.network)]
+    assert sizes[0] - sizes[1] == 2 * sum(layer.channels for layer in network.plan.convolutions) + fewer
+    assert once.network.plan.pooled_side == 1
+    assert once.steps == (f"folded BatchNorm{' and the repeated pool' if head == 'imagenet' else ''}",)
+    again = fold.apply(once, context, fold.Settings())
+    assert again.steps[1] == "there was nothing to fold"
+    torch.testing.assert_close(outputs(again.network), outputs(once.network), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("csi", "epsilon", "position"),
+    [
+        ([0.3, 0.5, 0.9, 0.9, 0.9], 0.0, 2),
+        ([0.3, 0.5, 0.5, 0.8, 0.9], 0.05, 4),  # a flat stretch does not cut what still rises later
+        ([0.3, 0.5, 0.88, 0.9, 0.7], 0.05, 2),
+        ([0.3, 0.2], 0.0, 0),
+    ],
+)
+def test_cut_is_the_first_layer_near_the_highest_index(csi, epsilon, position):
+    assert truncate.cut(tuple(csi), epsilon) == position
+
+
+def test_separation_of_another_network_is_refused(context):
+    other = plan(16, "pool", 32, 32, "pool", 32, head=(24,))
+    with pytest.raises(UserError, match=r"csi\.csv: no row for block 'conv5'"):
+        truncate.apply(Candidate(trained(other)), context, truncate.Settings(epsilon=0.0, head_c=1.0))
+
+
+@pytest.mark.parametrize("without", [False, True])
+def test_truncated_network_ends_at_the_named_layer_and_classifies(without, context):
+    network = trained(TINY)
+    whole = without_batch_norm(network) if without else network
+    candidate = truncate.apply(Candidate(whole), context, truncate.Settings(epsilon=0.0, head_c=1.0))
+    assert candidate.network.plan.features == whole.plan.features[:4]
+    assert candidate.network.plan.head == ()
+    image = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(candidate.network.features(image), network.features[:10](image), atol=1e-4, rtol=0)
+    assert "cut after conv3 (validation CSI 0.9000, highest 0.9000)" in candidate.steps[0]
+    assert candidate.export.fold
+    assert context.validation_accuracy(candidate.network) > 0.9
+
+
+def test_truncated_head_decides_as_scikit_learn_does(context):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    network = trained(TINY)
+    cut_off = truncate.apply(Candidate(network), context, truncate.Settings(epsilon=0.9, head_c=0.5)).network
+    assert cut_off.plan.features == TINY.features[:1]
+    with torch.no_grad():
+        unit = context.train.images.float() / 255
+        normalised = (unit - network.mean.view(1, 3, 1, 1)) / network.std.view(1, 3, 1, 1)
+        pooled = network.features[:3](normalised).mean((2, 3)).numpy()
+    scaler = StandardScaler().fit(pooled)
+    oracle = LogisticRegression(C=0.5, max_iter=1000).fit(scaler.transform(pooled), context.train.labels)
+    expected = torch.from_numpy(oracle.decision_function(scaler.transform(pooled))).float()
+    given = outputs(cut_off, unit)
+    torch.testing.assert_close(given - given.mean(1, keepdim=True), expected, atol=0.05, rtol=0)
+
+
+def test_truncate_says_when_its_solver_did_not_converge(context, monkeypatch):
+    monkeypatch.setattr(truncate, "HEAD_ITERATIONS", 2)
+    candidate = truncate.apply(Candidate(trained(TINY)), context, truncate.Settings(epsilon=0.0, head_c=1.0))
+    assert candidate.notes == ("the head's solver stopped after 2 iterations before it converged",)
+
+
+def with_dead_channels(whole, dead):
+    """A network in which the first ``dead`` channels of every convolution do nothing, and all others something."""
+    network = trained(whole)
+    layers = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
+    norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    with torch.no_grad():
+        for before, after in pairwise(layers):
+            before.weight[:dead] = 0
+            before.bias[:dead] = 0
+            after.weight[:, :dead] = 0
+        for norm in norms:
+            norm.weight[:dead] = 0
+            norm.bias[:dead] = 0
+            norm.bias[dead:] = 5  # lifts the others over ReLU's threshold
+    return network
+
+
+@pytest.mark.parametrize("importance", ["magnitude", "taylor", "bn_scale"])
+def test_pruning_takes_the_channels_that_do_nothing(importance, context):
+    network = with_dead_channels(TINY.model_copy(update={"head": ()}), 8)
+    pruned = prune_channels.prune(network, context.train, settings(24 / 80, importance=importance))
+    assert pruned.plan.widths == (8, 24, 24)
+    torch.testing.assert_close(outputs(pruned), outputs(network), atol=1e-4, rtol=0)
+    assert network.plan.widths == (16, 32, 32)
+    assert network.features[0].out_channels == 16
+
+
+def test_pruned_network_rebuilt_from_its_plan_equals_the_pruned_one(context, tmp_path):
+    pruned = prune_channels.prune(trained(TINY), context.train, settings(0.5))
+    save(pruned, tmp_path / "pruned.safetensors", {})
+    assert load(tmp_path / "pruned.safetensors").plan == pruned.plan
+    rebuilt = rebuild(Plan.model_validate_json(pruned.plan.model_dump_json()), pruned.state_dict())
+    torch.testing.assert_close(outputs(rebuilt), outputs(pruned), atol=0, rtol=0)
+
+
+def test_pruning_agrees_with_torch_pruning_used_by_hand(context):
+    import torch_pruning as tp
+
+    network = trained(TINY)
+    pruned = prune_channels.prune(network, context.train, settings(0.4, importance="magnitude", round_to=1))
+    importance = tp.importance.GroupMagnitudeImportance()
+    tp.pruner.BasePruner(
+        network,
+        torch.zeros(1, 3, 32, 32),
+        importance,
+        global_pruning=True,
+        pruning_ratio=0.4,
+        ignored_layers=[network.classifier[-1]],
+    ).step()
+    torch.testing.assert_close(outputs(pruned), outputs(network), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("importance", ["magnitude", "taylor", "bn_scale"])
+@pytest.mark.parametrize("round_to", [1, 8, 20])
+def test_no_layer_is_pruned_away(importance, round_to, context):
+    chosen = settings(0.99, importance=importance, round_to=round_to, max_layer_ratio=0.75)
+    left = prune_channels.prune(trained(TINY), context.train, chosen).plan
+    for width, before in zip(left.widths, TINY.widths, strict=True):
+        assert before / 4 <= width <= before
+        assert width == before or width % round_to == 0
+
+
+def test_taylor_adds_the_absolute_gradients_of_batches(context):
+    network, images = trained(TINY), context.train[:60]
+    prune_channels._accumulate_gradients(network, images, batch=20)
+    expected = torch.zeros_like(network.classifier[-1].weight)
+    for part in (images[:20], images[20:40], images[40:]):
+        loss = F.cross_entropy(network(part.images / 255), part.labels, reduction="sum")
+        expected += torch.autograd.grad(loss, network.classifier[-1].weight)[0].abs()
+    torch.testing.assert_close(network.classifier[-1].weight.grad, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_prune_fine_tunes_and_says_what_it_did(context, monkeypatch):
+    monkeypatch.setattr("src.training.loop.macs", lambda model, size: 10**10)  # large enough for six decimals
+    repeated = TINY.model_copy(update={"pooled_side": 7})
+    candidate = prune_channels.apply(Candidate(trained(repeated), image_passes=7, pflop=1.0), context, settings(0.5))
+    assert sum(candidate.network.plan.widths) <= 52
+    assert candidate.network.plan.pooled_side == 1
+    assert not candidate.network.training
+    assert "fine-tuned 1 epochs" in candidate.steps[0]
+    assert f"-> {context.validation_accuracy(candidate.network):.4f}" in candidate.steps[0]  # in float32, as before it
+    assert "folded before" in candidate.notes[0]
+    assert candidate.image_passes == 7 + 60
+    assert candidate.pflop == pytest.approx(1 + 6 * 60 * 1e10 / 1e15, abs=1e-4)
+    assert candidate.export == Export(fold=True)
+
+
+def test_fine_tuning_trains_every_weight_and_leaves_the_rest_alone(context):
+    network = trained(TINY)
+    before = [parameter.detach().clone() for parameter in network.parameters()]
+    candidate = fine_tune.apply(Candidate(network), context, fine_tune.Settings(fine_tune=FINE_TUNE))
+    assert candidate.network.plan == TINY
+    assert not any(torch.equal(a, b) for a, b in zip(before, candidate.network.parameters(), strict=True))
+    assert candidate.image_passes == 60
+    assert candidate.export == Export()
+
+
+def test_quantize_leaves_the_rounding_to_the_export(context):
+    chosen = quantize.Settings(calibration_images=12, method="entropy")
+    candidate = quantize.apply(Candidate(trained(TINY)), context, chosen)
+    assert has_batch_norm(candidate.network)
+    expected = Export(fold=True, precision="int8", calibration_images=12, calibration_method="entropy")
+    assert candidate.export == expected
+    few = quantize.apply(Candidate(trained(TINY)), context, chosen.model_copy(update={"calibration_images": 1000}))
+    assert few.export.calibration_images == 60
+
+
+def test_keep_and_half_change_the_file_alone(context):
+    network = trained(TINY)
+    kept, halved = (t.apply(Candidate(network), context, t.Settings()) for t in (keep, half))
+    assert kept.network is halved.network is network
+    assert kept.export == Export()
+    assert halved.export == Export(precision="float16")
+
+
+def test_a_convolution_of_another_kernel_and_without_relu_can_be_folded_and_pruned(context):
+    """Three blocks as a factorized convolution has them: 1x1, 3x3, 1x1, ReLU after the last alone."""
+    blocks = [
+        Conv(name="conv0.in", channels=8, kernel=1, padding=0, batch_norm=False, relu=False),
+        Conv(name="conv0.core", channels=8, batch_norm=False, relu=False),
+        Conv(name="conv0.out", channels=16, kernel=1, padding=0),
+        Pool(name="pool0"),
+    ]
+    network = trained(Plan(features=blocks, head=()))
+    torch.testing.assert_close(outputs(folded(network)), outputs(network), atol=1e-4, rtol=0)
+    pruned = prune_channels.prune(network, context.train, settings(0.4))
+    assert [block.kernel for block in pruned.plan.convolutions] == [1, 3, 1]
+    assert sum(pruned.plan.widths) < 32
+    assert outputs(pruned).shape == (4, 10)

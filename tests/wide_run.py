@@ -1,0 +1,24 @@
+"""Three training steps at full width with two threads; prints a hash of the weights (see test_training.py)."""
+
+import hashlib
+
+import torch
+
+from src.core.arrays import Statistics
+from src.core.dataset import Split
+from src.core.params import PARAMS, read_yaml
+from src.network.vgg import ModelSettings, vgg16_plan
+from src.training.run import train
+from src.training.schedule import TrainRecipe
+
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    noise = torch.randint(0, 256, (60, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    images = Split(noise, torch.arange(60) % 10)
+    changes = {"batch_size": 20, "phases": [{"size": 32, "epochs": 1}]}
+    recipe = TrainRecipe(**read_yaml(PARAMS)["train"]["defaults"] | changes)
+    statistics = Statistics("sample", (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+    plan = vgg16_plan(ModelSettings(head="compact", width=1.0))
+    network, _ = train(plan, recipe, images, images[:20], statistics, 0, torch.device("cpu"))
+    tensors = (tensor.numpy().tobytes() for tensor in network.state_dict().values())
+    print(hashlib.sha256(b"".join(tensors)).hexdigest())
