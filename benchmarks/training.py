@@ -3,7 +3,7 @@
     python -m benchmarks.training > benchmarks/README.md
 
 Prints a page of Markdown. Each figure is the median of five runs that take turns with what it is compared to,
-in one process: on a shared machine neighbours slow both.
+in one process: on a shared machine other programs slow both.
 """
 
 import platform
@@ -186,8 +186,8 @@ def page(recipe: str, device: torch.device, steps: list[dict[str, Any]], pipelin
     head = [
         "# How fast training is",
         "",
-        "Printed by `python -m benchmarks.training`. Medians of five runs, each interleaved in one process with what it",
-        "is compared to.",
+        "Printed by `python -m benchmarks.training`. Medians of five runs, each interleaved in one process with what",
+        "it is compared to.",
         "",
         f"- Machine: {where}, {torch.get_num_threads()} threads; PyTorch {torch.__version__}, "
         f"torchvision {torchvision.__version__}, Python {platform.python_version()}.",
@@ -221,7 +221,8 @@ def _pipeline_section(pipeline: dict[str, float]) -> list[str]:
         "## Input pipeline",
         "",
         "Flips and crops, from uint8 images to float32 batches: whole batches at once, and the original study's",
-        f"way, each image a PIL picture through torchvision's transforms in a DataLoader of {ORIGINAL_WORKERS} workers.",
+        "way, each image a PIL picture through torchvision's transforms in a DataLoader of "
+        f"{ORIGINAL_WORKERS} workers.",
         "",
         "| way | images/s |",
         "|---|---:|",

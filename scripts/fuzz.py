@@ -16,23 +16,47 @@ fuzzer's own. In the stages and in `scripts.predict` such a crash would end the 
 """
 
 import argparse
+import contextlib
+import gzip
+import io
+import json
+import lzma
 import multiprocessing
 import os
+import re
 import resource
-import signal
-import sys
+import shutil
+import tarfile
 import tempfile
+import warnings
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import onnx
 import torch
+from numpy.random import Generator
+from onnx import TensorProto, helper, numpy_helper
 
-from src.core.errors import UserError
-from src.training.checkpoints import SCRATCH
+from src.analysis.curves import CURVES, read_curves
+from src.compression.candidate import Candidate
+from src.compression.record import load_candidate, network_path, save_candidate
+from src.core.arrays import CLASSES, IMAGE_SHAPE, Statistics, load_statistics, save_statistics
+from src.core.dataset import Split, load_split, save_split
+from src.core.errors import UserError, exit_cleanly
+from src.core.files import read_csv, read_json, write_csv, write_json
+from src.core.params import read_yaml
+from src.data.cifar10 import FILES, RECORD_BYTES, read_batch
+from src.data.fetch import unpack
+from src.deployment.runtime import INPUT, OUTPUT, SIDE, session
+from src.network.vgg import VGG, Conv, Hidden, Plan, Pool, load_with_record
+from src.training.checkpoints import SCRATCH, Checkpoints
 
 KEPT = SCRATCH / "fuzz"
 SECONDS = 30  # that a read may take
@@ -109,9 +133,9 @@ def _report(reader: Reader, outcomes: list[Outcome]) -> bool:
 
 
 def fuzz(reader: Reader, files: int, seed: int, kept: Path) -> list[Outcome]:
-    """Return what became of each of ``files`` damaged files given to ``reader``; leaking files go to ``kept``.
+    """Return what became of each of ``files`` damaged files given to ``reader``; leaking files are copied to ``kept``.
 
-    Raises `UserError` if the undamaged file is not read.
+    Raises `UserError` if the valid file is not read.
     """
     outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -129,47 +153,446 @@ def _outcomes(reader: Reader, indices: range, seed: int, folder: Path, kept: Pat
     sender.close()
     try:
         for index in indices:
-            try:
-                outcome = receiver.recv() if receiver.poll(SECONDS) else f"hang: not read in {SECONDS} seconds"
-            except EOFError:
-                process.join()
-                outcome = f"death: {signal.strsignal(-process.exitcode) or f'exit code {process.exitcode}'}"
-            if isinstance(outcome, Outcome):
-                yield outcome
-                continue
-            yield Outcome("leak", outcome, _keep(reader, folder, kept, index))
-            return
+            outcome = _receive(receiver, process)
+            if outcome.kind == "leak" and not outcome.kept:
+                yield replace(outcome, kept=_keep(reader, folder, kept, index))
+                return
+            yield outcome
     finally:
         process.kill()
         process.join()
 
 
+def _receive(receiver: Connection, process: multiprocessing.Process) -> Outcome:
+    """Return the next outcome that ``process`` sends; a leak if it takes too long or dies."""
+    if not receiver.poll(SECONDS):
+        return Outcome("leak", f"hang: not read in {SECONDS} seconds")
+    try:
+        found = receiver.recv()
+    except EOFError:
+        process.join()
+        return Outcome("leak", f"death: the process ended with {process.exitcode}")
+    if isinstance(found, UserError):
+        raise found
+    return found
+
+
 def _work(reader: Reader, indices: range, seed: int, folder: Path, kept: Path, results: Connection) -> None:
-    """Send the outcome of each file; this is what the process of a reader does."""
+    """Send the outcome of each file, or a `UserError` if the valid file is not read. Runs in a process of its own."""
     _limit()
     os.chdir(folder)
-    path = reader.path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    reader.make(path)
-    whole = path.read_bytes()
-    expected = reader.read(path)
+    reader.path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        reader.make(reader.path)
+        whole = reader.path.read_bytes()
+        expected = reader.read(reader.path)
+    except Exception as error:
+        results.send(UserError(f"{reader.name}: the valid file is not read: {error!r}"))
+        return
     for index in indices:
-        path.write_bytes(mutant(reader, whole, seed, index))
+        reader.path.write_bytes(mutant(reader, whole, seed, index))
         outcome = _attempt(reader, expected)
         if outcome.kind == "leak":
-            outcome = Outcome("leak", outcome.reason, _keep(reader, folder, kept, index))
+            outcome = replace(outcome, kept=_keep(reader, folder, kept, index))
         results.send(outcome)
 
 
 def _limit() -> None:
-    """Limit the process, and send what it prints nowhere."""
+    """Limit what this process may take, and send what it prints nowhere."""
     torch.set_num_threads(1)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (WRITTEN, WRITTEN))
-    pages = Path("/proc/self/statm")
+    pages = Path("/proc/self/statm")  # only on Linux
     if pages.exists():
         taken = int(pages.read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, taken + MEMORY))
     with Path(os.devnull).open("w") as nowhere:
-        os.dup2(nowhere.fileno(), sys.__stdout__.fileno())
-        os.dup2(nowhere.fileno(), sys.__stderr__.fileno())
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+
+
+def _attempt(reader: Reader, expected: Any) -> Outcome:
+    """Return what happens when ``reader`` reads its file as it lies there now."""
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        try:
+            value = reader.read(reader.path)
+        except UserError as error:
+            reason = _mistake_in_message(str(error), reader.path)
+            return Outcome("leak", reason) if reason else Outcome("refused")
+        except BaseException as error:  # the exceptions of Rust libraries are not Exceptions
+            return Outcome("leak", repr(error)[:300])
+    if warned:
+        return Outcome("leak", f"warning: {warned[0].message}")
+    if reader.exact and value != expected:
+        return Outcome("leak", f"another value: {value!r}"[:300])
+    return Outcome("read")
+
+
+def _mistake_in_message(message: str, path: Path) -> str:
+    """Return what is wrong with the ``message`` about the file ``path``; nothing if it is one line that names it."""
+    if len(message.splitlines()) != 1:
+        return f"not one line: {message!r}"
+    if not message.startswith(tuple(f"{place}: " for place in (path, *path.parents))):
+        return f"does not name the file: {message!r}"
+    return ""
+
+
+def _keep(reader: Reader, folder: Path, kept: Path, index: int) -> str:
+    """Copy the file of ``reader`` as it lies there now to ``kept``; return where it is."""
+    kept.mkdir(parents=True, exist_ok=True)
+    name = re.sub(r"\W+", "_", reader.name)
+    return str(shutil.copy(folder / reader.path, kept / f"{name}-{index}{reader.path.suffix}"))
+
+
+def mutant(reader: Reader, whole: bytes, seed: int, index: int) -> bytes:
+    """Return the damaged file number ``index``, made of the valid file ``whole``.
+
+    The part under damage is empty in file 0, random bytes in the next four, and changed once or twice in the others.
+    """
+    rng = np.random.default_rng([seed, zlib.crc32(reader.name.encode()), index])
+    if index < 5:
+        return reader.part.put(whole, rng.bytes(rng.integers(1, 1000)) if index else b"")
+    mutations = (*MUTATIONS, *[replace_word] * 4) if reader.text else MUTATIONS
+    content = reader.part.take(whole)
+    for _ in range(rng.integers(1, 3)):
+        content = mutations[rng.integers(len(mutations))](content, rng)
+    return reader.part.put(whole, content)
+
+
+def flip_bits(content: bytes, rng: Generator) -> bytes:
+    """Return ``content`` with 1 to 4 bits changed."""
+    damaged = bytearray(content)
+    for _ in range(rng.integers(1, 5) if content else 0):
+        damaged[min(_place(content, rng), len(content) - 1)] ^= 1 << rng.integers(8)
+    return bytes(damaged)
+
+
+def overwrite(content: bytes, rng: Generator) -> bytes:
+    """Return ``content`` with random bytes in place of a block."""
+    block = _block(content, rng)
+    return content[: block.start] + rng.bytes(len(content[block])) + content[block.stop :]
+
+
+def insert(content: bytes, rng: Generator) -> bytes:
+    """Return ``content`` with a block of random bytes put in."""
+    place = _place(content, rng)
+    return content[:place] + rng.bytes(rng.integers(1, 17)) + content[place:]
+
+
+def delete(content: bytes, rng: Generator) -> bytes:
+    """Return ``content`` without a block."""
+    block = _block(content, rng)
+    return content[: block.start] + content[block.stop :]
+
+
+def truncate(content: bytes, rng: Generator) -> bytes:
+    """Return the beginning of ``content``."""
+    return content[: _place(content, rng)]
+
+
+def duplicate(content: bytes, rng: Generator) -> bytes:
+    """Return ``content`` with a block of it put in at another place."""
+    place = _place(content, rng)
+    return content[:place] + content[_block(content, rng)] + content[place:]
+
+
+def swap(content: bytes, rng: Generator) -> bytes:
+    """Return ``content`` with two of its blocks in each other's place."""
+    one, other = sorted((_block(content, rng), _block(content, rng)), key=lambda block: block.start)
+    between = content[one.stop : other.start]
+    return content[: one.start] + content[other] + between + content[one] + content[other.stop :]
+
+
+def replace_word(content: bytes, rng: Generator) -> bytes:
+    """Return the text ``content`` with something strange in place of a word or a sign."""
+    words = list(WORD.finditer(content))
+    if not words:
+        return content
+    word = words[rng.integers(len(words))]
+    return content[: word.start()] + STRANGE[rng.integers(len(STRANGE))] + content[word.end() :]
+
+
+def _place(content: bytes, rng: Generator) -> int:
+    """Return a position in ``content``, more often near the start or the end than in between."""
+    size, near = len(content), min(HEADER, len(content))
+    return int((rng.integers(near + 1), size - rng.integers(near + 1), rng.integers(size + 1))[rng.integers(3)])
+
+
+def _block(content: bytes, rng: Generator) -> slice:
+    """Return the place of up to 16 bytes of ``content``."""
+    start = _place(content, rng)
+    return slice(start, start + int(rng.integers(1, 17)))
+
+
+MUTATIONS = (flip_bits, overwrite, insert, delete, truncate, duplicate, swap)
+WORD = re.compile(rb"[\w.+-]+|[^\w\s]")
+STRANGE = (
+    *(
+        b"",
+        b" ",
+        b"\t",
+        b"\n",
+        b"\r",
+        b"\0",
+        b"\x1b[2J",
+        b"\xff",
+        b"\xef\xbb\xbf",
+        "\u2028".encode(),
+        b"\\ud800",
+        b"\\",
+    ),
+    *(
+        b'"',
+        b"'",
+        b",",
+        b":",
+        b";",
+        b"- ",
+        b"? ",
+        b"#",
+        b"|",
+        b"%",
+        b"&x ",
+        b"*x",
+        b"<<",
+        b"=",
+        b"!!int ",
+        b"!!python/name:os",
+    ),
+    *(
+        b"null",
+        b"true",
+        b"NaN",
+        b"-Infinity",
+        b"1e999",
+        b"-1",
+        b"0",
+        b"1.5",
+        b"9" * 5000,
+        b"0x1g",
+        b"1:99",
+        b"2024-99-99",
+    ),
+    *(b'""', b"[]", b"{}", b"[" * 100_000, b'{"a":' * 100_000, b"- " * 2000, b"x" * 200_000),
+)
+
+
+def zip_member(name: str) -> Part:
+    """Return the file ``name`` in a zip archive as a part."""
+
+    def members(whole: bytes) -> dict[str, bytes]:
+        with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+            return {member: archive.read(member) for member in archive.namelist()}
+
+    def put(whole: bytes, part: bytes) -> bytes:
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for member, content in (members(whole) | {name: part}).items():
+                archive.writestr(member, content)
+        return buffer.getvalue()
+
+    return Part(lambda whole: members(whole)[name], put)
+
+
+def metadata(key: str) -> Part:
+    """Return the text at ``key`` of the metadata of a safetensors file as a part."""
+
+    def split(whole: bytes) -> tuple[dict[str, Any], bytes]:
+        size = int.from_bytes(whole[:8], "little")
+        return json.loads(whole[8 : 8 + size]), whole[8 + size :]
+
+    def put(whole: bytes, part: bytes) -> bytes:
+        header, tensors = split(whole)
+        header["__metadata__"][key] = part.decode(errors="replace")
+        text = json.dumps(header).encode()
+        return len(text).to_bytes(8, "little") + text + tensors
+
+    return Part(lambda whole: split(whole)[0]["__metadata__"][key].encode(), put)
+
+
+def _make_split(path: Path) -> None:
+    images = torch.arange(6 * 3 * 32 * 32).view(6, 3, 32, 32) % 251
+    save_split(path.parent, "train", Split(images.to(torch.uint8), torch.arange(6)))
+
+
+def _read_split(path: Path) -> Any:
+    split = load_split("train", path.parent)
+    if len(split.images) != len(split.labels) or split.images.shape[1:] != (3, 32, 32):
+        raise TypeError(f"images {split.images.shape}, labels {split.labels.shape}")
+    return split.images.numpy().tobytes(), split.labels.tolist()
+
+
+def _make_statistics(path: Path) -> None:
+    save_statistics(path.parent, Statistics("sample", (0.5, 0.4, 0.3), (0.1, 0.2, 0.3)))
+
+
+def _make_rows(path: Path) -> None:
+    write_csv(path, [{"recipe": name, "share": len(name) / 7, "bytes": 3**10, "note": None} for name in CLASSES])
+
+
+def _read_rows(path: Path) -> None:
+    for row in read_csv(path):
+        if not row or not all(isinstance(name, str) for name in row):
+            raise TypeError(f"a row is {row!r}")
+
+
+def _make_mapping(path: Path) -> None:
+    write_json(
+        path, {"edition": "sample", "accuracy": 0.9, "steps": ["fold", "int8"], "export": {"bits": 8, "x": None}}
+    )
+
+
+def _read_mapping(value: Any) -> None:
+    if not isinstance(value, dict):
+        raise TypeError(f"not a mapping: {value!r}")
+
+
+def _make_yaml(path: Path) -> None:
+    path.write_text("seed: 0\ntrain:  # a comment\n  lr: 5e-4\n  phases: [{size: 24, epochs: 2}]\n  name: 'a b'\n")
+
+
+def _make_network(path: Path) -> None:
+    features = (Conv(name="conv1", channels=4), Pool(name="pool1"), Conv(name="conv2", channels=4, batch_norm=False))
+    network = VGG(Plan(features=features, head=(Hidden(name="hidden1", width=4),)))
+    save_candidate(Candidate(network, steps=("cut",), notes=("a note",)), path, path.stem, "sample", 0.9)
+
+
+def _read_network(path: Path) -> None:
+    network, record = load_with_record(path)
+    _check_network(network)
+    _read_mapping(record)
+
+
+def _read_candidate(path: Path) -> None:
+    candidate, _ = load_candidate(path.stem)
+    _check_network(candidate.network)
+
+
+def _check_network(network: VGG) -> None:
+    if network(torch.zeros(2, 3, SIDE, SIDE)).shape != (2, network.plan.classes):
+        raise TypeError("logits of another shape")
+
+
+def _make_onnx(path: Path) -> None:
+    rng = np.random.default_rng(0)
+    kernel, matrix = rng.normal(size=(4, 3, 3, 3)).astype(np.float16), rng.integers(-9, 9, (4, 10)).astype(np.int8)
+    weights = {"kernel": kernel, "matrix": matrix, "scale": np.array(0.1, np.float32)}
+    nodes = [
+        helper.make_node("Cast", ["kernel"], ["kernel_float32"], to=TensorProto.FLOAT),
+        helper.make_node("Conv", [INPUT, "kernel_float32"], ["maps"], pads=[1] * 4),
+        helper.make_node("Relu", ["maps"], ["positive"]),
+        helper.make_node("MaxPool", ["positive"], ["pooled"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("ReduceMean", ["pooled"], ["means"], axes=[2, 3], keepdims=0),
+        helper.make_node("DequantizeLinear", ["matrix", "scale"], ["matrix_float32"]),
+        helper.make_node("Gemm", ["means", "matrix_float32"], [OUTPUT]),
+    ]
+    images = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["N", 3, SIDE, SIDE])
+    logits = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["N", 10])
+    stored = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    graph = helper.make_graph(nodes, "small", [images], [logits], stored)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
+def _read_onnx(path: Path) -> None:
+    feed = {INPUT: np.zeros((2, 3, SIDE, SIDE), np.float32)}
+    (logits,) = session(path, threads=1).run([OUTPUT], feed)
+    if logits.shape != (2, 10):
+        raise TypeError(f"logits {logits.shape}")
+
+
+def _make_batch(path: Path) -> None:
+    path.write_bytes(b"".join(bytes([label]) + bytes(RECORD_BYTES - 1) for label in range(3)))
+
+
+def _archive() -> bytes:
+    """Return a tar archive of six batch files, whose long names with an accent need extra headers."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for label, name in enumerate(FILES):
+            content = bytes([label]) * RECORD_BYTES
+            member = tarfile.TarInfo(f"{'é' * 60}/{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def _read_archive(path: Path) -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        unpack(path, Path(folder) / "raw")
+        return {file.name: file.read_bytes() for file in Path(folder).glob("raw/*")}
+
+
+def _make_curves(path: Path) -> None:
+    for name in CURVES:
+        curve = Path("curves", f"{name}.tsv")
+        curve.parent.mkdir(parents=True, exist_ok=True)
+        curve.write_text(f"step\t{curve.stem}\n" + "".join(f"{epoch}\t{epoch / 7}\n" for epoch in range(1, 6)))
+
+
+def _read_curves(path: Path) -> None:
+    if {type(value) for values in read_curves(Path("curves")).values() for value in values} != {float}:
+        raise TypeError("not all values are numbers")
+
+
+def _make_checkpoint(path: Path) -> None:
+    state = {"steps": 7, "model": {"weight": torch.arange(6.0)}, "history": [{"epoch": 1, "val_loss": 0.5}]}
+    Checkpoints(path.parent).save(7, state)
+
+
+def _read_checkpoint(path: Path) -> str:
+    """Return the state as text. A checkpoint that is skipped with a printed line counts as refused."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        state = Checkpoints(path.parent).load(CPU)
+    if state is None:
+        raise UserError(printed.getvalue())
+    if not isinstance(state["steps"], int):
+        raise TypeError(f"steps are {state['steps']!r}")
+    return str(state)
+
+
+SPLIT, NETWORK, CHECKPOINT = Path("prepared/train.npz"), network_path("small"), Path("run/00000007.pt")
+READERS = (
+    Reader("load_split", SPLIT, _make_split, _read_split, exact=True),
+    Reader("load_split, one array", SPLIT, _make_split, _read_split, part=zip_member("images.npy")),
+    Reader(
+        "load_statistics",
+        Path("statistics.json"),
+        _make_statistics,
+        lambda path: load_statistics(path.parent),
+        text=True,
+    ),
+    Reader("read_json", Path("a.json"), _make_mapping, lambda path: _read_mapping(read_json(path)), text=True),
+    Reader("read_csv", Path("a.csv"), _make_rows, _read_rows, text=True),
+    Reader("read_yaml", Path("a.yaml"), _make_yaml, lambda path: _read_mapping(read_yaml(path)), text=True),
+    Reader("load_with_record", NETWORK, _make_network, _read_network),
+    Reader(
+        "load_candidate, plan, record", NETWORK, _make_network, _read_candidate, text=True, part=metadata("network")
+    ),
+    Reader("session (ONNX)", Path("a.onnx"), _make_onnx, _read_onnx),
+    Reader("read_batch", Path("a.bin"), _make_batch, read_batch),
+    Reader("unpack, tar", Path("a.tar"), lambda path: path.write_bytes(_archive()), _read_archive),
+    Reader(
+        "unpack, tar.gz",
+        Path("a.tar.gz"),
+        lambda path: path.write_bytes(gzip.compress(_archive(), mtime=0)),
+        _read_archive,
+        exact=True,
+    ),
+    Reader(
+        "unpack, tar.xz",
+        Path("a.tar.xz"),
+        lambda path: path.write_bytes(lzma.compress(_archive())),
+        _read_archive,
+        exact=True,
+    ),
+    Reader("read_curves", Path("curves/val/loss.tsv"), _make_curves, _read_curves, text=True),
+    Reader("Checkpoints.load", CHECKPOINT, _make_checkpoint, _read_checkpoint, exact=True),
+    Reader(
+        "Checkpoints.load, pickle", CHECKPOINT, _make_checkpoint, _read_checkpoint, part=zip_member("archive/data.pkl")
+    ),
+)
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)

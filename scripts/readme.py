@@ -41,7 +41,7 @@ def results() -> str:
     rows = read_csv(COMPARISON)
     cells = [HEADINGS, ["---", *["---:"] * (len(HEADINGS) - 1)], *map(_cells, rows)]
     lines = [f"| {' | '.join(line)} |" for line in cells]
-    history = read_json(RECIPES)
+    history = read_json(RECIPES)["recipes"]
     return "\n".join([*lines, "", _conditions(rows), "", *(_steps(row["recipe"], history) for row in rows)])
 
 

@@ -148,7 +148,7 @@ def test_stage_writes_table_summary_and_history_of_the_recipes_in_params(workspa
     assert [row.split(",")[0] for row in rows] == ["dense", "small", "int8"]
     assert rows[1] == "small,sample,0.9150,0.9050,-0.50,300,275,1500,16.00,1500,4.00,0.500,25.00,8.20"
     assert json.loads((workspace / "metrics/summary.json").read_text())["edition"] == "sample"
-    history = json.loads((workspace / "metrics/recipes.json").read_text())
+    history = json.loads((workspace / "metrics/recipes.json").read_text())["recipes"]
     assert list(history) == ["dense", "small", "int8"]
     widths = {"convolutions": {"conv1_1": 64}, "hidden": {}}
     assert history["int8"] == {"steps": ["done"], "note": "", "widths": widths, "image_passes": 5, "pflop": 0.5}

@@ -163,7 +163,7 @@ def test_comparison_has_a_row_for_each_recipe(project):
     header, *rows = (project / "metrics/comparison.csv").read_text().splitlines()
     assert header.startswith("recipe,edition,val_accuracy,test_accuracy,accuracy_drop_points,parameters,")
     assert [row.split(",")[0] for row in rows] == list(RECIPES)
-    history = json.loads((project / "metrics/recipes.json").read_text())
+    history = json.loads((project / "metrics/recipes.json").read_text())["recipes"]
     assert len(history["flagship"]["steps"]) == 3
     assert history["tuned"]["image_passes"] == history["slim"]["image_passes"] > history["dense"]["image_passes"]
 
@@ -323,11 +323,13 @@ def worker(ancestor, rank):
     raise AssertionError(f"no process of rank {rank}")
 
 
-def test_training_without_dvc_gives_what_dvc_commit_accepts(project):
+def test_training_and_compression_without_dvc_give_what_dvc_commit_accepts(project):
     before = outs(project)
     blocked = "import runpy, sys; sys.modules |= {'dvc': None, 'dvclive': None}; "
-    run(project, "python", "-c", blocked + "runpy.run_module('stages.train', run_name='__main__')")
-    run(project, "dvc", "commit", "--force", "train")
+    for stage, *arguments in (("train",), ("compress", "slim")):
+        call = f"sys.argv = {['', *arguments]}; runpy.run_module('stages.{stage}', run_name='__main__')"
+        run(project, "python", "-c", blocked + call)
+        run(project, "dvc", "commit", "--force", "@".join([stage, *arguments]))
     assert outs(project) == before
     assert "up to date" in run(project, "dvc", "status")
 

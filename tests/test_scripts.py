@@ -54,7 +54,7 @@ def workspace(tmp_path, monkeypatch):
 
 def write_history(flagship: dict) -> None:
     dense = {"steps": ["kept as it is"], "note": ""}
-    Path("metrics/recipes.json").write_text(json.dumps({"dense": dense, "flagship": flagship}))
+    Path("metrics/recipes.json").write_text(json.dumps({"recipes": {"dense": dense, "flagship": flagship}}))
 
 
 def run(monkeypatch, command, *arguments: str) -> None:

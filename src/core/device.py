@@ -9,9 +9,9 @@ from src.core.errors import ParamsError
 
 
 def pick_device(name: str) -> torch.device:
-    """``auto`` takes CUDA, then Apple's MPS, then the CPU; `ParamsError` if the named one is not there.
+    """Return the device ``name``; ``auto`` is CUDA, else Apple's MPS, else the CPU. `ParamsError` if it is missing.
 
-    From then on float32 means float32: CUDA convolutions do without TF32.
+    From then on float32 means float32: CUDA convolutions do not use TF32.
     """
     torch.backends.cudnn.allow_tf32 = False
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
@@ -24,20 +24,20 @@ def pick_device(name: str) -> torch.device:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed PyTorch and ask it for algorithms that give the same bits at every run."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS promises nothing
+    """Seed PyTorch, and ask it for algorithms that give the same bits in every run."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # needed for the same bits from cuBLAS
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
 
 
 def autocast(device: torch.device, wanted: bool = True) -> contextlib.AbstractContextManager[None]:
-    """bfloat16 mixed precision where ``device`` multiplies bfloat16 in hardware and it is ``wanted``, else float32."""
+    """Return a context of bfloat16 where it is ``wanted`` and ``device`` has it in hardware, else of float32."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted and has_bfloat16(device))
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether ``device`` has bfloat16 matrix instructions (CUDA 8.0 and later, AVX512-BF16 and AMX CPUs)."""
+    """Return whether ``device`` has bfloat16 matrix instructions (CUDA 8.0 and later, AVX512-BF16 and AMX CPUs)."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()

@@ -1,4 +1,4 @@
-"""Mistakes a user can make, told in one line, and the exit codes that go with them."""
+"""Mistakes of users, which end a command with one line, and the exit codes."""
 
 import sys
 from collections.abc import Callable
@@ -7,7 +7,7 @@ INTERRUPTED = 130
 
 
 class UserError(Exception):
-    """Something the user can mend; the message names the file or key, what was found, what is allowed."""
+    """A mistake that the user can mend; the message names the file or key, what was found, what is allowed."""
 
     exit_code = 1
 

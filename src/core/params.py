@@ -1,7 +1,7 @@
-"""params.yaml for one stage: only the keys that dvc.yaml declares for it, checked against a schema.
+"""Reading params.yaml for one stage: only the keys that dvc.yaml declares for it, checked against a schema.
 
-dvc.yaml is the register of keys: what a stage has not declared there it cannot read, so DVC always
-knows what a result depends on, and a key that no stage declares is a typing mistake.
+A stage cannot read a key that dvc.yaml does not declare for it, so that DVC knows what each result depends on. A key
+that no stage declares is a typing mistake.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from src.core.errors import ParamsError
 
 PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")
-SELF_EXPLAINING = ("missing", "extra_forbidden", "value_error")  # mistakes whose message says what was found
+SELF_EXPLAINING = ("missing", "extra_forbidden", "value_error")  # their messages say already what was found
 _TEMPLATE = re.compile(r"\$\{([^}]+)\}")
 
 
@@ -137,7 +137,7 @@ def _allowed(mistake: dict[str, Any], schema: type[Settings]) -> str:
 
 
 def _fields_at(schema: Any, path: Iterable[Any]) -> list[str]:
-    """Names of the keys that ``schema`` takes below ``path`` (list positions and dict keys are stepped over)."""
+    """Return the names of the keys that ``schema`` takes below ``path``; list positions and dict keys are skipped."""
     for part in path:
         field = getattr(schema, "model_fields", {}).get(part)
         annotation = field.annotation if field else schema
@@ -197,7 +197,7 @@ def _select(params: dict[str, Any], declared: list[str]) -> dict[str, Any]:
 
 
 def _reject_undeclared(params: dict[str, Any], stages: dict[str, Any]) -> None:
-    """`ParamsError` for a key in params.yaml that no stage of dvc.yaml declares."""
+    """Raise `ParamsError` for a key in params.yaml that no stage of dvc.yaml declares."""
     declared = {path for stage in stages.values() for path in _declared(stage)}
     templates = {match for text in _strings(stages) for match in _TEMPLATE.findall(text)}
     used = {path for path in templates if path.split(".")[0] not in ("key", "item")}

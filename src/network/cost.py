@@ -7,16 +7,16 @@ FLOPS_PER_MAC_TRAINING = 6  # 2 a MAC, once forward and twice backward
 
 
 def parameters(model: nn.Module) -> int:
-    """Number of learned values."""
+    """Return the number of learned values."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 @torch.no_grad()
 def macs(model: nn.Module, side: int = 32) -> int:
-    """MACs of convolutions and linear layers for one image of ``side`` x ``side`` pixels.
+    """Return the MACs of convolutions and linear layers for one image of ``side`` x ``side`` pixels.
 
-    Biases, BatchNorm, ReLU, pooling and normalisation are not counted, as is the custom
-    (fvcore, ptflops); FLOPs are twice the MACs.
+    Biases, BatchNorm, ReLU, pooling and normalization are not counted; fvcore and ptflops
+    count in the same way. FLOPs are twice the MACs.
     """
     counts: list[int] = []
 

@@ -7,13 +7,13 @@ from src.core.device import autocast
 
 
 def to_unit(images: Tensor) -> Tensor:
-    """uint8 images [N, 3, H, W] as float32 in 0..1, channels last."""
+    """Return uint8 images [N, 3, H, W] as float32 in 0..1, channels last."""
     return images.float().div_(255).contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
 def predict(model: nn.Module, images: Tensor, batch_size: int = 500, mixed_precision: bool = False) -> Tensor:
-    """float32 logits [N, classes] of uint8 ``images`` [N, 3, H, W], in evaluation mode."""
+    """Return float32 logits [N, classes] of uint8 ``images`` [N, 3, H, W], in evaluation mode."""
     training = model.training
     model.eval()
     with autocast(images.device, mixed_precision):
@@ -23,5 +23,5 @@ def predict(model: nn.Module, images: Tensor, batch_size: int = 500, mixed_preci
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Share of ``labels`` [N] that the largest of ``logits`` [N, classes] names, on whatever device they lie."""
+    """Return the share of ``labels`` [N] that are the class of the largest of ``logits`` [N, classes]."""
     return int((logits.argmax(1) == labels).sum()) / len(labels)

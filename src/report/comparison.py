@@ -63,9 +63,10 @@ def _row(recipe: str, found: Row, dense: Row, timing: Row) -> Row:
     return {name: row[name] for name in FORMATS}
 
 
-def recipe_history(tested: Mapping[str, Row]) -> dict[str, Row]:
-    """Return for each recipe how it came about: steps, note, widths of its layers, training spent on its path."""
-    return {recipe: {name: found[name] for name in HISTORY} for recipe, found in tested.items()}
+def recipe_history(tested: Mapping[str, Row]) -> Row:
+    """Return how each recipe came about: steps, note, widths of its layers, training spent on its path."""
+    recipes = {recipe: {name: found[name] for name in HISTORY} for recipe, found in tested.items()}
+    return {"edition": tested[DENSE]["edition"], "recipes": recipes}
 
 
 def _require_one_edition(*groups: Mapping[str, Row]) -> None:

@@ -108,7 +108,7 @@ def fit(
             run.save_if_due(force=stop)
             if stop:
                 raise KeyboardInterrupt(f"interrupted in epoch {run.epoch + 1}, step {run.state.steps} of the run")
-    return run.kept, run.state.history
+    return run.averaged, run.state.history
 
 
 class _Run:
@@ -145,13 +145,13 @@ class _Run:
     @property
     def finished(self) -> bool:
         """Whether all epochs are done, or validation accuracy has reached ``stop_at``."""
-        if self.epoch and self.hooks.stop_at is not None:
-            return self.epoch == self.recipe.epochs or self.state.history[-1]["val/accuracy"] >= self.hooks.stop_at
-        return self.epoch == self.recipe.epochs
+        target, history = self.hooks.stop_at, self.state.history
+        reached = target is not None and bool(history) and history[-1]["val/accuracy"] >= target
+        return reached or self.epoch == self.recipe.epochs
 
     @property
-    def kept(self) -> VGG:
-        """The network to keep."""
+    def averaged(self) -> VGG:
+        """The network to keep: with averaged weights where there is an average."""
         return self.average.module if self.average else self.model
 
     def train_step(self) -> None:
@@ -211,7 +211,7 @@ class _Run:
         Validation uses the weights and the precision of training; the stored file in float32 may differ slightly.
         """
         train_loss, train_accuracy = self.state.step_stats.mean(0).tolist()
-        logits = predict(self.kept, self.validation.images, mixed_precision=self.recipe.mixed_precision)
+        logits = predict(self.averaged, self.validation.images, mixed_precision=self.recipe.mixed_precision)
         labels = self.validation.labels
         return {
             "train/loss": train_loss,

@@ -14,19 +14,19 @@ from src.training.schedule import TrainRecipe
 def train(
     plan: Plan,
     recipe: TrainRecipe,
-    train: Split,
+    images: Split,
     validation: Split,
     statistics: Statistics,
     seed: int,
     device: torch.device,
     hooks: Hooks | None = None,
 ) -> tuple[VGG, list[Row]]:
-    """Train the network of ``plan`` from new weights by ``recipe``; return it with a row for each epoch.
+    """Train the network of ``plan`` on ``images`` from new weights by ``recipe``; return it and a row for each epoch.
 
     ``statistics`` gives the normalization. What ``hooks`` may add, and what is raised, stands at
     `src.training.loop.fit`.
     """
     seed_everything(seed)
     model = VGG(plan, torch.tensor(statistics.mean), torch.tensor(statistics.std))
-    model = initialize(model, recipe, train.images).to(device)
-    return fit(model, train, validation, recipe, seed, hooks)
+    model = initialize(model, recipe, images.images).to(device)
+    return fit(model, images, validation, recipe, seed, hooks)
