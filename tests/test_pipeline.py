@@ -41,7 +41,7 @@ RECIPES = {
     "dense": {"from": "vgg16", "step": "keep"},
     "tuned": {"from": "vgg16", "step": "fine_tune"},
     "truncated": {"from": "vgg16", "step": "truncate"},
-    "slim": {"from": "truncated", "step": "prune_channels"},
+    "slim": {"from": "truncated", "step": "prune_channels", "ratio": 0.5},
     "flagship": {"from": "slim", "step": "quantize"},
 }
 
@@ -177,7 +177,8 @@ def test_comparison_has_a_row_for_each_recipe(project):
         (("benchmark", "runs", 4), {f"benchmark@{recipe}" for recipe in RECIPES}),
         (("compress", "recipes", "flagship", "method", "percentile"), {"compress@flagship", "compare"}),
         (("compress", "steps", "quantize", "method", "percentile"), {"compress@flagship"}),
-        (("compress", "steps", "prune_channels", "ratio", 0.3), {"compress@slim"}),
+        (("compress", "recipes", "slim", "ratio", 0.3), {"compress@slim", "compare"}),
+        (("compress", "steps", "prune_channels", "round_to", 4), {"compress@slim"}),
         (("train", "recipes", "fast", "batch_size", 99), set()),
     ],
 )
@@ -262,7 +263,7 @@ def test_old_settings_come_back_from_the_run_cache(project):
     """Training and compression are not computed again where params.yaml goes back to what was run before."""
     for path, value, stages in (
         ("train.recipes.demo.momentum", 0.5, ["train"]),
-        ("compress.recipes.flagship.method", "percentile", ["compress@flagship", "export@flagship"]),
+        ("compress.steps.quantize.method", "percentile", ["compress@flagship", "export@flagship"]),
     ):
         before = (project / "params.yaml").read_text()
         apply_overrides(project / "params.yaml", [f"{path}={value}"])

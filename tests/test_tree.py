@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from dvc.utils.hydra import apply_overrides
 from networks import colors, plan, trained
 
 from scripts import check_tree
 from src.compression.record import load_candidate, network_path
 from src.compression.technique import technique, technique_names
-from src.compression.tree import CompressSettings, check, path_to
+from src.compression.tree import CompressSettings, check, path_to, read_tree
 from src.core.arrays import PREPARED, Statistics, save_statistics
 from src.core.dataset import save_split
 from src.core.errors import ParamsError, UserError, exit_cleanly
@@ -40,6 +41,12 @@ def test_the_committed_tree_is_sound_and_every_technique_has_its_settings():
     assert {"dense", "half", "tuned", "folded", "truncated", "channels", "int8", "flagship"} <= set(recipes)
     assert set(COMMITTED["steps"]) == set(technique_names())
     assert [recipe.name for recipe in path_to(recipes["flagship"], recipes)] == ["truncated", "slim", "flagship"]
+
+
+def test_the_readmes_override_of_a_recipe_reaches_its_setting(tmp_path):
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    apply_overrides(tmp_path / "params.yaml", ["compress.recipes.channels.ratio=0.7"])  # as dvc exp run -S does
+    assert read_tree(tmp_path / "params.yaml")["channels"].settings.ratio == 0.7
 
 
 def test_no_technique_has_a_default_in_the_code():
