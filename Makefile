@@ -20,7 +20,7 @@ endif
 help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1@\2/p' Makefile | column -t -s @
 
-setup: .venv/installed  ## Make .venv with the pinned requirements (once)
+setup: .venv/installed  ## Create .venv and install the pinned requirements
 
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, found " + sys.version.split()[0])'
@@ -32,7 +32,7 @@ setup: .venv/installed  ## Make .venv with the pinned requirements (once)
 	pip install --quiet -r requirements-dev.txt
 	touch $@
 
-demo: .venv/installed  ## Run the whole pipeline on the bundled sample as a DVC experiment (about 2 minutes on 2 cores)
+demo: .venv/installed  ## Run the whole pipeline on the bundled sample, as a DVC experiment (a few minutes on 2 cores)
 	@python -m scripts.check_tree demo.overrides
 	@dvc exp remove --quiet demo 2>/dev/null || true
 	dvc exp run --temp --name demo $(DEMO_OVERRIDES)
@@ -49,20 +49,20 @@ test: .venv/installed-dev  ## Lint and test (under 10 minutes on 2 cores)
 	ruff format --check .
 	pytest -n 2
 
-repro: .venv/installed  ## Run what is out of date of the full pipeline on CIFAR-10
+repro: .venv/installed  ## Run the full pipeline on CIFAR-10; stages that are up to date are skipped
 	@python -m scripts.check_tree
 	dvc repro
 
-table: .venv/installed  ## Show the experiments in columns that fit 120 characters
+table: .venv/installed  ## List the experiments, with lines of at most 120 characters
 	@COLUMNS=120 dvc exp show --no-pager --drop '.*' \
 	    --keep 'Experiment$$|download.source$$|(metrics/summary.json:)?(dense_test_accuracy|flagship_test_accuracy|flagship_bytes_ratio)$$'
 
-readme: .venv/installed  ## Write the results table into README.md
+readme: .venv/installed  ## Write the table of results into README.md
 	python -m scripts.readme
 
-predict: .venv/installed  ## Classify a picture: make predict IMAGE=path
+predict: .venv/installed  ## Classify a picture with the flagship: make predict IMAGE=path
 	@python -m scripts.predict $(if $(IMAGE),"$(IMAGE)")
 
-clean:  ## Remove what the targets made: .venv, caches, scratch, logs (not DVC's cache of results)
+clean:  ## Delete .venv, caches, checkpoints and logs (DVC's cache of results is kept)
 	rm -rf .venv .pytest_cache .ruff_cache scratch logs dvc_plots
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

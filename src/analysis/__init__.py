@@ -1,4 +1,4 @@
-"""What is measured of a trained network: accuracy and calibration, training curves, separation of the classes.
+"""Measuring networks: training curves, errors and accuracies, calibration, separation of the classes by layer.
 
-May import src.core, src.network and src.data.
+May import src.core and src.network.
 """

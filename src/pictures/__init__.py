@@ -1,4 +1,4 @@
-"""All pictures, one module for each subject; these modules draw, and they measure and read nothing.
+"""Every picture, one module for each subject; only the stage draw uses them.
 
-May import every other package of src. An edit here reruns only the stages that draw.
+May import src.core, src.network, src.training, src.analysis and src.report.
 """
