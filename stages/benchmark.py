@@ -5,7 +5,7 @@ from pathlib import Path
 from src.core.errors import exit_cleanly
 from src.core.files import read_json, write_json
 from src.core.params import Settings, load_params, recipe_name
-from src.deployment.latency import BATCH_SIZES, THREADS, BenchmarkSettings, conditions, paired_latency
+from src.deployment.latency import LARGE_BATCH, THREADS, BenchmarkSettings, conditions, paired_latency
 from src.deployment.runtime import session
 
 MODELS = Path("models/onnx")
@@ -22,12 +22,13 @@ class Params(Settings):
 def main() -> None:
     """Write latency and throughput of the recipe named on the command line, and what they were measured on."""
     recipe = recipe_name("benchmark", __doc__)
-    runs = load_params("benchmark", Params, recipe).benchmark.runs
+    settings = load_params("benchmark", Params, recipe).benchmark
     edition = read_json(MODELS / f"{recipe}.json")["edition"]
     network, dense = (session(path, THREADS) for path in (MODELS / f"{recipe}.onnx", DENSE))
-    batches = {f"b{size}": paired_latency(network, dense, size, runs) for size in BATCH_SIZES}
-    head = {"recipe": recipe, "edition": edition, "runs": runs}
-    write_json(METRICS / f"{recipe}.json", {**head, **conditions(), **batches})
+    one = paired_latency(network, dense, 1, settings.runs)
+    many = paired_latency(network, dense, LARGE_BATCH, settings.batch_runs)
+    head = {"recipe": recipe, "edition": edition, **settings.model_dump(), **conditions()}
+    write_json(METRICS / f"{recipe}.json", {**head, "b1": one, f"b{LARGE_BATCH}": many})
 
 
 if __name__ == "__main__":

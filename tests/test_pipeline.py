@@ -75,7 +75,7 @@ def small_params(data):
     params["train"]["recipes"]["demo"] |= {"phases": PHASES}
     params["train"]["recipes"]["demo"] |= {"batch_size": 30, "dropout": 0.1, "ema_decay": 0.5}
     params["csi"] |= {"in_sample_train": 100, "in_sample_test": 50}
-    params["benchmark"]["runs"] = 3
+    params["benchmark"] = {"runs": 3, "batch_runs": 2}
     params["compress"]["recipes"] = RECIPES
     params["compress"]["fine_tune"] |= FINE_TUNE
     params["compress"]["steps"]["prune_channels"] |= {"importance_images": 100}

@@ -17,7 +17,7 @@ from pydantic import Field
 from src.core.params import Settings
 
 THREADS = 1
-BATCH_SIZES = (1, 64)
+LARGE_BATCH = 64
 WARM_UP = 10
 QUARTILES = (25, 50, 75)
 
@@ -26,6 +26,7 @@ class BenchmarkSettings(Settings):
     """The section ``benchmark`` of params.yaml."""
 
     runs: int = Field(ge=1, le=100_000)
+    batch_runs: int = Field(ge=1, le=100_000)
 
 
 def noise_images(batch_size: int) -> np.ndarray:
