@@ -12,9 +12,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from scripts import predict, readme, table
+from scripts import predict, readme, table, trials
 from src.core.errors import UserError
-from src.core.files import write_csv
+from src.core.files import read_csv, write_csv
 
 CONDITIONS = {"runs": 9, "threads": 1, "cpu": "Some CPU", "python": "3", "numpy": "2", "onnxruntime": "1"}
 GREEN = (0, 128, 0)
@@ -236,3 +236,33 @@ def test_a_network_that_cannot_be_pulled_is_told_in_one_line(repository, monkeyp
     with pytest.raises(UserError, match="dvc repro export@flagship") as refusal:
         run(monkeypatch, predict, "picture.png")
     assert "\n" not in str(refusal.value)
+
+
+def test_trials_row_of_a_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    params = {"model": {"width": 1.0}, "train": {"recipes": {"fast": {"momentum": 0.8, "phases": [{"size": 32}]}}}}
+    Path("params.yaml").write_text(json.dumps(params))
+    for command in (["init", "-q"], ["add", "."], ["-c", "user.name=n", "-c", "user.email=e", "commit", "-qm", "m"]):
+        subprocess.run(["git", *command], check=True)
+    params["model"]["width"] = 0.5
+    params["train"]["recipes"]["fast"] |= {"cutout": 8, "phases": [{"size": 24, "epochs": 1}]}
+    Path("params.yaml").write_text(json.dumps(params))
+    curves = Path("plots/training/plots/metrics")
+    for part, accuracy in (("train", 0.95), ("val", 0.9)):
+        (curves / part).mkdir(parents=True)
+        (curves / part / "accuracy.tsv").write_text(f"step\taccuracy\n1\t0.91\n2\t{accuracy}\n")
+    Path("metrics").mkdir()
+    run_ = {"epochs": 2, "pflop": 0.3, "val_accuracy_last": 0.9, "val_accuracy_best": 0.91}
+    Path("metrics/train.json").write_text(json.dumps(run_))
+    for name in ("one", "two", "one"):
+        run(monkeypatch, trials, name)
+    rows = read_csv(trials.TRIALS)
+    assert [row["name"] for row in rows] == ["two", "one"]
+    assert rows[0]["settings"] == (
+        "-S 'model.width=0.5' -S 'train.recipes.fast.phases=[{size:24,epochs:1}]' -S '++train.recipes.fast.cutout=8'"
+    )
+    assert rows[0]["train_accuracy_last"] == 0.95
+    assert rows[0]["val_accuracy_by_epoch"] == "0.9100 0.9000"
+    Path("metrics/train.json").write_text(json.dumps(run_ | {"val_accuracy_last": 0.8}))
+    with pytest.raises(UserError, match="another run"):
+        trials.row("three", Path())

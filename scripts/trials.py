@@ -1,0 +1,85 @@
+"""Append a training run to docs/trials.csv: python -m scripts.trials NAME [--folder WORKING_COPY].
+
+A trial is the stage ``train`` alone, run with a changed params.yaml: ``dvc exp run -S ... train``, or
+``python -m stages.train`` in a working copy of its own. The column settings is the difference between its params.yaml
+and the last commit of that copy, as options of ``dvc exp run``.
+"""
+
+import argparse
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from src.core.errors import UserError, exit_cleanly
+from src.core.files import read_csv, read_json, write_csv
+from src.core.params import PARAMS
+from stages.train import CURVES, METRICS
+
+TRIALS = Path("docs/trials.csv")
+CURVE = CURVES / "plots" / "metrics"
+
+
+def main() -> None:
+    """Read the run in the given working copy and write its row; a row of the same name is replaced."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", help="the name of the trial")
+    parser.add_argument("--folder", type=Path, default=Path(), help="the working copy of the run (default: this one)")
+    given = parser.parse_args()
+    others = read_csv(TRIALS) if TRIALS.exists() else []
+    write_csv(TRIALS, [*(row for row in others if row["name"] != given.name), row(given.name, given.folder)])
+
+
+def row(name: str, folder: Path) -> dict[str, Any]:
+    """Return the row of the finished run in ``folder``; `UserError` if there is none."""
+    params, run = yaml.safe_load((folder / PARAMS).read_text()), read_json(folder / METRICS)
+    validation, train = (_curve(folder / CURVE / part / "accuracy.tsv") for part in ("val", "train"))
+    if validation[-1] != run["val_accuracy_last"]:
+        raise UserError(f"{folder / METRICS}: belongs to another run than the curves in {CURVES}")
+    return {
+        "name": name,
+        "settings": " ".join(options(_committed(folder), params)),
+        "width": params["model"]["width"],
+        "epochs": run["epochs"],
+        "pflop": run["pflop"],
+        "train_accuracy_last": train[-1],
+        "val_accuracy_last": run["val_accuracy_last"],
+        "val_accuracy_best": run["val_accuracy_best"],
+        "val_accuracy_by_epoch": " ".join(f"{accuracy:.4f}" for accuracy in validation),
+    }
+
+
+def options(before: dict[str, Any], after: dict[str, Any], path: tuple[str, ...] = ()) -> list[str]:
+    """Return ``-S key=value`` for each value of ``after`` that differs from ``before``; ``+`` marks a key that is new."""
+    found = []
+    for key, value in after.items():
+        here = (*path, key)
+        if isinstance(value, dict) and isinstance(before.get(key), dict):
+            found += options(before[key], value, here)
+        elif key not in before or before[key] != value:
+            found.append(f"-S '{'' if key in before else '++'}{'.'.join(here)}={_written(value)}'")
+    return found
+
+
+def _written(value: Any) -> str:
+    """Return ``value`` as Hydra reads it: {size:24,epochs:5}."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{_written(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_written, value)) + "]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _committed(folder: Path) -> dict[str, Any]:
+    command = ["git", "show", f"HEAD:./{PARAMS}"]
+    return yaml.safe_load(subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout)
+
+
+def _curve(path: Path) -> list[float]:
+    """Return the values of a curve that DVCLive wrote, one for each epoch."""
+    return [float(line.split("\t")[1]) for line in path.read_text().splitlines()[1:]]
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)
