@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.torchvision_compat import torchvision
 from src.core.dataset import Split
-from src.core.device import has_bfloat16, pick_device, seed_everything
+from src.core.device import multiplies_bfloat16_fast, pick_device, seed_everything
 from src.core.errors import exit_cleanly
 from src.core.params import load_params
 from src.deployment.latency import cpu_name, interleave
@@ -85,7 +85,7 @@ def main() -> None:
     recipe = chosen_recipe(train.recipe, train.defaults, train.recipes)
     device = pick_device(params.device)
     seed_everything(params.seed)
-    precisions = [False, True] if has_bfloat16(device) else [False]
+    precisions = [False, True] if multiplies_bfloat16_fast(device) else [False]
     steps = [training_step(params.model, recipe, size, mixed, device) for size in (16, 24, 32) for mixed in precisions]
     print(page(train.recipe, device, steps, input_pipeline(recipe.batch_size, device)))
 

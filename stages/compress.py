@@ -7,7 +7,7 @@ from src.compression.candidate import Context
 from src.compression.record import load_candidate, network_path, save_candidate
 from src.compression.tree import ROOT, CompressSettings, compress, read_tree, recipe_of
 from src.core.dataset import load_split
-from src.core.device import pick_device, seed_everything
+from src.core.device import multiplies_bfloat16_fast, pick_device, seed_everything
 from src.core.errors import exit_cleanly
 from src.core.files import atomic, read_csv
 from src.core.params import Shared, load_params, recipe_name
@@ -35,7 +35,8 @@ def main() -> None:
     parent, record = load_candidate(recipe.parent, device)
     train, validation = load_split("train").to(device), load_split("validation").to(device)
     teacher = load(network_path(ROOT), device)
-    checkpoints = Checkpoints(SCRATCH / "compress" / run_key("compress", params.model_dump_json(), device, name))
+    settings, bfloat16 = params.model_dump_json(), multiplies_bfloat16_fast(device)
+    checkpoints = Checkpoints(SCRATCH / "compress" / run_key("compress", settings, device, bfloat16, name))
     with contextlib.closing(Tracker(name, len(train))) as reporter, interruption() as interrupted:
         separation = separation_by_block(teacher.plan)
         context = Context(train, validation, params.seed, separation, teacher, reporter, checkpoints, interrupted)

@@ -4,11 +4,12 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import Field
 
 from src.core.arrays import load_statistics
 from src.core.dataset import load_split
-from src.core.device import pick_device
+from src.core.device import pick_device, uses_bfloat16
 from src.core.errors import exit_cleanly
 from src.core.files import atomic, write_json
 from src.core.params import Settings, Shared, load_params
@@ -19,7 +20,7 @@ from src.training import parallel
 from src.training.checkpoints import SCRATCH, Checkpoints, run_key
 from src.training.loop import Hooks, NullReporter, Reporter, Row
 from src.training.run import train
-from src.training.schedule import chosen_recipe
+from src.training.schedule import TrainRecipe, chosen_recipe
 from src.training.tracking import Tracker
 
 MODEL = Path("models/networks/vgg16.safetensors")
@@ -50,7 +51,7 @@ def main() -> None:
     recipe = chosen_recipe(settings.recipe, settings.defaults, settings.recipes)
     images, validation, statistics = load_split("train"), load_split("validation"), load_statistics()
     with parallel.joined(pick_device(params.device)) as device, interruption() as interrupted:
-        checkpoints = Checkpoints(SCRATCH / "train" / run_key("train", params.model_dump_json(), device))
+        checkpoints = Checkpoints(SCRATCH / "train" / _key(params, recipe, device))
         with _reporter(len(images)) as reporter:
             hooks = Hooks(reporter, checkpoints, settings.stop_at, interrupted=interrupted)
             plan = vgg16_plan(params.model)
@@ -58,6 +59,11 @@ def main() -> None:
         if parallel.rank() == 0:
             _publish(network, history, settings.recipe, statistics.edition, len(images))
             checkpoints.clear()
+
+
+def _key(params: Params, recipe: TrainRecipe, device: torch.device) -> str:
+    bfloat16 = uses_bfloat16(device, recipe.mixed_precision)
+    return run_key("train", params.model_dump_json(), device, bfloat16)
 
 
 def _reporter(images_per_epoch: int) -> contextlib.AbstractContextManager[Reporter]:

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from src.training.augment import Crops, resize
+from src.training.augment import Crops, cut_out, draw_centers, resize
 
 
 def generator(seed=0):
@@ -169,3 +169,21 @@ def test_resize_by_half_weighs_neighbours_as_a_triangle():
 def test_resize_to_the_same_size_is_exact():
     images = torch.rand(2, 3, 32, 32)
     assert torch.equal(resize(images, 32), images)
+
+
+def test_cut_out_by_hand():
+    images = torch.ones(2, 3, 5, 5, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
+    blackened = cut_out(images, torch.tensor([[2, 1], [0, 4]]), 2)
+    expected = torch.ones(2, 5, 5, dtype=torch.uint8)
+    expected[0, 1:3, 0:2] = 0
+    expected[1, 0:1, 3:5] = 0  # the row above lies outside
+    assert torch.equal(blackened, expected[:, None].expand(-1, 3, -1, -1))
+    assert blackened.is_contiguous(memory_format=torch.channels_last)
+    assert images.all()
+
+
+def test_centers_are_uniform_and_follow_the_generator():
+    centers = draw_centers(80_000, 4, generator())
+    assert torch.equal(centers, draw_centers(80_000, 4, generator()))
+    places = torch.bincount(centers[:, 0] * 4 + centers[:, 1], minlength=16)
+    assert (places - 5000).abs().max() < 5 * 69  # five standard deviations

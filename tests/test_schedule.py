@@ -14,7 +14,7 @@ BASE = {
     "phases": [{"size": 16, "epochs": 2}, {"size": 24, "epochs": 1}, {"size": 32, "epochs": 2}],
     "batch_size": 10,
     "accumulate": 1,
-    "mixed_precision": True,
+    "mixed_precision": "auto",
     "optimizer": "sgd",
     "momentum": 0.9,
     "weight_decay": 0.0,
@@ -25,11 +25,13 @@ BASE = {
     "step_epochs": 30,
     "label_smoothing": 0.0,
     "dropout": 0.0,
+    "normed_filters": False,
     "ema_decay": 0.0,
     "whiten": False,
     "identity_init": False,
     "flip": "random",
     "crop_padding": 4,
+    "cutout": 0,
 }
 
 

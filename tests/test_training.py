@@ -1,5 +1,6 @@
 """The fit loop: it learns, it is deterministic, it goes on where it stopped."""
 
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -46,17 +47,17 @@ def same(one, other):
     return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
 
 
-class InterruptAt(NullReporter):
-    """Says that the run is interrupted from a step on, counted over the run."""
+class InterruptFrom(NullReporter):
+    """Says that the run is interrupted from a step on, counted over the whole run."""
 
-    def __init__(self, step):
-        self.left = step
+    def __init__(self, first):
+        self.first, self.made = first, 0
 
     def step(self, epoch, done, total):
-        self.left -= 1
+        self.made = (epoch - 1) * total + done
 
     def interrupted(self):
-        return self.left <= 0
+        return self.made >= self.first
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "muon"])
@@ -77,13 +78,27 @@ def test_deterministic_and_seeded():
 @pytest.mark.parametrize("optimizer", ["sgd", "muon"])
 @pytest.mark.parametrize("step", [1, 5, 7, 15])
 def test_interrupted_at_a_step_and_resumed_gives_the_same_bits(tmp_path, step, optimizer):
-    options = {"optimizer": optimizer, "ema_decay": 0.9, "flip": "alternate"}
+    options = {"optimizer": optimizer, "ema_decay": 0.9, "flip": "alternate", "cutout": 8, "normed_filters": True}
     whole, rows = train(**options)
     checkpoints = Checkpoints(tmp_path)
-    stop = InterruptAt(step)
+    stop = InterruptFrom(step)
     with pytest.raises(KeyboardInterrupt, match=f"step {step} "):
         train(stop, checkpoints, hooks={"interrupted": stop.interrupted}, **options)
     torch.rand(7)  # whatever happened in between
+    again, rows_again = train(checkpoints=checkpoints, **options)
+    assert rows_again == rows
+    assert same(whole, again)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_three_interruptions_at_random_give_the_same_bits(tmp_path, seed):
+    options = {"optimizer": "muon", "ema_decay": 0.9, "flip": "alternate"}
+    whole, rows = train(**options)
+    checkpoints = Checkpoints(tmp_path)
+    for step in sorted(random.Random(seed).sample(range(1, 15), 3)):
+        stop = InterruptFrom(step)
+        with pytest.raises(KeyboardInterrupt, match=f"step {step} "):
+            train(stop, checkpoints, hooks={"interrupted": stop.interrupted}, **options)
     again, rows_again = train(checkpoints=checkpoints, **options)
     assert rows_again == rows
     assert same(whole, again)

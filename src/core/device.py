@@ -2,10 +2,16 @@
 
 import contextlib
 import os
+from pathlib import Path
+from typing import Literal
 
 import torch
 
 from src.core.errors import ParamsError
+
+CPU_INFO = Path("/proc/cpuinfo")
+AMD = "AuthenticAMD"
+MixedPrecision = bool | Literal["auto"]
 
 
 def pick_device(name: str) -> torch.device:
@@ -31,13 +37,30 @@ def seed_everything(seed: int) -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def autocast(device: torch.device, wanted: bool = True) -> contextlib.AbstractContextManager[None]:
-    """Return a context of bfloat16 where it is ``wanted`` and ``device`` has it in hardware, else of float32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted and has_bfloat16(device))
+def autocast(device: torch.device, mixed_precision: MixedPrecision) -> contextlib.AbstractContextManager[None]:
+    """Return a context in which networks on ``device`` compute in bfloat16 or in float32 (see `uses_bfloat16`)."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=uses_bfloat16(device, mixed_precision))
 
 
-def has_bfloat16(device: torch.device) -> bool:
-    """Return whether ``device`` has bfloat16 matrix instructions (CUDA 8.0 and later, AVX512-BF16 and AMX CPUs)."""
+def uses_bfloat16(device: torch.device, mixed_precision: MixedPrecision) -> bool:
+    """Return whether to multiply in bfloat16: ``mixed_precision``; if that is ``auto``, whether it is faster."""
+    return multiplies_bfloat16_fast(device) if mixed_precision == "auto" else mixed_precision
+
+
+def multiplies_bfloat16_fast(device: torch.device) -> bool:
+    """Return whether devices of this kind multiply bfloat16 faster than float32.
+
+    These are CUDA devices from 8.0 on, CPUs with AMX, and AMD's CPUs with AVX512-BF16. On Intel's CPUs that have
+    AVX512-BF16 alone, bfloat16 is slower.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    if device.type != "cpu":
+        return False
+    return torch.cpu._is_amx_tile_supported() or (torch.cpu._is_avx512_bf16_supported() and cpu_vendor() == AMD)
+
+
+def cpu_vendor() -> str:
+    """Return the maker's name as the CPU gives it on Linux; elsewhere an empty string."""
+    lines = CPU_INFO.read_text().splitlines() if CPU_INFO.exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("vendor_id")), "")

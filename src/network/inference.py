@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from src.core.device import autocast
+from src.core.device import MixedPrecision, autocast
 
 
 def to_unit(images: Tensor) -> Tensor:
@@ -12,7 +12,7 @@ def to_unit(images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def predict(model: nn.Module, images: Tensor, batch_size: int = 500, mixed_precision: bool = False) -> Tensor:
+def predict(model: nn.Module, images: Tensor, batch_size: int = 500, mixed_precision: MixedPrecision = False) -> Tensor:
     """Return float32 logits [N, classes] of uint8 ``images`` [N, 3, H, W], in evaluation mode."""
     training = model.training
     model.eval()

@@ -1,4 +1,4 @@
-"""Flips, crops and resizing of whole batches, on the device where the images lie."""
+"""Flips, crops, cutout and resizing of whole batches, on the device where the images lie."""
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +45,27 @@ class Crops:
         rows = torch.arange(height, device=self.runs.device) * (self.side[1] * channels)
         found = self.runs.index_select(0, (starts.to(rows.device)[:, None] + rows).flatten())
         return found.view(-1, height, width, channels).permute(0, 3, 1, 2)
+
+
+def draw_centers(count: int, side: int, generator: torch.Generator) -> Tensor:
+    """Return centers (y, x) of squares for `cut_out`, one for each of ``count`` images: int64 [count, 2].
+
+    The images have ``side`` x ``side`` pixels, and each center is uniform over them. ``generator`` is a CPU
+    generator, as for `Crops.draw`.
+    """
+    return torch.randint(side, (count, 2), generator=generator)
+
+
+def cut_out(images: Tensor, centers: Tensor, side: int) -> Tensor:
+    """Return ``images`` [N, C, H, W] with zeros in a square of ``side`` pixels around each of ``centers`` [N, 2].
+
+    The part of a square that lies outside the image is ignored (DeVries & Taylor 2017, arXiv:1708.04552).
+    """
+    first = centers.to(images.device) - side // 2
+    pixels = torch.arange(images.shape[-1], device=images.device)
+    within = (pixels >= first[..., None]) & (pixels < first[..., None] + side)  # [N, 2, pixels], rows and columns
+    squares = within[:, 0, :, None] & within[:, 1, None, :]
+    return images.clone().masked_fill_(squares[:, None], 0)  # a clone keeps the order of channels
 
 
 def resize(images: Tensor, side: int) -> Tensor:

@@ -9,7 +9,7 @@ from src.core.dataset import Split
 from src.core.errors import ParamsError
 from src.network.inference import to_unit
 from src.training import parallel
-from src.training.augment import Crops, resize
+from src.training.augment import Crops, cut_out, draw_centers, resize
 from src.training.schedule import TrainRecipe, image_size
 
 FLIP, ORDER, CROP, DROPOUT = range(4)  # streams of random numbers
@@ -36,8 +36,12 @@ class Batches:
         epoch, position = divmod(step, self.steps_per_epoch)
         chosen = _order(len(self.labels), self.seed, epoch)[position * self.batch_size :][: self.batch_size]
         flip = _flips(self.recipe.flip, len(self.labels), self.seed, epoch)[chosen]
-        starts = self.crops.draw(chosen, flip, generator(self.seed, CROP, step))
+        random = generator(self.seed, CROP, step)
+        starts = self.crops.draw(chosen, flip, random)
         images = self.crops.cut(parallel.share(starts)).to(self.device)
+        if self.recipe.cutout:
+            centers = draw_centers(len(chosen), images.shape[-1], random)
+            images = cut_out(images, parallel.share(centers), self.recipe.cutout)
         labels = self.labels[parallel.share(chosen)].to(self.device)
         return resize(to_unit(images), image_size(self.recipe, epoch)), labels
 

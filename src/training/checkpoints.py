@@ -3,13 +3,13 @@
 import hashlib
 import io
 import shutil
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from src.core.device import has_bfloat16
 from src.core.files import atomic
 from src.core.params import stage_deps
 from src.training import parallel
@@ -37,12 +37,15 @@ class Checkpoints:
             old.unlink()
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
-        """The newest state that can be read, with its tensors on ``device``; None if there is none."""
+        """Return the newest state that is not damaged, with its tensors on ``device``; None if there is none.
+
+        Prints which one it is, and which ones are skipped because they are damaged.
+        """
         for path in self._newest_first():
             try:
-                state = torch.load(path, map_location=device, weights_only=True)
-            except Exception as error:  # a damaged file raises almost anything
-                print(f"{path}: damaged checkpoint passed over ({type(error).__name__})", flush=True)
+                state = _undamaged(path, device)
+            except Exception as error:  # a damaged file can raise almost anything
+                print(f"{path}: damaged checkpoint skipped ({type(error).__name__})", flush=True)
                 continue
             print(f"{path}: going on after step {state['steps']}", flush=True)
             return state
@@ -54,6 +57,17 @@ class Checkpoints:
 
     def _newest_first(self) -> list[Path]:
         return sorted(self.folder.glob("*.pt"), reverse=True)
+
+
+def _undamaged(path: Path, device: torch.device) -> dict[str, Any]:
+    """Return the state in the file ``path``; an exception of any type if the file is damaged."""
+    with zipfile.ZipFile(path) as archive:
+        if archive.testzip() is not None:  # PyTorch does not check the checksums itself
+            raise ValueError("wrong checksum")
+    state = torch.load(path, map_location=device, weights_only=True)
+    if not isinstance(state["steps"], int):
+        raise TypeError("steps are not a number")
+    return state
 
 
 def fingerprint(texts: Iterable[str], places: Iterable[Path]) -> str:
@@ -77,11 +91,11 @@ def _files(place: Path) -> list[Path]:
     return sorted(place.rglob("*.py")) or sorted(filter(Path.is_file, place.rglob("*")))
 
 
-def run_key(stage: str, settings: str, device: torch.device, recipe: str | None = None) -> str:
+def run_key(stage: str, settings: str, device: torch.device, bfloat16: bool, recipe: str | None = None) -> str:
     """Return the fingerprint of all that a run of ``stage`` depends on, for the name of its checkpoints' folder.
 
     That is ``settings``, the deps of the stage in dvc.yaml (of the item ``recipe`` if it is a foreach stage), and
     what decides the last bits: kind of device, precision, threads, processes, version of PyTorch.
     """
-    machine = [device.type, has_bfloat16(device), torch.get_num_threads(), parallel.processes(), torch.__version__]
+    machine = [device.type, bfloat16, torch.get_num_threads(), parallel.processes(), torch.__version__]
     return fingerprint([settings, *map(str, machine)], stage_deps(stage, recipe))

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from src.core.device import MixedPrecision
 from src.core.params import Settings, layered
 
 
@@ -21,7 +22,7 @@ class OptimizerSettings(Settings):
 
     batch_size: int = Field(ge=2)
     accumulate: int = Field(ge=1)
-    mixed_precision: bool
+    mixed_precision: MixedPrecision
     optimizer: Literal["sgd", "muon"]
     momentum: float = Field(ge=0, lt=1)
     weight_decay: float = Field(ge=0)
@@ -31,9 +32,11 @@ class OptimizerSettings(Settings):
     step_epochs: int = Field(ge=1)
     label_smoothing: float = Field(ge=0, lt=1)
     dropout: float = Field(ge=0, lt=1)
+    normed_filters: bool
     ema_decay: float = Field(ge=0, lt=1)
     flip: Literal["random", "alternate", "never"]
     crop_padding: int = Field(ge=0, le=16)
+    cutout: int = Field(ge=0, le=32)
 
     @model_validator(mode="after")
     def _parts(self) -> "OptimizerSettings":
