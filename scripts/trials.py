@@ -51,7 +51,7 @@ def row(name: str, folder: Path) -> dict[str, Any]:
 
 
 def options(before: dict[str, Any], after: dict[str, Any], path: tuple[str, ...] = ()) -> list[str]:
-    """Return ``-S key=value`` for each value of ``after`` that differs from ``before``; ``+`` marks a key that is new."""
+    """Return ``-S key=value`` for each value of ``after`` that differs from ``before``; ``++`` marks a new key."""
     found = []
     for key, value in after.items():
         here = (*path, key)

@@ -32,6 +32,7 @@ CONFUSION = Path("plots/confusion.csv")
 PER_CLASS = Path("plots/per_class.csv")
 RELIABILITY = Path("plots/reliability.csv")
 MISTAKES = Path("plots/mistakes.csv")
+MISTAKE_COLUMNS = ("index", "actual", "predicted", "confidence")
 Row = dict[str, object]
 
 
@@ -58,7 +59,7 @@ def main() -> None:
     write_csv(CONFUSION, confusion_rows(found["test"]))
     write_csv(PER_CLASS, class_rows(found))
     write_csv(RELIABILITY, map(asdict, reliability(found["test"], bins)))
-    write_csv(MISTAKES, mistake_rows(found["test"], params.evaluate.mistakes))
+    write_csv(MISTAKES, mistake_rows(found["test"], params.evaluate.mistakes), MISTAKE_COLUMNS)
     figures = {name: split_metrics(found[name], bins) for name in SPLITS}
     write_json(METRICS, {"edition": load_statistics().edition, **target, **figures})
 

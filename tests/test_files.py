@@ -1,4 +1,6 @@
-"""Writing results: whole or not at all."""
+"""Files: written whole or not at all, JSON and CSV, damaged files."""
+
+import math
 
 import pytest
 
@@ -61,10 +63,39 @@ def test_floats_are_rounded_everywhere(tmp_path):
     assert read_csv(tmp_path / "a.csv") == [{"x": 0.333333, "y": "b"}]
 
 
-@pytest.mark.parametrize("read", [read_json, read_csv])
-def test_unreadable_is_named(tmp_path, read):
-    with pytest.raises(UserError, match="missing"):
-        read(tmp_path / "missing")
-    (tmp_path / "broken").write_bytes(b"")
-    with pytest.raises(UserError, match="broken"):
-        read(tmp_path / "broken")
+def test_table_without_rows_keeps_its_header(tmp_path):
+    write_csv(tmp_path / "a.csv", [], columns=("x", "y"))
+    assert (tmp_path / "a.csv").read_text() == "x,y\n"
+    assert read_csv(tmp_path / "a.csv") == []
+
+
+def test_columns_are_written_in_their_order(tmp_path):
+    write_csv(tmp_path / "a.csv", [{"x": 1, "y": "b", "z": 0.5}], columns=["y", "x"])
+    assert (tmp_path / "a.csv").read_text() == "y,x\nb,1\n"
+
+
+def test_cells_may_hold_commas_quotes_line_breaks_or_nothing(tmp_path):
+    rows = [{"x": 'a "b", c\nd', "y": 1.0}, {"x": "é", "y": None}]
+    write_csv(tmp_path / "a.csv", rows)
+    first, second = read_csv(tmp_path / "a.csv")
+    assert first == rows[0]
+    assert second["x"] == "é"
+    assert math.isnan(second["y"])
+
+
+BROKEN = {
+    read_json: [None, b"", b"{", b"[1]", b"null", b"\xff", b"[" * 100_000, b"9" * 5000],
+    read_csv: [None, b"", b"\n", b"\xff", b"x,y\n1\n", b"x,y\n1,2,3\n", b"x,y\n1,2\n1,2,3\n", b'x,y\n1,"2\n'],
+}
+
+
+@pytest.mark.parametrize(("read", "content"), [(read, content) for read in BROKEN for content in BROKEN[read]])
+def test_unreadable_is_told_in_one_line_that_names_the_file(tmp_path, read, content):
+    path = tmp_path / "broken"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        read(path)
+    (line,) = str(caught.value).splitlines(keepends=True)
+    assert line.startswith(f"{path}: not readable: ")
+    assert line.strip() == line

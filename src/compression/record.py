@@ -51,7 +51,9 @@ def _record(path: Path, values: dict[str, Any]) -> Record:
     try:
         return Record.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{path}: its record is damaged: {' '.join(str(error).split())[:200]}") from None
+        first = error.errors(include_url=False)[0]
+        mistake = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise UserError(f"{path}: its record is damaged: {' '.join(mistake.split())[:200]}") from None
 
 
 def save_candidate(candidate: Candidate, path: Path, recipe: str, edition: str, val_accuracy: float) -> None:

@@ -1,10 +1,12 @@
-"""Writing results: whole or not at all, the same bytes for the same values."""
+"""Write files whole or not at all, and read and write JSON and CSV."""
 
 import contextlib
+import csv
+import io
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,10 @@ DECIMALS = 6
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path``, for a file or a folder; it takes ``path``'s place when all went well.
+    """Yield a temporary path beside ``path`` for a new file or folder, and move it to ``path`` at the end.
 
-    `UserError` if the disk is full or the place cannot be written; then nothing is left behind.
+    If the block raises an error, the temporary file or folder is removed and ``path`` stays as it was. Raises
+    `UserError` if the disk is full or the place cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
     try:
@@ -38,34 +41,57 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write ``values`` as JSON, floats rounded to six decimals."""
+    """Write ``values`` to ``path`` as JSON, with floats rounded to six decimals."""
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(_rounded(values), indent=2) + "\n")
+        temporary.write_text(json.dumps(_rounded(values), indent=2) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read what `write_json` wrote; `UserError` if the file is missing or damaged."""
+    """Return the mapping in the JSON file ``path``; `UserError` if the file is missing or damaged."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable: {error}") from None
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError(f"expected a mapping of keys to values, found {type(values).__name__}")
+        return values
+    except Exception as error:  # a damaged file can raise almost anything
+        raise _unreadable(path, error) from None
 
 
-def write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write ``rows`` as CSV with a header, floats rounded to six decimals."""
+def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
+    """Write ``rows`` to ``path`` as CSV with a header, with floats rounded to six decimals.
+
+    ``columns`` are the columns to write, in order; with them the header is written even if there are no rows. Without
+    them the columns are the keys of the rows.
+    """
+    table = pd.DataFrame([_rounded(row) for row in rows], columns=columns)
     with atomic(path) as temporary:
-        pd.DataFrame([_rounded(row) for row in rows]).to_csv(temporary, index=False, lineterminator="\n")
+        table.to_csv(temporary, index=False, lineterminator="\n")
 
 
 def read_csv(path: Path) -> list[dict[str, Any]]:
-    """Read what `write_csv` wrote; `UserError` if the file is missing or damaged."""
+    """Return the rows of the CSV file ``path``, each a mapping from the header's names to values.
+
+    An empty cell is NaN. Raises `UserError` if the file is missing or damaged, or if a row has not as many cells as
+    the header.
+    """
     try:
-        return pd.read_csv(path).to_dict("records")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable: {error}") from None
+        content = path.read_bytes()
+        cells = [len(row) for row in csv.reader(io.StringIO(content.decode(), newline="")) if row]
+        if len(set(cells)) > 1:
+            raise ValueError(f"the header has {cells[0]} cells; there are rows with {min(cells)} to {max(cells)}")
+        return pd.read_csv(io.BytesIO(content)).to_dict("records")
+    except Exception as error:  # a damaged file can raise almost anything
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    """Return a `UserError` of one line that says why ``path`` cannot be read."""
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return UserError(f"{path}: not readable: {' '.join(reason.split())[:200]}")
 
 
 def _rounded(value: Any) -> Any:
+    """Return ``value`` with every float in it rounded."""
     if isinstance(value, float):
         return round(value, DECIMALS)
     if isinstance(value, Mapping):

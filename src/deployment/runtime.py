@@ -16,13 +16,16 @@ BATCH = 250  # images at a time
 def session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
     """Return a session of ONNX Runtime on the CPU, fully optimized, with ``threads`` threads (0: one a core).
 
-    Raises `UserError` if ``path`` is missing or not an ONNX file.
+    Raises `UserError` if ``path`` is missing, not an ONNX file, or not a file that turns two images into logits.
     """
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = threads
+    options.log_severity_level = 4  # what goes wrong is raised, and not printed as well
     try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        runtime = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+        runtime.run([OUTPUT], {INPUT: np.zeros((2, 3, SIDE, SIDE), np.float32)})
+        return runtime
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise UserError(f"{path}: not readable as ONNX: {' '.join(str(error).split())[:200]}") from None
 

@@ -259,7 +259,13 @@ def load_with_record(path: Path, device: torch.device | str = "cpu") -> tuple[VG
         with safe_open(path, framework="pt") as file:
             network = json.loads(file.metadata()["network"])
             tensors = {name: _loaded(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-        return rebuild(Plan.model_validate(network["plan"]), tensors).to(device), dict(network["record"])
+        plan, record = Plan.model_validate(network["plan"]), network["record"]
+        if not isinstance(record, dict):
+            raise TypeError("its record is not a mapping of keys to values")
+        model = rebuild(plan, tensors)
+        with torch.inference_mode():
+            model(torch.zeros(1, 3, 32, 32))  # fails if a kernel of the plan is larger than its map
+        return model.to(device), record
     except Exception as error:  # a damaged file can raise almost anything
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: not a network of this project, or damaged: {reason}") from None
