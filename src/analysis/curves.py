@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from src.core.errors import UserError
+from src.core.errors import UserError, one_line
 
 CURVES = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "learning_rate", "image_size", "pflop")
 Curves = Mapping[str, Sequence[float]]
@@ -37,8 +37,7 @@ def _read_column(path: Path, column: str) -> list[float]:
             raise ValueError("it has no row")
         return values
     except Exception as error:  # a damaged file can raise almost anything
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: not a curve of a training run ({reason}); run `dvc repro train`") from None
+        raise UserError(f"{path}: not a curve of a training run ({one_line(error)}); run `dvc repro train`") from None
 
 
 def epoch_of_target(curves: Curves, target: float) -> int | None:

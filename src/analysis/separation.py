@@ -8,7 +8,7 @@ the images for the centers, one pass for the distances. No activation is kept.
 There are two protocols. HELD-OUT: the centers come from the training images; a training image is scored against
 centers without itself (leave-one-out), other images against the centers as they are. IN-SAMPLE, the protocol of the
 original study: the images that are scored are also those that make the centers. Then each image moves the center of
-its own class towards itself, and it moves it more the more dimensions a layer has, so that even pure noise looks
+its own class toward itself, and it moves it more the more dimensions a layer has, so that even pure noise looks
 separated.
 
 Ties: in a layer that is zero everywhere, for example, an image has the same distance to several centers. It then counts

@@ -11,7 +11,7 @@ from src.core.errors import ParamsError
 
 CPU_INFO = Path("/proc/cpuinfo")
 AMD = "AuthenticAMD"
-MixedPrecision = bool | Literal["auto"]
+MixedPrecision = Literal[True, False, "auto"]
 
 
 def pick_device(name: str) -> torch.device:

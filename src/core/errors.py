@@ -18,6 +18,12 @@ class ParamsError(UserError):
     exit_code = 2
 
 
+def one_line(error: Exception) -> str:
+    """Return why ``error`` was raised, in one line of at most 400 characters."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(text).split())[:400]
+
+
 def exit_cleanly(main: Callable[[], None]) -> None:
     """Run a command's ``main``: a `UserError` becomes one line on stderr, Ctrl-C becomes exit code 130."""
     try:

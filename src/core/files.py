@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from src.core.errors import UserError
+from src.core.errors import UserError, one_line
 
 DECIMALS = 6
 
@@ -54,7 +54,7 @@ def read_json(path: Path) -> dict[str, Any]:
             raise ValueError(f"expected a mapping of keys to values, found {type(values).__name__}")
         return values
     except Exception as error:  # a damaged file can raise almost anything
-        raise _unreadable(path, error) from None
+        raise UserError(f"{path}: not readable: {one_line(error)}") from None
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
@@ -81,13 +81,7 @@ def read_csv(path: Path) -> list[dict[str, Any]]:
             raise ValueError(f"the header has {cells[0]} cells; there are rows with {min(cells)} to {max(cells)}")
         return pd.read_csv(io.BytesIO(content)).to_dict("records")
     except Exception as error:  # a damaged file can raise almost anything
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path: Path, error: Exception) -> UserError:
-    """Return a `UserError` of one line that says why ``path`` cannot be read."""
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return UserError(f"{path}: not readable: {' '.join(reason.split())[:200]}")
+        raise UserError(f"{path}: not readable: {one_line(error)}") from None
 
 
 def _rounded(value: Any) -> Any:

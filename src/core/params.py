@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from src.core.errors import ParamsError
+from src.core.errors import ParamsError, one_line
 
 PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")
@@ -153,7 +153,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ParamsError(f"{path}: {error.strerror}; run from the top of the repository") from None
     except Exception as error:  # PyYAML lets other errors through as well
-        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise ParamsError(f"{path}: not valid YAML: {one_line(error)}") from None
     if not isinstance(content, dict):
         raise ParamsError(f"{path}: expected a mapping of keys to values, found {type(content).__name__}")
     return content

@@ -12,7 +12,7 @@ from typing import IO
 import pooch
 from pydantic import Field
 
-from src.core.errors import UserError
+from src.core.errors import UserError, one_line
 from src.core.files import atomic
 from src.core.params import Settings
 from src.data.cifar10 import FILES, OFFICIAL_SHA256, SAMPLE_SHA256, check_sha256
@@ -93,7 +93,7 @@ def download(site: Site, folder: Path) -> Path:
     try:
         return Path(store.fetch(name, downloader=downloader))
     except Exception as error:  # a broken answer of a server can raise almost anything
-        raise UserError(f"{site.url}: cannot be downloaded: {_reason(error)}") from error
+        raise UserError(f"{site.url}: cannot be downloaded: {one_line(error)}") from error
 
 
 def unpack(source: Path, folder: Path) -> None:
@@ -112,7 +112,7 @@ def unpack(source: Path, folder: Path) -> None:
     except UserError:
         raise
     except Exception as error:  # a damaged archive can raise almost anything
-        raise UserError(f"{source}: cannot be unpacked: {_reason(error)}") from error
+        raise UserError(f"{source}: cannot be unpacked: {one_line(error)}") from error
     if missing := [name for name in FILES if not (folder / name).exists()]:
         raise UserError(f"{source}: does not hold {', '.join(missing)}; expected: {', '.join(FILES)}")
 
@@ -132,6 +132,8 @@ def _archived_batch_files(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
     # The members are read, and never extracted. So their paths and links cannot write anywhere.
     with tarfile.open(source) as archive:
         for member in archive:
+            if member.size < 0:  # would be read for ever
+                raise UserError(f"{source}: cannot be unpacked: {member.name} has a negative size")
             path = PurePosixPath(member.name)
             if path.is_absolute() or ".." in path.parts or not (member.isreg() or member.isdir()):
                 raise UserError(
@@ -141,9 +143,3 @@ def _archived_batch_files(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
                 yield path.name, content
         while archive.fileobj.read(1 << 20):  # the checksum of the compressed data comes after the last member
             pass
-
-
-def _reason(error: Exception) -> str:
-    """Return what ``error`` says, in one line."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(text).split())[:400]

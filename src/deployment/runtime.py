@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from src.core.errors import UserError
+from src.core.errors import UserError, one_line
 
 INPUT, OUTPUT = "images", "logits"
 SIDE = 32  # pixels
@@ -27,7 +27,7 @@ def session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
         runtime.run([OUTPUT], {INPUT: np.zeros((2, 3, SIDE, SIDE), np.float32)})
         return runtime
     except Exception as error:  # ONNX Runtime's exceptions share no base class
-        raise UserError(f"{path}: not readable as ONNX: {' '.join(str(error).split())[:200]}") from None
+        raise UserError(f"{path}: not readable as ONNX: {one_line(error)}") from None
 
 
 def logits(path: Path, images: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
-from src.core.errors import UserError
+from src.core.errors import UserError, one_line
 from src.core.params import Settings
 
 WIDTHS = ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3)  # of the five blocks of configuration D
@@ -267,8 +267,7 @@ def load_with_record(path: Path, device: torch.device | str = "cpu") -> tuple[VG
             model(torch.zeros(1, 3, 32, 32))  # fails if a kernel of the plan is larger than its map
         return model.to(device), record
     except Exception as error:  # a damaged file can raise almost anything
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: not a network of this project, or damaged: {reason}") from None
+        raise UserError(f"{path}: not a network of this project, or damaged: {one_line(error)}") from None
 
 
 def _loaded(tensor: Tensor) -> Tensor:
