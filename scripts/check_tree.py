@@ -24,11 +24,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         changed = Path(folder) / PARAMS.name
         shutil.copy(PARAMS, changed)
-        apply(overrides, changed)
+        override(changed, overrides)
         read_tree(changed)
 
 
-def apply(overrides: Path, params: Path) -> None:
+def override(params: Path, overrides: Path) -> None:
     """Change the file ``params`` as `dvc exp run -S` does for each line of ``overrides`` but comments."""
     from dvc.exceptions import DvcException
     from dvc.utils.hydra import apply_overrides

@@ -1,4 +1,4 @@
-"""What is on a picture, as the flagship sees it: python -m scripts.predict PICTURE."""
+"""Classify a picture with the flagship: python -m scripts.predict PICTURE."""
 
 import argparse
 import subprocess
@@ -36,10 +36,10 @@ def main() -> None:
 
 
 def prepare(path: Path) -> np.ndarray:
-    """The picture in ``path`` as float32 [1, 3, 32, 32] in 0..1; `UserError` if it cannot be read as one.
+    """Return the picture in ``path`` as float32 [1, 3, 32, 32] in 0..1; `UserError` if it cannot be read as one.
 
-    It is turned as its EXIF data say, laid on white where it is transparent, cut to its central square
-    and scaled down. Of several frames the first counts.
+    It is rotated as its EXIF data say, put on white where it is transparent, cut to its central square and scaled
+    down. Of several frames the first is taken.
     """
     try:
         with Image.open(path) as picture:
@@ -51,7 +51,7 @@ def prepare(path: Path) -> np.ndarray:
 
 
 def opaque(picture: Image.Image) -> Image.Image:
-    """``picture`` of any mode as RGB, laid on white."""
+    """Return ``picture`` of any mode as RGB, on white."""
     if picture.mode.startswith(("I", "F")):
         picture = _eight_bits(picture)
     layer = picture.convert("RGBA")
@@ -59,14 +59,14 @@ def opaque(picture: Image.Image) -> Image.Image:
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
-    """Grey of 16 or 32 bits scaled to 8, where Pillow's own conversion would clip it."""
+    """Return gray of 16 or 32 bits scaled to 8, where Pillow's own conversion would clip it."""
     values = np.asarray(picture, dtype=np.float64)
     top = 65535 if picture.mode.startswith("I;16") else max(values.max(), 1)
     return Image.fromarray((values / top * 255).clip(0, 255).astype(np.uint8))
 
 
 def present(model: Path) -> Path:
-    """``model``, pulled from the DVC remote if it is not there; `UserError` if it cannot be had."""
+    """Return ``model``, pulled from the DVC remote if it is not there; `UserError` if it cannot be had."""
     if not model.exists():
         command = [sys.executable, "-m", "dvc", "pull", str(model)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

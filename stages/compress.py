@@ -3,11 +3,13 @@
 import contextlib
 from pathlib import Path
 
+import torch
+
 from src.compression.candidate import Context
 from src.compression.record import load_candidate, network_path, save_candidate
-from src.compression.tree import ROOT, CompressSettings, compress, read_tree, recipe_of
+from src.compression.tree import ROOT, CompressSettings, Recipe, compress, read_tree, recipe_of
 from src.core.dataset import load_split
-from src.core.device import multiplies_bfloat16_fast, pick_device, seed_everything
+from src.core.device import pick_device, seed_everything, uses_bfloat16
 from src.core.errors import exit_cleanly
 from src.core.files import atomic, read_csv
 from src.core.params import Shared, load_params, recipe_name
@@ -35,15 +37,21 @@ def main() -> None:
     parent, record = load_candidate(recipe.parent, device)
     train, validation = load_split("train").to(device), load_split("validation").to(device)
     teacher = load(network_path(ROOT), device)
-    settings, bfloat16 = params.model_dump_json(), multiplies_bfloat16_fast(device)
-    checkpoints = Checkpoints(SCRATCH / "compress" / run_key("compress", settings, device, bfloat16, name))
-    with contextlib.closing(Tracker(name, len(train))) as reporter, interruption() as interrupted:
+    key = run_key("compress", params.model_dump_json(), device, _in_bfloat16(recipe, device), name)
+    checkpoints = Checkpoints(SCRATCH / "compress" / key)
+    with contextlib.closing(Tracker(name, len(train))) as reporter:
         separation = separation_by_block(teacher.plan)
-        context = Context(train, validation, params.seed, separation, teacher, reporter, checkpoints, interrupted)
+        context = Context(train, validation, params.seed, separation, teacher, reporter, checkpoints, interruption)
         candidate = compress(parent, recipe, context)
     with atomic(network_path(name)) as temporary:
         save_candidate(candidate, temporary, name, record.edition, context.validation_accuracy(candidate.network))
     checkpoints.clear()
+
+
+def _in_bfloat16(recipe: Recipe, device: torch.device) -> bool:
+    """Return whether the fine-tuning of ``recipe`` multiplies in bfloat16; False if it has none."""
+    settings = getattr(recipe.settings, "fine_tune", None)
+    return settings is not None and uses_bfloat16(device, settings.mixed_precision)
 
 
 def separation_by_block(plan: Plan) -> dict[str, float]:

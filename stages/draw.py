@@ -11,7 +11,7 @@ from src.analysis.evaluation import Bin
 from src.core.arrays import SPLITS, load_statistics
 from src.core.dataset import load_split
 from src.core.errors import UserError, exit_cleanly
-from src.core.files import read_csv
+from src.core.files import read_csv, read_json
 from src.core.params import Settings, load_params
 from src.pictures import evaluation
 from src.pictures.augmentation import augmentation, one_class_after_another
@@ -23,6 +23,7 @@ from src.report.comparison import COMPARISON
 from src.training.schedule import chosen_recipe
 
 PLOTS = Path("plots")
+EVALUATION = Path("metrics/evaluate.json")
 CURVES = Path("plots/training/plots/metrics")
 REFERENCE_TRAINING = Path("data/reference/original-training.csv")
 REFERENCE_CSI = Path("data/reference/original-csi.csv")
@@ -40,7 +41,6 @@ class TrainSettings(Settings):
     """What this stage reads from the section ``train`` of params.yaml."""
 
     recipe: str
-    target_accuracy: float = Field(gt=0, le=1)
     defaults: dict[str, Any]
     recipes: dict[str, Any]
 
@@ -57,26 +57,26 @@ def main() -> None:
     """Write plots/*.png."""
     params = load_params("draw", Params)
     edition, test = load_statistics().edition, load_split("test")
-    confusion = table("plots/confusion.csv", "actual", "predicted")
-    classes = table("plots/per_class.csv", "class", *(f"{split}_accuracy" for split in SPLITS))
-    bins = table("plots/reliability.csv", *Bin.__annotations__)
-    mistakes = table("plots/mistakes.csv", "index", "actual", "predicted", "confidence")
-    layers = table("plots/csi.csv", "layer", "kind", "block", "train", "test", "train_in_sample", "test_in_sample")
+    confusion = read_table("plots/confusion.csv", "actual", "predicted")
+    classes = read_table("plots/per_class.csv", "class", *(f"{split}_accuracy" for split in SPLITS))
+    bins = read_table("plots/reliability.csv", *Bin.__annotations__)
+    mistakes = read_table("plots/mistakes.csv", "index", "actual", "predicted", "confidence")
+    layers = read_table("plots/csi.csv", "layer", "kind", "block", "train", "test", "train_in_sample", "test_in_sample")
     figures = {
         "augmentation": _augmentation(params, edition),
-        "train": _training(params.train.target_accuracy, edition),
+        "train": _training(read_json(EVALUATION)["target_accuracy"], edition),
         "confusion": evaluation.confusion(confusion, edition),
         "per_class": evaluation.class_accuracy(classes, edition),
         "reliability": evaluation.reliability_diagram(bins, edition),
         "mistakes": evaluation.mistakes(mistakes, test.images, edition),
-        "csi": separation_by_layer(layers, table(REFERENCE_CSI, "layer", "train_csi", "test_csi"), edition),
+        "csi": separation_by_layer(layers, read_table(REFERENCE_CSI, "layer", "train_csi", "test_csi"), edition),
         **_pareto(),
     }
     for name, figure in figures.items():
         save_figure(figure, PLOTS / f"{name}.png")
 
 
-def table(path: Path | str, *columns: str) -> list[Row]:
+def read_table(path: Path | str, *columns: str) -> list[Row]:
     """Return the rows of the CSV file ``path``; `UserError` if it cannot be read or lacks one of ``columns``."""
     rows = read_csv(Path(path))
     if missing := [name for name in columns if rows and name not in rows[0]]:
@@ -93,13 +93,13 @@ def _augmentation(params: Params, edition: str) -> Figure:
 
 def _training(target: float, edition: str) -> Figure:
     names = ("train_accuracy", "val_accuracy")
-    rows = table(REFERENCE_TRAINING, *names)
+    rows = read_table(REFERENCE_TRAINING, *names)
     reference = {name: [row[name] for row in rows] for name in names}
     return training(read_curves(CURVES), reference, target, edition)
 
 
 def _pareto() -> dict[str, Figure]:
-    rows = table(COMPARISON, "recipe", "edition", "test_accuracy", *PARETO)
+    rows = read_table(COMPARISON, "recipe", "edition", "test_accuracy", *PARETO)
     return {name: pareto(rows, column) for column, name in PARETO.items()}
 
 

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
-from src.compression.candidate import Candidate, sample
+from src.compression.candidate import Candidate, random_images
 from src.compression.record import load_candidate
 from src.core.arrays import load_arrays
 from src.core.dataset import load_split
@@ -25,7 +26,7 @@ FILES = Path("models/onnx")
 class Params(Settings):
     """What this stage reads of params.yaml."""
 
-    seed: int
+    seed: int = Field(ge=0, lt=2**32)
 
 
 def main() -> None:
@@ -45,7 +46,7 @@ def _calibration(candidate: Candidate, seed: int) -> Calibration | None:
     settings = candidate.export
     if settings.precision != "int8":
         return None
-    images = sample(load_split("train"), settings.calibration_images, seed).images
+    images = random_images(load_split("train"), settings.calibration_images, seed).images
     return Calibration(images.numpy(), settings.calibration_method)
 
 

@@ -133,6 +133,8 @@ def test_half_file_holds_float16_weights_and_gives_the_same_logits(tmp_path, ima
     for name, tensor in network.named_parameters():
         assert tensors[name].dtype == (np.float16 if tensor.dim() > 1 else np.float32)
         assert np.array_equal(tensors[name].astype(np.float32), tensor.detach().numpy())
+    halved = {name for name, values in tensors.items() if values.dtype == np.float16}
+    assert halved == {name for name, tensor in network.named_parameters() if tensor.dim() > 1}  # no mean, no std
     dense, half = (logits(tmp_path / f"{name}.onnx", images.numpy()) for name in ("dense", "half"))
     np.testing.assert_allclose(half, dense, atol=1e-3, rtol=0)
     assert nonzero_parameters(network, tmp_path / "half.onnx") == nonzero_parameters(network, tmp_path / "dense.onnx")

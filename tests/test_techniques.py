@@ -40,6 +40,7 @@ FINE_TUNE = FineTune(
 PRUNE = prune_channels.Settings(
     ratio=0.5,
     importance="taylor",
+    ranking="global",
     importance_images=1000,
     importance_batch=20,
     round_to=8,
@@ -194,6 +195,13 @@ def test_no_layer_is_pruned_away(importance, round_to, context):
     for width, before in zip(left.widths, TINY.widths, strict=True):
         assert before / 4 <= width <= before
         assert width == before or width % round_to == 0
+
+
+@pytest.mark.parametrize("importance", ["magnitude", "taylor"])
+@pytest.mark.parametrize(("ratio", "widths"), [(0.5, (8, 16, 16, 12)), (0.25, (12, 24, 24, 18))])
+def test_a_uniform_ranking_gives_every_importance_the_same_widths(importance, ratio, widths, context):
+    chosen = settings(ratio, importance=importance, ranking="uniform", round_to=1)
+    assert prune_channels.prune(trained(TINY), context.train, chosen).plan.widths == widths
 
 
 def test_taylor_adds_the_absolute_gradients_of_batches(context):

@@ -1,5 +1,6 @@
 """The tree of recipes: what is refused and how it is said, in the tree itself and by the stage and the script."""
 
+import contextlib
 import json
 import shutil
 import sys
@@ -76,6 +77,17 @@ MISTAKES = [
         r"recipes\.r\.step: unknown technique 'melt'; there are: fine_tune, fold, half",
     ),
     ({"r": {"step": "keep"}}, r"recipes\.r\.from: missing"),
+    ({"r": node(["a"], "keep")}, r"recipes\.r\.from: must be the name of a recipe \(found \['a'\]\)"),
+    ({"-x": node("vgg16", "keep")}, r"recipes\.-x: a name holds letters"),
+    (
+        {"a": node("b", "keep"), "b": node("a", "keep"), "c": node("a", "keep")},
+        r"recipes\.\w\.from: the recipes form a circle: (a -> b -> a|b -> a -> b)$",
+    ),
+    ({"tuned": node("vgg16", "keep")}, r"recipes\.tuned: must be \{from: vgg16, step: fine_tune\}"),
+    (
+        {"tuned": node("vgg16", "fine_tune", fine_tune={"epochs": 2}), "r": node("tuned", "prune_channels")},
+        r"recipes\.r\.from: nothing may follow tuned",
+    ),
     ({"r": {"from": "vgg16"}}, r"recipes\.r\.step: missing"),
     ({"r": "keep"}, r"recipes\.r: must be \{from: PARENT, step: TECHNIQUE, \.\.\.settings\} \(found 'keep'\)"),
     ({"vgg16": node("dense", "keep")}, r"recipes\.vgg16: a name holds .* and is not vgg16"),
@@ -131,7 +143,12 @@ def test_mistakes_outside_the_recipes_are_named_where_they_stand():
     for part, values, complaint in (
         ("steps", COMMITTED["steps"] | {"melt": {}}, r"compress\.steps\.melt: unknown technique; there are: "),
         ("steps", COMMITTED["steps"] | {"truncate": {"head_c": 1.0}}, r"compress\.steps\.truncate\.epsilon: missing"),
-        ("steps", COMMITTED["steps"] | {"truncate": 3}, r"compress\.steps\.truncate: must be a mapping"),
+        (
+            "steps",
+            COMMITTED["steps"] | {"truncate": {"head_c": 1.0, "epsilon": 7}},
+            r"compress\.steps\.truncate\.epsilon",
+        ),
+        ("steps", COMMITTED["steps"] | {"truncate": 3}, r"compress\.steps\.truncate: .*dictionary.*found 3"),
         ("steps", {"keep": {}}, r"compress\.steps\.\w+: missing; the settings of each technique stand there once"),
         ("fine_tune", COMMITTED["fine_tune"] | {"momentum": 2.0}, r"compress\.fine_tune\.momentum: .*found 2\.0"),
         ("recipes", {"r": node("vgg16", "keep")}, r"compress\.recipes: dense is missing"),
@@ -194,7 +211,7 @@ def test_interrupted_fine_tuning_goes_on_and_gives_the_same_bytes(workspace, mon
     network_path("channels").unlink()
     steps = iter([False, False, False, True])
     with monkeypatch.context() as patch:
-        patch.setattr(compress, "interruption", lambda: contextmanager_of(lambda: next(steps)))
+        patch.setattr(compress, "interruption", lambda: contextlib.nullcontext(lambda: next(steps)))
         with pytest.raises(SystemExit) as stop:
             run_stage("channels", patch)
     assert stop.value.code == 130
@@ -203,19 +220,6 @@ def test_interrupted_fine_tuning_goes_on_and_gives_the_same_bytes(workspace, mon
     assert run_stage("channels", monkeypatch).read_bytes() == whole
     assert "going on after step 4" in capsys.readouterr().out
     assert not list(Path("scratch/compress").rglob("*.pt"))
-
-
-class contextmanager_of:  # noqa: N801
-    """A context that gives ``value``."""
-
-    def __init__(self, value):
-        self.value = value
-
-    def __enter__(self):
-        return self.value
-
-    def __exit__(self, *_):
-        pass
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What a technique takes and returns, and what it may look at."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -13,6 +14,8 @@ from src.network.inference import accuracy, predict
 from src.network.vgg import VGG
 from src.training.checkpoints import Checkpoints
 from src.training.loop import NullReporter, Reporter
+
+Interruption = Callable[[], contextlib.AbstractContextManager[Callable[[], bool]]]
 
 
 class Export(Settings):
@@ -63,8 +66,8 @@ class Context:
     """What techniques may look at; the test set is not part of it.
 
     ``train`` and ``validation`` lie on the network's device. ``separation`` maps each block of the root network's
-    plan, by name, to its validation CSI. ``teacher`` is the root network. ``checkpoints`` are for fine-tuning;
-    ``interrupted()`` says whether to stop (see `src.training.loop.Hooks`).
+    plan, by name, to its validation CSI. ``teacher`` is the root network. ``checkpoints`` are for fine-tuning, and
+    ``interruption`` is a context around it that gives a function which says whether to stop.
     """
 
     train: Split
@@ -74,7 +77,7 @@ class Context:
     teacher: VGG | None = None
     reporter: Reporter = field(default_factory=NullReporter)
     checkpoints: Checkpoints | None = None
-    interrupted: Callable[[], bool] = field(default=lambda: False)
+    interruption: Interruption = field(default=lambda: contextlib.nullcontext(lambda: False))
 
     def validation_accuracy(self, network: VGG) -> float:
         """Return the share of validation images that ``network`` classifies right, computed in float32."""
@@ -82,10 +85,10 @@ class Context:
 
     def sample(self, images: int) -> Split:
         """Return ``images`` training images (all, if there are fewer), drawn by the seed."""
-        return sample(self.train, images, self.seed)
+        return random_images(self.train, images, self.seed)
 
 
-def sample(split: Split, images: int, seed: int) -> Split:
+def random_images(split: Split, images: int, seed: int) -> Split:
     """Return ``images`` of ``split`` (all, if there are fewer), drawn by ``seed``."""
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
     return split[order[:images].to(split.labels.device)]

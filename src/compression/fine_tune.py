@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from src.compression.candidate import Candidate, Context
 from src.network.vgg import VGG
@@ -15,6 +15,12 @@ class FineTune(OptimizerSettings):
 
     epochs: int = Field(ge=1)
     warmup_share: float = Field(ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _same_function(self) -> "FineTune":
+        if self.normed_filters:
+            raise ValueError("normed_filters must be false: it would change the network before the first step")
+        return self
 
     @property
     def recipe(self) -> TrainRecipe:
@@ -46,13 +52,9 @@ def fine_tune(network: VGG, context: Context, settings: FineTune, objective: Obj
     `src.training.loop.Hooks`.
     """
     before = context.validation_accuracy(network)
-    hooks = Hooks(
-        reporter=context.reporter,
-        checkpoints=context.checkpoints,
-        objective=objective,
-        interrupted=context.interrupted,
-    )
-    tuned, history = fit(network, context.train, context.validation, settings.recipe, context.seed, hooks)
+    with context.interruption() as interrupted:
+        hooks = Hooks(context.reporter, context.checkpoints, objective=objective, interrupted=interrupted)
+        tuned, history = fit(network, context.train, context.validation, settings.recipe, context.seed, hooks)
     after = context.validation_accuracy(tuned.eval())
     line = f"fine-tuned {settings.epochs} epochs: validation accuracy {before:.4f} -> {after:.4f}"
     return FineTuned(tuned, settings.epochs * len(context.train), history[-1]["pflop"], line)

@@ -19,7 +19,7 @@ ROOT = "vgg16"
 DENSE = "dense"
 TUNED = "tuned"
 SECTION, RECIPES, STEPS = "compress", "compress.recipes", "compress.steps"
-NAME = re.compile(r"[A-Za-z0-9_-]+")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
 
 class CompressSettings(Settings):
@@ -64,6 +64,7 @@ def check(section: CompressSettings) -> dict[str, Recipe]:
     for step in section.steps:
         if step not in technique_names():
             raise _mistake(f"{STEPS}.{step}", f"unknown technique; there are: {', '.join(technique_names())}")
+        _settings(section, f"{STEPS}.{step}", {"step": step})
     recipes = {name: recipe_of(section, name) for name in section.recipes}
     if DENSE not in recipes:
         raise _mistake(RECIPES, f"{DENSE} is missing; the other recipes are measured against it")
@@ -82,6 +83,8 @@ def recipe_of(section: CompressSettings, name: str) -> Recipe:
         raise _mistake(place, f"must be {{from: PARENT, step: TECHNIQUE, ...settings}} (found {values!r})")
     if missing := [key for key in ("from", "step") if key not in values]:
         raise _mistake(f"{place}.{missing[0]}", "missing")
+    if not isinstance(values["from"], str):
+        raise _mistake(f"{place}.from", f"must be the name of a recipe (found {values['from']!r})")
     step = values["step"]
     if step not in technique_names():
         names = ", ".join(technique_names())
@@ -96,7 +99,8 @@ def _settings(section: CompressSettings, place: str, values: Mapping[str, Any]) 
         raise _mistake(f"{STEPS}.{step}", "missing; the settings of each technique stand there once ({} if none)")
     shared = {SECTION: {"fine_tune": section.fine_tune}} if "fine_tune" in schema.model_fields else {}
     own = {key: value for key, value in values.items() if key not in ("from", "step")}
-    return layered(schema, {**shared, f"{STEPS}.{step}": section.steps[step], place: own})
+    layers = {**shared, f"{STEPS}.{step}": section.steps[step]}
+    return layered(schema, layers if place in layers else {**layers, place: own})
 
 
 def path_to(recipe: Recipe, recipes: Mapping[str, Recipe]) -> list[Recipe]:
@@ -107,7 +111,8 @@ def path_to(recipe: Recipe, recipes: Mapping[str, Recipe]) -> list[Recipe]:
             names = ", ".join([ROOT, *recipes])
             raise _mistake(f"{RECIPES}.{path[0].name}.from", f"unknown parent {parent!r}; there are: {names}")
         if parent in (step.name for step in path):
-            circle = " -> ".join([parent, *(step.name for step in path)])
+            names = [step.name for step in path]
+            circle = " -> ".join([parent, *names[: names.index(parent) + 1]])
             raise _mistake(f"{RECIPES}.{path[0].name}.from", f"the recipes form a circle: {circle}")
         path.insert(0, recipes[parent])
     return path
@@ -126,9 +131,17 @@ def _check_path(recipe: Recipe, recipes: Mapping[str, Recipe]) -> None:
 
 def _check_tuned(recipes: Mapping[str, Recipe]) -> None:
     """Raise `ParamsError` unless ``tuned``, the dense network trained on, has as much training as any other recipe."""
-    sums = {name: sum(step.epochs for step in path_to(recipe, recipes)) for name, recipe in recipes.items()}
-    own = sums.pop(TUNED, 0)
+    paths = {name: path_to(recipe, recipes) for name, recipe in recipes.items() if name != TUNED}
+    sums = {name: sum(step.epochs for step in path) for name, path in paths.items()}
     longest = max(sums, key=sums.get)
+    tuned = recipes.get(TUNED)
+    if tuned and (tuned.parent, tuned.step) != (ROOT, "fine_tune"):
+        raise _mistake(
+            f"{RECIPES}.{TUNED}", f"must be {{from: {ROOT}, step: fine_tune}}: it is the control of the others"
+        )
+    if below := [name for name, path in paths.items() if TUNED in (step.name for step in path)]:
+        raise _mistake(f"{RECIPES}.{below[0]}.from", f"nothing may follow {TUNED}, the control of the other recipes")
+    own = tuned.epochs if tuned else 0
     if own == sums[longest]:
         return
     wanted = f"{{from: {ROOT}, step: fine_tune, fine_tune: {{epochs: {sums[longest]}}}}}"

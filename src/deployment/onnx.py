@@ -51,7 +51,7 @@ def export(network: VGG, path: Path, half: bool = False, calibration: Calibratio
     """
     model = _graph(network)
     if half:
-        _store_half(model.graph)
+        _store_half(model.graph, {name for name, _ in network.named_parameters()})
     with atomic(path) as temporary:
         if calibration is None:
             onnx.save(model, temporary)
@@ -104,11 +104,11 @@ def _stripped(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _store_half(graph: onnx.GraphProto) -> None:
-    """Store matrices and filter banks of ``graph`` in float16; a Cast makes each float32 again when it is loaded."""
+def _store_half(graph: onnx.GraphProto, learned: set[str]) -> None:
+    """Store the ``learned`` matrices and filter banks in float16; a Cast makes each float32 again when it is loaded."""
     casts = []
     for tensor in graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) < HALF_FROM_DIMENSIONS:
+        if tensor.name not in learned or len(tensor.dims) < HALF_FROM_DIMENSIONS:
             continue
         name, widened = tensor.name, f"{tensor.name}_float32"
         for node in graph.node:

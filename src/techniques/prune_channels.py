@@ -29,6 +29,7 @@ class Settings(TechniqueSettings):
 
     ratio: float = Field(gt=0, lt=1)
     importance: Literal["magnitude", "taylor", "bn_scale"]
+    ranking: Literal["global", "uniform"]
     importance_images: int = Field(ge=1)
     importance_batch: int = Field(ge=1)
     round_to: int = Field(ge=1)
@@ -60,8 +61,9 @@ def apply(candidate: Candidate, context: Context, settings: Settings) -> Candida
 def prune(network: VGG, images: Split, settings: Settings) -> VGG:
     """Return ``network`` without its least important channels, as a new network that is not yet fine-tuned.
 
-    The ranking is global; importance is divided by its mean in each layer, so that layers of different scale
-    compare. Every layer keeps at least 1 - ``max_layer_ratio`` of its channels.
+    Ranking ``global``: the least important channels of all layers go; importance is divided by its mean in each layer,
+    so that layers of different scale compare. Ranking ``uniform``: every layer loses the same share, so that two
+    importances meet at identical widths. Every layer keeps at least 1 - ``max_layer_ratio`` of its channels.
     """
     import torch_pruning as tp
 
@@ -78,7 +80,7 @@ def prune(network: VGG, images: Split, settings: Settings) -> VGG:
         network,
         torch.zeros(1, 3, 32, 32, device=network.mean.device),
         importance,
-        global_pruning=True,
+        global_pruning=settings.ranking == "global",
         pruning_ratio=_reachable(network.plan, importance, settings),
         round_to=settings.round_to,
         ignored_layers=[network.classifier[-1]],
@@ -112,8 +114,11 @@ class _Floored:
 def _reachable(plan: Plan, importance: _Floored, settings: Settings) -> float:
     """Return the ratio asked for, or the largest that is possible: torch-pruning keeps int(channels * (1 - ratio)).
 
-    Hidden layers have no BatchNorm, so that ``bn_scale`` leaves them alone.
+    It does so in each layer if the ranking is uniform, else in all layers together. Hidden layers have no BatchNorm,
+    so that ``bn_scale`` leaves them alone.
     """
+    if settings.ranking == "uniform":
+        return min(settings.ratio, settings.max_layer_ratio)
     convolutions = plan.widths[: len(plan.convolutions)]
     ranked = convolutions if settings.importance == "bn_scale" else plan.widths
     kept = sum(map(importance.floor, ranked)) + 0.5

@@ -64,9 +64,9 @@ class Muon(torch.optim.Optimizer):
     decoupled: the step is that of ``torch.optim.Muon(adjust_lr_fn="match_rms_adamw")`` with fewer products.
     ``precision`` is that of the products.
 
-    ``normed`` (airbench's way): each matrix is scaled to the Frobenius norm sqrt(out) before its step. The
-    orthogonalized update has about that norm too, where out <= in. A step of `RELATIVE_STEP` times the learning rate
-    times the update then changes the weights by that share, at any time of a run.
+    ``normed`` (airbench's way): each matrix, a hidden layer's too, is scaled to the Frobenius norm sqrt(out) before
+    its step. The orthogonalized update has about that norm too, where out <= in. A step of `RELATIVE_STEP` times the
+    learning rate times the update then changes the weights by that share, at any time of a run.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Muon(torch.optim.Optimizer):
     def step(self) -> None:
         """Apply the gradients."""
         for group in self.param_groups:
-            for weight in group["params"]:
+            for weight in filter(lambda weight: weight.grad is not None, group["params"]):
                 update = orthogonalized(as_matrix(self._momentum(weight, group["momentum"])), self.precision)
                 matrix = as_matrix(weight)
                 if self.normed:

@@ -26,7 +26,9 @@ class PlainLive:
         first = name not in self.rows
         with path.open("w" if first else "a", newline="") as file:
             writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-            writer.writerows([["step", path.stem]] * first + [[self.step, value]])
+            if first:
+                writer.writerow(["step", path.stem])
+            writer.writerow([self.step, value])
         self.rows[name] = value
 
     def next_step(self) -> None:
