@@ -21,9 +21,18 @@ def test_a_page_of_measurements(monkeypatch):
     assert all(math.isfinite(number) and number > 0 for number in numbers)
     assert math.isclose(step["images"], 10 * step["steps"])
     pipeline = benchmark.input_pipeline(20, CPU)
+    assert all(0 < step[name] < 1 for name in ("augmentation", "optimizer"))
     page = benchmark.page("fast", CPU, [step], pipeline)
     assert "| 16 | float32 |" in page
     assert f"| image by image | {pipeline['original']:,.0f} |" in page
+
+
+def test_sections_of_other_processors_stay():
+    text = benchmark.with_section("", "## A\n\none")
+    text = benchmark.with_section(text, "## B\n\n### Part\n\ntwo")
+    text = benchmark.with_section(text, "## A\n\nthree")
+    assert text.startswith("# How fast training is\n\n")
+    assert text.endswith("one process with what it is compared to.\n\n## B\n\n### Part\n\ntwo\n\n## A\n\nthree\n")
 
 
 def test_a_pass_of_the_input_pipeline_sees_every_image_once(monkeypatch):
