@@ -23,7 +23,8 @@ RECORD_BYTES = 3073
 TRAIN_RECORDS, TEST_RECORDS = 60, 100  # of each train file, and of the test file
 PHASES = [{"size": 16, "epochs": 2}, {"size": 32, "epochs": 18}]  # long enough to be interrupted on a busy machine
 EPOCHS = sum(phase["epochs"] for phase in PHASES)
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | {
+FOREIGN = ("GIT_", "PYTHONDONTWRITEBYTECODE")  # Python leaves __pycache__ beside the code, as it does at a user's
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)} | {
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_AUTHOR_NAME": "tester",
