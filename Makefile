@@ -32,7 +32,7 @@ setup: .venv/installed  ## Create .venv and install the pinned requirements
 	pip install --quiet -r requirements-dev.txt
 	touch $@
 
-demo: .venv/installed  ## Run the whole pipeline on the bundled sample, as a DVC experiment (a few minutes on 2 cores)
+demo: .venv/installed  ## Run the whole pipeline on the bundled sample, as a DVC experiment (3 to 4 minutes on 2 cores)
 	@python -m scripts.check_tree demo.overrides
 	@dvc exp remove --quiet demo 2>/dev/null || true
 	dvc exp run --temp --name demo $(DEMO_OVERRIDES)

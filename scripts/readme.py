@@ -30,14 +30,14 @@ def main() -> None:
 
 
 def replace(text: str, block: str) -> str:
-    """``text`` with ``block`` in place of what stands between the markers; `UserError` if they are not there once."""
+    """Return ``text`` with ``block`` between the markers; `UserError` if each marker is not there exactly once."""
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise UserError(f"{README}: expected one {BEGIN} and after it one {END}")
     return f"{text.partition(BEGIN)[0]}{BEGIN}\n{block}\n{END}{text.partition(END)[2]}"
 
 
 def results() -> str:
-    """The comparison as a Markdown table, what it was measured on, and what each recipe did."""
+    """Return the comparison as a Markdown table, its conditions, and what was done for each recipe."""
     rows = read_csv(COMPARISON)
     cells = [HEADINGS, ["---", *["---:"] * (len(HEADINGS) - 1)], *map(_cells, rows)]
     lines = [f"| {' | '.join(line)} |" for line in cells]
@@ -69,8 +69,8 @@ def _conditions(rows: list[dict[str, Any]]) -> str:
         f"CIFAR-10, {rows[0]['edition']} edition. Accuracy, size and latency are those of the ONNX file that a recipe "
         "ends in. In brackets: how many times fewer or faster than dense in this run. Points below dense: 100 x (test "
         "accuracy of dense - test accuracy of the recipe), negative where the recipe does better. "
-        f"Latency: median of {'; '.join(machines)}, each run beside one of dense; the ratio is that of such pairs, "
-        "and no quotient of this column."
+        f"Latency: median of {'; '.join(machines)}, each run next to one of dense; the ratio is the median over such "
+        "pairs, not the quotient of two rows of this column."
     )
 
 

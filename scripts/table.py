@@ -24,7 +24,7 @@ def main() -> None:
 
 
 def read(revision: str | None) -> list[dict[str, Any]]:
-    """Rows of metrics/comparison.csv as of ``revision``, or of the workspace; `UserError` if there is none."""
+    """Return the rows of metrics/comparison.csv at ``revision``, or of the workspace; `UserError` without one."""
     try:
         text = dvc.api.read(str(COMPARISON), rev=revision)
     except (DvcException, OSError) as error:
@@ -33,13 +33,13 @@ def read(revision: str | None) -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """``rows`` aligned under short headings, at most 120 characters wide."""
+    """Return ``rows`` aligned under short headings, at most 120 characters wide."""
     heading = f"CIFAR-10, {rows[0]['edition']} edition. {LEGEND}"
     return f"{heading}\n{pd.DataFrame(map(readable, rows)).to_string(index=False)}"
 
 
 def readable(row: dict[str, Any]) -> dict[str, str]:
-    """One row of the comparison in units that are quick to read."""
+    """Return one row of the comparison in units that are easy to read."""
     name = row["recipe"]
     return {
         "recipe": name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…",
@@ -59,12 +59,12 @@ def readable(row: dict[str, Any]) -> dict[str, str]:
 
 
 def engineering(value: float, unit: str = "") -> str:
-    """``value`` with one decimal and a prefix of the SI: 15.3 M."""
+    """Return ``value`` with one decimal and an SI prefix: 15.3 M."""
     return EngFormatter(unit, places=1)(value).strip()
 
 
 def times(ratio: float) -> str:
-    """``ratio`` with two decimals, as in metrics/comparison.csv."""
+    """Return ``ratio`` with two decimals, as in metrics/comparison.csv."""
     return f"{ratio:.2f}"
 
 

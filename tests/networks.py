@@ -17,7 +17,7 @@ def plan(*features, head=(), pooled_side=1, **convolution):
 
 
 def trained(plan):
-    """A network whose normalisation and BatchNorm statistics are not those of a new one."""
+    """A network whose normalization and BatchNorm statistics are not those of a new one."""
     network = VGG(plan, torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.2, 0.25, 0.3]))
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):

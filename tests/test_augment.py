@@ -157,7 +157,7 @@ def test_resize_is_torchs_of_single_images():
         assert torch.allclose(resize(images, side), torch.stack(expected), atol=1e-6)
 
 
-def test_resize_by_half_weighs_neighbours_as_a_triangle():
+def test_resize_by_half_weighs_neighbors_as_a_triangle():
     """With anti-aliasing, bilinear by half weighs the four nearest pixels of a row 1, 3, 3, 1."""
     images = torch.rand(2, 3, 16, 16)
     weights = torch.tensor([1.0, 3, 3, 1]) / 8

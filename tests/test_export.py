@@ -150,17 +150,17 @@ def test_a_file_without_one_of_the_parameters_is_refused(exported):
 def test_int8_runs_integer_kernels_and_stays_close(quantized, images, tmp_path):
     network, path = quantized
     options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     options.log_severity_level = 3
     onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    kernels = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
+    kernels = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
     assert kernels.count("QLinearConv") == 2
     assert "Conv" not in kernels
     expected = predict(network, images).numpy()
     assert np.abs(logits(path, images.numpy()) - expected).max() < 0.1 * np.abs(expected).max()  # 0.05 with VNNI
 
 
-def test_int8_weights_are_per_channel_and_normalisation_is_float(quantized):
+def test_int8_weights_are_per_channel_and_normalization_is_float(quantized):
     model = onnx.load(quantized[1])
     tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     assert tensors["features.0.weight_quantized"].dtype == np.int8

@@ -13,7 +13,7 @@ from src.training.initialization import identity_init, principal_components, whi
 
 @pytest.fixture
 def images():
-    """Smooth noise, so that neighbours correlate as in photographs: uint8 [200, 3, 32, 32]."""
+    """Smooth noise, so that neighbors correlate as in photographs: uint8 [200, 3, 32, 32]."""
     noise = torch.randn(200, 3, 40, 40, generator=torch.Generator().manual_seed(1))
     noise = noise + 0.5 * noise.roll(1, 1)
     return (60 * torch.nn.functional.avg_pool2d(noise, 9, 1) * 4 + 128).clamp(0, 255).byte()

@@ -12,6 +12,7 @@ import tarfile
 import time
 from pathlib import Path
 
+import onnx
 import psutil
 import pytest
 import yaml
@@ -167,6 +168,13 @@ def test_comparison_has_a_row_for_each_recipe(project):
     history = json.loads((project / "metrics/recipes.json").read_text())["recipes"]
     assert len(history["flagship"]["steps"]) == 3
     assert history["tuned"]["image_passes"] == history["slim"]["image_passes"] > history["dense"]["image_passes"]
+
+
+def test_files_are_folded_apart_from_dense_and_tuned(project):
+    for recipe in RECIPES:
+        nodes = onnx.load(project / f"models/onnx/{recipe}.onnx").graph.node
+        with_batch_norm = any(node.op_type == "BatchNormalization" for node in nodes)
+        assert with_batch_norm == (recipe in ("dense", "tuned")), recipe
 
 
 @pytest.mark.parametrize(

@@ -120,8 +120,8 @@ def test_truncated_head_decides_as_scikit_learn_does(context):
     assert cut_off.plan.features == TINY.features[:1]
     with torch.no_grad():
         unit = context.train.images.float() / 255
-        normalised = (unit - network.mean.view(1, 3, 1, 1)) / network.std.view(1, 3, 1, 1)
-        pooled = network.features[:3](normalised).mean((2, 3)).numpy()
+        normalized = (unit - network.mean.view(1, 3, 1, 1)) / network.std.view(1, 3, 1, 1)
+        pooled = network.features[:3](normalized).mean((2, 3)).numpy()
     scaler = StandardScaler().fit(pooled)
     oracle = LogisticRegression(C=0.5, max_iter=1000).fit(scaler.transform(pooled), context.train.labels)
     expected = torch.from_numpy(oracle.decision_function(scaler.transform(pooled))).float()

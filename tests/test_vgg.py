@@ -23,7 +23,7 @@ def test_imagenet_head_is_torchvisions_vgg16_bn():
     torch.testing.assert_close(ours(images), theirs(images), rtol=1e-4, atol=1e-5)
 
 
-def test_normalisation_is_inside():
+def test_normalization_is_inside():
     mean, std = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.5, 0.6, 0.7])
     plain, inside = VGG(vgg16_plan(NARROW["compact"])).eval(), VGG(vgg16_plan(NARROW["compact"]), mean, std).eval()
     tensors = plain.state_dict()
