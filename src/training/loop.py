@@ -131,7 +131,7 @@ class _Run:
         step_stats = torch.zeros(self.batches.steps_per_epoch, 2, device=self.device)
         self.state = State(steps=0, flops=0, history=[], step_stats=step_stats)
         self.saved_at = time.monotonic()
-        self._resume()
+        _resume(self)
 
     @property
     def epoch(self) -> int:
@@ -201,27 +201,9 @@ class _Run:
     def end_epoch(self) -> None:
         """Validate, and add the epoch's row to the history."""
         self._check_loss()
-        row = parallel.from_first(self._row() if parallel.rank() == 0 else None)
+        row = parallel.from_first(_epoch_row(self) if parallel.rank() == 0 else None)
         self.state.history.append({name: round(value, 6) for name, value in row.items()})
         self.hooks.reporter.epoch(self.state.history[-1])
-
-    def _row(self) -> Row:
-        """Return losses, accuracies, learning rate, image size and cost at the end of an epoch.
-
-        Validation uses the weights and the precision of training; the stored file in float32 may differ slightly.
-        """
-        train_loss, train_accuracy = self.state.step_stats.mean(0).tolist()
-        logits = predict(self.averaged, self.validation.images, mixed_precision=self.recipe.mixed_precision)
-        labels = self.validation.labels
-        return {
-            "train/loss": train_loss,
-            "train/accuracy": train_accuracy,
-            "val/loss": float(F.cross_entropy(logits, labels)),
-            "val/accuracy": accuracy(logits, labels),
-            "learning_rate": learning_rate(self.recipe, (self.state.steps - 1) / self.batches.steps_per_epoch),
-            "image_size": image_size(self.recipe, self.epoch),
-            "pflop": self.state.flops / 1e15,
-        }
 
     def save_if_due(self, force: bool = False) -> None:
         """Write a checkpoint at the end of an epoch, every few minutes, and with ``force``."""
@@ -231,34 +213,57 @@ class _Run:
         at_boundary = self.state.steps == self.epoch * self.batches.steps_per_epoch
         if force or at_boundary or time.monotonic() - self.saved_at > checkpoints.every_seconds:
             self._check_loss()
-            checkpoints.save(self.state.steps, self._checkpoint())
+            checkpoints.save(self.state.steps, _checkpoint(self))
             self.saved_at = time.monotonic()
-
-    def _checkpoint(self) -> dict[str, Any]:
-        return {
-            **vars(self.state),
-            "model": self.model.state_dict(),
-            "optimizers": self.optimizers.state_dict(),
-            "average": self.average.state_dict() if self.average else None,
-        }
-
-    def _resume(self) -> None:
-        saved = self.hooks.checkpoints.load(self.device) if self.hooks.checkpoints else None
-        if saved is None:
-            return
-        self.state = State(**{name: saved[name] for name in vars(self.state)})
-        self.model.load_state_dict(saved["model"])
-        self.optimizers.load_state_dict(saved["optimizers"])
-        if self.average:
-            self.average.load_state_dict(saved["average"])
-        for row in self.state.history:
-            self.hooks.reporter.epoch(row)
 
     def _check_loss(self) -> None:
         bad = (~self.state.step_stats[:, 0].isfinite()).nonzero()
         if len(bad):
             step = self.epoch * self.batches.steps_per_epoch + int(bad[0]) + 1
             raise UserError(f"the loss is not finite at step {step} (epoch {self.epoch + 1}); try a lower lr_peak")
+
+
+def _epoch_row(run: _Run) -> Row:
+    """Return losses, accuracies, learning rate, image size and cost at the end of an epoch of ``run``.
+
+    Validation uses the weights and the precision of training; the stored file in float32 may differ slightly.
+    """
+    train_loss, train_accuracy = run.state.step_stats.mean(0).tolist()
+    logits = predict(run.averaged, run.validation.images, mixed_precision=run.recipe.mixed_precision)
+    labels = run.validation.labels
+    return {
+        "train/loss": train_loss,
+        "train/accuracy": train_accuracy,
+        "val/loss": float(F.cross_entropy(logits, labels)),
+        "val/accuracy": accuracy(logits, labels),
+        "learning_rate": learning_rate(run.recipe, (run.state.steps - 1) / run.batches.steps_per_epoch),
+        "image_size": image_size(run.recipe, run.epoch),
+        "pflop": run.state.flops / 1e15,
+    }
+
+
+def _checkpoint(run: _Run) -> dict[str, Any]:
+    """Return all that is needed to go on with ``run`` in another process."""
+    return {
+        **vars(run.state),
+        "model": run.model.state_dict(),
+        "optimizers": run.optimizers.state_dict(),
+        "average": run.average.state_dict() if run.average else None,
+    }
+
+
+def _resume(run: _Run) -> None:
+    """Take up the newest checkpoint of ``run``, if there is one, and report the epochs that it holds."""
+    saved = run.hooks.checkpoints.load(run.device) if run.hooks.checkpoints else None
+    if saved is None:
+        return
+    run.state = State(**{name: saved[name] for name in vars(run.state)})
+    run.model.load_state_dict(saved["model"])
+    run.optimizers.load_state_dict(saved["optimizers"])
+    if run.average:
+        run.average.load_state_dict(saved["average"])
+    for row in run.state.history:
+        run.hooks.reporter.epoch(row)
 
 
 class _Recorded:
