@@ -29,7 +29,7 @@ from src.core.device import multiplies_bfloat16_fast, pick_device, seed_everythi
 from src.core.errors import exit_cleanly
 from src.core.files import atomic
 from src.core.params import load_params
-from src.deployment.latency import cpu_name, interleave
+from src.deployment.latency import cpu_name, milliseconds
 from src.network.cost import FLOPS_PER_MAC_TRAINING, macs
 from src.network.inference import to_unit
 from src.network.vgg import VGG, ModelSettings, vgg16_plan
@@ -195,6 +195,20 @@ def input_pipeline(batch_size: int, device: torch.device) -> dict[str, float]:
     seconds = interleave(at_once, one_by_one, PAIRS, WARM_UP) / 1000
     ours, original = PIPELINE_IMAGES / np.median(seconds, axis=0)
     return {"ours": ours, "original": original, "ratio": float(np.median(seconds[:, 1] / seconds[:, 0]))}
+
+
+def interleave(first: Callable[[], object], second: Callable[[], object], runs: int, warm_up: int) -> np.ndarray:
+    """Return the times of calls of ``first`` and ``second`` in turn, in ms, float64 [runs, 2].
+
+    ``warm_up`` pairs of calls come before and are not in the result. The order changes from pair to pair, so that
+    the caches hold the data of the other function equally often for both.
+    """
+    functions = (first, second)
+    times = np.empty((warm_up + runs, 2))
+    for pair in range(len(times)):
+        for index in (0, 1) if pair % 2 else (1, 0):
+            times[pair, index] = milliseconds(functions[index])
+    return times[warm_up:]
 
 
 def batches(crops: Crops, batch_size: int) -> Iterator[Tensor]:

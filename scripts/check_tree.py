@@ -1,4 +1,4 @@
-"""Check the tree of recipes in params.yaml: python -m scripts.check_tree [OVERRIDES].
+"""Check the recipes and the list of those to release in params.yaml: python -m scripts.check_tree [OVERRIDES].
 
 OVERRIDES is a file with one override a line, as `dvc exp run -S` takes them.
 """
@@ -9,8 +9,8 @@ import tempfile
 from pathlib import Path
 
 from src.compression.tree import read_tree
-from src.core.errors import UserError, exit_cleanly
-from src.core.params import PARAMS
+from src.core.errors import ParamsError, UserError, exit_cleanly
+from src.core.params import PARAMS, read_yaml
 
 
 def main() -> None:
@@ -19,13 +19,21 @@ def main() -> None:
     parser.add_argument("overrides", type=Path, nargs="?")
     overrides = parser.parse_args().overrides
     if overrides is None:
-        read_tree()
+        check(PARAMS)
         return
     with tempfile.TemporaryDirectory() as folder:
         changed = Path(folder) / PARAMS.name
         shutil.copy(PARAMS, changed)
         override(changed, overrides)
-        read_tree(changed)
+        check(changed)
+
+
+def check(params: Path) -> None:
+    """Raise `ParamsError` in one line for the first mistake in the recipes, or in the list ``release``."""
+    recipes, released = read_tree(params), read_yaml(params).get("release")
+    known = f"must be a list of recipes out of: {', '.join(recipes)}"
+    if not isinstance(released, list) or [name for name in released if name not in recipes]:
+        raise ParamsError(f"{PARAMS}: release: {known} (found {released!r})")
 
 
 def override(params: Path, overrides: Path) -> None:

@@ -14,7 +14,7 @@ from src.core.errors import UserError, exit_cleanly
 from src.deployment.latency import THREADS, cpu_name, milliseconds
 from src.deployment.runtime import session
 
-MODEL = Path("released/flagship.onnx")
+MODEL = Path("models/released/flagship.onnx")
 SIDE = 32
 SHOWN = 3
 RUNS = 20
@@ -72,7 +72,7 @@ def present(model: Path) -> Path:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise UserError(f"{model}: `dvc pull` failed ({reason}); make it with `dvc repro export@{model.stem}`")
+            raise UserError(f"{model}: `dvc pull` failed ({reason}); make it with `dvc repro {model}`")
     return model
 
 

@@ -4,15 +4,27 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from scripts.table import engineering, times
 from src.core.errors import UserError, exit_cleanly
 from src.core.files import atomic, read_csv, read_json
-from src.report.comparison import COMPARISON, RECIPES
+from src.report.comparison import BENCHMARK, COMPARISON, RECIPES
+from src.report.table import LEGEND, readable
 
 README = Path("README.md")
-METRICS = Path("metrics")
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-HEADINGS = ("Recipe", "Test accuracy", "Points below dense", "Parameters", "MACs", "ONNX file", "Latency, batch of 1")
+COLUMNS = (
+    "recipe",
+    "test_accuracy",
+    "difference_points",
+    "reference",
+    "parameters",
+    "macs",
+    "macs_ratio",
+    "bytes",
+    "bytes_ratio",
+    "bytes_ratio_half",
+    "latency_ms_b1",
+    "latency_b1_ratio",
+)
 
 
 def main() -> None:
@@ -39,38 +51,29 @@ def replace(text: str, block: str) -> str:
 def results() -> str:
     """Return the comparison as a Markdown table, its conditions, and what was done for each recipe."""
     rows = read_csv(COMPARISON)
-    cells = [HEADINGS, ["---", *["---:"] * (len(HEADINGS) - 1)], *map(_cells, rows)]
+    shown = readable(rows, COLUMNS)
+    cells = [shown[0], ["---", *["---:"] * (len(shown[0]) - 1)], *(row.values() for row in shown)]
     lines = [f"| {' | '.join(line)} |" for line in cells]
     history = read_json(RECIPES)["recipes"]
-    return "\n".join([*lines, "", _conditions(rows), "", *(_steps(row["recipe"], history) for row in rows)])
-
-
-def _cells(row: dict[str, Any]) -> list[str]:
-    return [
-        row["recipe"],
-        f"{100 * row['test_accuracy']:.2f} %",
-        f"{row['accuracy_drop_points']:z.2f}",
-        engineering(row["parameters"]),
-        f"{engineering(row['macs'])} ({times(row['macs_ratio'])}x)",
-        f"{engineering(row['bytes'], 'B')} ({times(row['bytes_ratio'])}x)",
-        f"{row['latency_ms_b1']:.2f} ms ({times(row['latency_b1_ratio'])}x)",
-    ]
-
-
-def _conditions(rows: list[dict[str, Any]]) -> str:
-    timings = [read_json(METRICS / "benchmark" / f"{row['recipe']}.json") for row in rows]
-    machines = dict.fromkeys(
-        "{runs} runs on {threads} thread of {cpu} (ONNX Runtime {onnxruntime}, NumPy {numpy}, Python {python})".format(
-            **timing
-        )
-        for timing in timings
+    return "\n".join(
+        [*lines, "", _conditions(rows[0]["edition"]), "", *(_steps(row["recipe"], history) for row in rows)]
     )
+
+
+def _conditions(edition: str) -> str:
+    """Return what the numbers of the table are, and on what the latency was measured."""
+    timing = read_json(BENCHMARK)
+    measured = (
+        "Latency: median of {calls_in_all} calls on {threads} thread of {cpu} ({instruction_sets}; ONNX Runtime "
+        "{onnxruntime}, NumPy {numpy}, Python {python}), all files in turn in one process, {blocks} times {calls} "
+        "calls; its ratio is the median over these turns."
+    )
+    sets = " ".join(timing["instruction_sets"])
+    calls = timing["blocks"] * timing["calls"]
+    told = measured.format(**{**timing, "instruction_sets": sets, "calls_in_all": calls})
     return (
-        f"CIFAR-10, {rows[0]['edition']} edition. Accuracy, size and latency are those of the ONNX file that a recipe "
-        "ends in. In brackets: how many times fewer or faster than dense in this run. Points below dense: 100 x (test "
-        "accuracy of dense - test accuracy of the recipe), negative where the recipe does better. "
-        f"Latency: median of {'; '.join(machines)}, each run next to one of dense; the ratio is the median over such "
-        "pairs, not the quotient of two rows of this column."
+        f"CIFAR-10, {edition} edition. Accuracy, size and latency are those of the ONNX file that a recipe ends in. "
+        f"{LEGEND} {told}"
     )
 
 

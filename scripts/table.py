@@ -2,18 +2,33 @@
 
 import argparse
 import io
+import textwrap
 from typing import Any
 
 import dvc.api
 import pandas as pd
 from dvc.exceptions import DvcException
-from matplotlib.ticker import EngFormatter
 
 from src.core.errors import UserError, exit_cleanly
 from src.report.comparison import COMPARISON
+from src.report.table import LEGEND, readable
 
-LONGEST_NAME = 24
-LEGEND = "x: times fewer or faster than dense; drop: test points below dense; ms: a batch of 1 or 64"
+WIDTH = 120
+LONGEST_NAME = 20
+COLUMNS = (
+    "recipe",
+    "val_accuracy",
+    "test_accuracy",
+    "difference_points",
+    "reference",
+    "macs",
+    "macs_ratio",
+    "bytes",
+    "bytes_ratio",
+    "bytes_ratio_half",
+    "latency_ms_b1",
+    "latency_b1_ratio",
+)
 
 
 def main() -> None:
@@ -34,38 +49,9 @@ def read(revision: str | None) -> list[dict[str, Any]]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Return ``rows`` aligned under short headings, at most 120 characters wide."""
-    heading = f"CIFAR-10, {rows[0]['edition']} edition. {LEGEND}"
-    return f"{heading}\n{pd.DataFrame(map(readable, rows)).to_string(index=False)}"
-
-
-def readable(row: dict[str, Any]) -> dict[str, str]:
-    """Return one row of the comparison in units that are easy to read."""
-    name = row["recipe"]
-    return {
-        "recipe": name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…",
-        "val %": f"{100 * row['val_accuracy']:.2f}",
-        "test %": f"{100 * row['test_accuracy']:.2f}",
-        "drop": f"{row['accuracy_drop_points']:z.2f}",
-        "params": engineering(row["parameters"]),
-        "nonzero": engineering(row["nonzero_parameters"]),
-        "MACs": engineering(row["macs"]),
-        "MACs x": times(row["macs_ratio"]),
-        "size": engineering(row["bytes"], "B"),
-        "size x": times(row["bytes_ratio"]),
-        "b1 ms": f"{row['latency_ms_b1']:.2f}",
-        "b1 x": times(row["latency_b1_ratio"]),
-        "b64 ms": f"{row['latency_ms_b64']:.1f}",
-    }
-
-
-def engineering(value: float, unit: str = "") -> str:
-    """Return ``value`` with one decimal and an SI prefix: 15.3 M."""
-    return EngFormatter(unit, places=1)(value).strip()
-
-
-def times(ratio: float) -> str:
-    """Return ``ratio`` with two decimals, as in metrics/comparison.csv."""
-    return f"{ratio:.2f}"
+    heading = textwrap.fill(f"CIFAR-10, {rows[0]['edition']} edition. {LEGEND}", WIDTH)
+    short = [row | {"recipe": textwrap.shorten(row["recipe"], LONGEST_NAME, placeholder="…")} for row in rows]
+    return f"{heading}\n{pd.DataFrame(readable(short, COLUMNS)).to_string(index=False)}"
 
 
 if __name__ == "__main__":

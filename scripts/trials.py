@@ -12,13 +12,15 @@ from typing import Any
 
 import yaml
 
-from src.core.errors import UserError, exit_cleanly
-from src.core.files import read_csv, read_json, write_csv
-from src.core.params import PARAMS
-from stages.train import CURVES, METRICS
+from src.analysis.curves import read_curves
+from src.compression.tree import ROOT
+from src.core.errors import UserError, exit_cleanly, one_line
+from src.core.files import read_csv, write_csv
+from src.core.params import PARAMS, read_yaml
+from src.training.schedule import chosen_recipe
 
 TRIALS = Path("docs/trials.csv")
-CURVE = CURVES / "plots" / "metrics"
+CURVES = Path("plots/training/plots/metrics")
 
 
 def main() -> None:
@@ -33,19 +35,21 @@ def main() -> None:
 
 def row(name: str, folder: Path) -> dict[str, Any]:
     """Return the row of the finished run in ``folder``; `UserError` if there is none."""
-    params, run = yaml.safe_load((folder / PARAMS).read_text()), read_json(folder / METRICS)
-    validation, train = (_curve(folder / CURVE / part / "accuracy.tsv") for part in ("val", "train"))
-    if validation[-1] != run["val_accuracy_last"]:
-        raise UserError(f"{folder / METRICS}: belongs to another run than the curves in {CURVES}")
+    params, curves = read_yaml(folder / PARAMS), read_curves(folder / CURVES)
+    validation, train = curves["val/accuracy"], params["train"]
+    planned = chosen_recipe(train["recipe"], train["defaults"], train["recipes"]).epochs
+    if len(validation) < planned and train["stop_at"] is None:
+        raise UserError(f"{folder / CURVES}: has {len(validation)} of {planned} epochs; the run is not finished")
     return {
         "name": name,
+        "recipe": ROOT,
         "settings": " ".join(options(_committed(folder), params)),
         "width": params["model"]["width"],
-        "epochs": run["epochs"],
-        "pflop": run["pflop"],
-        "train_accuracy_last": train[-1],
-        "val_accuracy_last": run["val_accuracy_last"],
-        "val_accuracy_best": run["val_accuracy_best"],
+        "epochs": len(validation),
+        "pflop": curves["pflop"][-1],
+        "train_accuracy_last": curves["train/accuracy"][-1],
+        "val_accuracy_last": validation[-1],
+        "val_accuracy_best": max(validation),
         "val_accuracy_by_epoch": " ".join(f"{accuracy:.4f}" for accuracy in validation),
     }
 
@@ -73,12 +77,10 @@ def _written(value: Any) -> str:
 
 def _committed(folder: Path) -> dict[str, Any]:
     command = ["git", "show", f"HEAD:./{PARAMS}"]
-    return yaml.safe_load(subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout)
-
-
-def _curve(path: Path) -> list[float]:
-    """Return the values of a curve that DVCLive wrote, one for each epoch."""
-    return [float(line.split("\t")[1]) for line in path.read_text().splitlines()[1:]]
+    shown = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
+    if shown.returncode:
+        raise UserError(f"{folder}: no {PARAMS} in the last commit ({one_line(shown.stderr)})")
+    return yaml.safe_load(shown.stdout)
 
 
 if __name__ == "__main__":

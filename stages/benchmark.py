@@ -1,35 +1,47 @@
-"""Time one recipe's ONNX file beside the dense one."""
+"""Time the ONNX files of all recipes in turn, in one process."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
-from src.core.errors import exit_cleanly
+from src.core.errors import UserError
 from src.core.files import read_json, write_json
-from src.core.params import Settings, load_params, recipe_name
-from src.deployment.latency import LARGE_BATCH, THREADS, BenchmarkSettings, conditions, paired_latency
+from src.core.params import Settings, load_params
+from src.core.recipes import DENSE, RecipesSection
+from src.core.stage import run_stage
+from src.deployment.latency import LARGE_BATCH, THREADS, BenchmarkSettings, conditions, latencies
 from src.deployment.runtime import session
 
-MODELS = Path("models/onnx")
-DENSE = MODELS / "dense.onnx"
-METRICS = Path("metrics/benchmark")
+FILES = Path("models/onnx")
+METRICS = Path("metrics/benchmark.json")
 
 
 class Params(Settings):
     """What this stage reads of params.yaml."""
 
     benchmark: BenchmarkSettings
+    compress: RecipesSection
 
 
 def main() -> None:
-    """Write latency and throughput of the recipe named on the command line, and what they were measured on."""
-    recipe = recipe_name("benchmark", __doc__)
-    settings = load_params("benchmark", Params, recipe).benchmark
-    edition = read_json(MODELS / f"{recipe}.json")["edition"]
-    network, dense = (session(path, THREADS) for path in (MODELS / f"{recipe}.onnx", DENSE))
-    one = paired_latency(network, dense, 1, settings.runs)
-    many = paired_latency(network, dense, LARGE_BATCH, settings.batch_runs)
-    head = {"recipe": recipe, "edition": edition, **settings.model_dump(), **conditions()}
-    write_json(METRICS / f"{recipe}.json", {**head, "b1": one, f"b{LARGE_BATCH}": many})
+    """Write latency and throughput of each recipe, and what they were measured on."""
+    params = load_params("benchmark", Params)
+    recipes, settings = params.compress.recipes, params.benchmark
+    edition = common_edition(recipes)
+    sessions = {recipe: session(FILES / f"{recipe}.onnx", THREADS) for recipe in recipes}
+    one = latencies(sessions, 1, settings.blocks, settings.calls)
+    many = latencies(sessions, LARGE_BATCH, settings.blocks, settings.batch_calls)
+    timed = {recipe: {"b1": one[recipe], f"b{LARGE_BATCH}": many[recipe]} for recipe in recipes}
+    write_json(METRICS, {"edition": edition, **settings.model_dump(), **conditions(), "recipes": timed})
+
+
+def common_edition(recipes: Iterable[str]) -> str:
+    """Return the edition of the data that all ``recipes`` come from; `UserError` if they come from several."""
+    found = {recipe: read_json(FILES / f"{recipe}.json")["edition"] for recipe in recipes}
+    if len(set(found.values())) > 1:
+        listed = ", ".join(f"{recipe} {edition}" for recipe, edition in found.items())
+        raise UserError(f"{FILES}: editions of the data differ ({listed}); only one can be timed: run `dvc repro`")
+    return found[DENSE]
 
 
 if __name__ == "__main__":
-    exit_cleanly(main)
+    run_stage(main)

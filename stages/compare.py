@@ -1,53 +1,61 @@
-"""Put all recipes into one table, with a summary and how each recipe came about."""
+"""Put all recipes into one table, with intervals, a summary, and how each recipe came about."""
 
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
-from src.core.errors import ParamsError, exit_cleanly
-from src.core.files import read_json, write_csv, write_json
-from src.core.params import PARAMS, Settings, load_params
+from src.core.arrays import load_arrays
+from src.core.errors import UserError
+from src.core.files import read_csv, read_json, write_csv, write_json
+from src.core.params import Settings, load_params
+from src.core.recipes import RecipesSection
+from src.core.stage import run_stage
 from src.report.comparison import (
+    BENCHMARK,
     COMPARISON,
-    DENSE,
     RECIPES,
     comparison_rows,
+    flip_rows,
     formatted,
     headline_metrics,
+    predicted_classes,
     recipe_history,
 )
 
 TESTED = Path("models/tested")
-TIMINGS = Path("metrics/benchmark")
+TRIALS = Path("docs/trials.csv")
 SUMMARY = Path("metrics/summary.json")
-
-
-class CompressSettings(Settings):
-    """The section ``compress`` of params.yaml, of which only the recipes' names matter here."""
-
-    recipes: dict[str, Any] = Field(min_length=1)
+PREDICTIONS = Path("metrics/predictions.json")
+FLIPS = Path("plots/flips.csv")
+FLIP_COLUMNS = ("recipe", "reference", "class", "became_wrong", "became_right")
 
 
 class Params(Settings):
     """What this stage reads of params.yaml."""
 
-    compress: CompressSettings
+    compress: RecipesSection
 
 
 def main() -> None:
     """Compare the recipes of params.yaml; files of recipes that are no longer there are ignored."""
     recipes = load_params("compare", Params).compress.recipes
-    if DENSE not in recipes:
-        raise ParamsError(f"{PARAMS}: compress.recipes: {DENSE} is missing; the others are measured against it")
-    tested, timings = (
-        {recipe: read_json(folder / f"{recipe}.json") for recipe in recipes} for folder in (TESTED, TIMINGS)
-    )
-    rows = comparison_rows(tested, timings)
+    tested = {recipe: read_json(TESTED / f"{recipe}.json") for recipe in recipes}
+    parents = {recipe: values["from"] for recipe, values in recipes.items()}
+    _, labels = load_arrays("test")
+    rows = comparison_rows(tested, _timings(recipes), parents, labels, [row["recipe"] for row in read_csv(TRIALS)])
     write_csv(COMPARISON, map(formatted, rows))
+    write_csv(FLIPS, flip_rows(tested, labels), FLIP_COLUMNS)
     write_json(SUMMARY, headline_metrics(rows))
     write_json(RECIPES, recipe_history(tested))
+    write_json(PREDICTIONS, predicted_classes(tested, labels))
+
+
+def _timings(recipes: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return what the stage benchmark found for each of ``recipes``; `UserError` if one is missing."""
+    found = read_json(BENCHMARK)
+    if missing := [recipe for recipe in recipes if recipe not in found.get("recipes", {})]:
+        raise UserError(f"{BENCHMARK}: holds no timing of {', '.join(missing)}; run `dvc repro benchmark`")
+    return {recipe: {"edition": found["edition"], **found["recipes"][recipe]} for recipe in recipes}
 
 
 if __name__ == "__main__":
-    exit_cleanly(main)
+    run_stage(main)

@@ -10,10 +10,10 @@ from src.compression.record import load_candidate, network_path, save_candidate
 from src.compression.tree import ROOT, CompressSettings, Recipe, compress, read_tree, recipe_of
 from src.core.dataset import load_split
 from src.core.device import pick_device, seed_everything, uses_bfloat16
-from src.core.errors import exit_cleanly
 from src.core.files import atomic, read_csv
 from src.core.params import Shared, load_params, recipe_name
 from src.core.signals import interruption
+from src.core.stage import run_stage
 from src.network.vgg import Plan, load
 from src.training.checkpoints import SCRATCH, Checkpoints, run_key
 from src.training.tracking import Tracker
@@ -62,4 +62,4 @@ def separation_by_block(plan: Plan) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    exit_cleanly(main)
+    run_stage(main)

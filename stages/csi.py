@@ -17,12 +17,12 @@ from src.analysis.separation import (
     plateau,
     separation,
 )
-from src.core.arrays import SPLITS, load_statistics
+from src.core.arrays import SPLITS
 from src.core.dataset import load_split
 from src.core.device import pick_device, seed_everything
-from src.core.errors import exit_cleanly
 from src.core.files import write_csv, write_json
 from src.core.params import Shared, load_params
+from src.core.stage import run_stage
 from src.network.vgg import load
 
 MODEL = Path("models/networks/vgg16.safetensors")
@@ -52,7 +52,7 @@ def main() -> None:
     scores |= {f"{name}_in_sample": in_sample(model, split) for name, split in few.items()}
     rows = [_row(index, layer, centers, scores) for index, layer in enumerate(layers(model))]
     write_csv(TABLE, rows)
-    write_json(METRICS, {"edition": load_statistics().edition} | headline(rows, len(splits["validation"])))
+    write_json(METRICS, headline(rows, len(splits["validation"])))
 
 
 def _row(
@@ -68,29 +68,17 @@ def _row(
 
 
 def headline(rows: list[Row], images: int) -> Row:
-    """Return the best layer, the layer where CSI stops rising, the CSI of the last layer, and the largest bias.
+    """Return the layer where CSI on validation stops rising, the CSI there, and the CSI of the last layer.
 
-    The first two are those on validation, which has ``images`` images. The bias of a layer is its in-sample CSI minus
-    its held-out CSI, on test.
+    ``images`` is the number of validation images.
     """
-    best = max(rows, key=lambda row: row["validation"])
     plateau_row = rows[plateau([row["validation"] for row in rows], images)]
-    biased = max(rows, key=_bias)
     return {
-        "best_layer": best["layer"],
-        "best_validation": best["validation"],
         "plateau_layer": plateau_row["layer"],
         "plateau_validation": plateau_row["validation"],
-        "last_layer": rows[-1]["layer"],
-        **{f"last_{name}": rows[-1][name] for name in SPLITS},
-        "largest_bias_layer": biased["layer"],
-        "largest_bias": _bias(biased),
+        "last_validation": rows[-1]["validation"],
     }
 
 
-def _bias(row: Row) -> float:
-    return row["test_in_sample"] - row["test"]
-
-
 if __name__ == "__main__":
-    exit_cleanly(main)
+    run_stage(main)

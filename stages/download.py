@@ -1,7 +1,7 @@
 """Fetch CIFAR-10, or the bundled sample of it, check it, and unpack it."""
 
-from src.core.errors import exit_cleanly
 from src.core.params import Settings, load_params
+from src.core.stage import run_stage
 from src.data.cifar10 import RAW, edition
 from src.data.fetch import DownloadSettings, fetch
 
@@ -19,4 +19,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    exit_cleanly(main)
+    run_stage(main)

@@ -10,24 +10,27 @@ from src.analysis.curves import read_curves
 from src.analysis.evaluation import Bin
 from src.core.arrays import SPLITS, load_statistics
 from src.core.dataset import load_split
-from src.core.errors import UserError, exit_cleanly
-from src.core.files import read_csv, read_json
+from src.core.errors import UserError
+from src.core.files import read_csv
 from src.core.params import Settings, load_params
+from src.core.stage import run_stage
 from src.pictures import evaluation
 from src.pictures.augmentation import augmentation, one_class_after_another
 from src.pictures.csi import separation_by_layer
+from src.pictures.flips import flips_by_class
 from src.pictures.pareto import pareto
 from src.pictures.style import save_figure
 from src.pictures.training import training
+from src.report.columns import COSTS
 from src.report.comparison import COMPARISON
 from src.training.schedule import chosen_recipe
 
 PLOTS = Path("plots")
-EVALUATION = Path("metrics/evaluate.json")
 CURVES = Path("plots/training/plots/metrics")
 REFERENCE_TRAINING = Path("data/reference/original-training.csv")
 REFERENCE_CSI = Path("data/reference/original-csi.csv")
-PARETO = {"bytes": "pareto_bytes", "macs": "pareto_macs", "latency_b1_ratio": "pareto_latency"}
+PARETO = {"bytes": "pareto_bytes", "macs": "pareto_macs", "latency_ms_b1": "pareto_latency"}
+FLIPS = ("recipe", "reference", "class", "became_wrong", "became_right")
 Row = dict[str, Any]
 
 
@@ -41,6 +44,7 @@ class TrainSettings(Settings):
     """What this stage reads from the section ``train`` of params.yaml."""
 
     recipe: str
+    target_accuracy: float
     defaults: dict[str, Any]
     recipes: dict[str, Any]
 
@@ -64,13 +68,14 @@ def main() -> None:
     layers = read_table("plots/csi.csv", "layer", "kind", "block", "train", "test", "train_in_sample", "test_in_sample")
     figures = {
         "augmentation": _augmentation(params, edition),
-        "train": _training(read_json(EVALUATION)["target_accuracy"], edition),
+        "train": _training(params.train.target_accuracy, edition),
         "confusion": evaluation.confusion(confusion, edition),
         "per_class": evaluation.class_accuracy(classes, edition),
         "reliability": evaluation.reliability_diagram(bins, edition),
         "mistakes": evaluation.mistakes(mistakes, test.images, edition),
         "csi": separation_by_layer(layers, read_table(REFERENCE_CSI, "layer", "train_csi", "test_csi"), edition),
         **_pareto(),
+        "flips": flips_by_class(read_table("plots/flips.csv", *FLIPS), edition),
     }
     for name, figure in figures.items():
         save_figure(figure, PLOTS / f"{name}.png")
@@ -99,9 +104,9 @@ def _training(target: float, edition: str) -> Figure:
 
 
 def _pareto() -> dict[str, Figure]:
-    rows = read_table(COMPARISON, "recipe", "edition", "test_accuracy", *PARETO)
+    rows = read_table(COMPARISON, "recipe", "edition", "parent", "test_accuracy", *COSTS)
     return {name: pareto(rows, column) for column, name in PARETO.items()}
 
 
 if __name__ == "__main__":
-    exit_cleanly(main)
+    run_stage(main)

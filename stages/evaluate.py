@@ -19,9 +19,9 @@ from src.analysis.evaluation import (
 from src.core.arrays import CLASSES, SPLITS, SplitName, load_statistics
 from src.core.dataset import Split, load_split
 from src.core.device import pick_device, seed_everything
-from src.core.errors import exit_cleanly
 from src.core.files import write_csv, write_json
 from src.core.params import Settings, Shared, load_params
+from src.core.stage import run_stage
 from src.network.inference import predict
 from src.network.vgg import load
 
@@ -31,8 +31,15 @@ METRICS = Path("metrics/evaluate.json")
 CONFUSION = Path("plots/confusion.csv")
 PER_CLASS = Path("plots/per_class.csv")
 RELIABILITY = Path("plots/reliability.csv")
+SPLIT_FIGURES = Path("plots/splits.csv")
 MISTAKES = Path("plots/mistakes.csv")
 MISTAKE_COLUMNS = ("index", "actual", "predicted", "confidence")
+# What `dvc exp show` and `dvc metrics diff` show of each split; plots/splits.csv has the rest
+HEADLINES = {
+    "train": ("accuracy",),
+    "validation": ("accuracy",),
+    "test": ("accuracy", "loss", "expected_calibration_error"),
+}
 Row = dict[str, object]
 
 
@@ -50,7 +57,7 @@ class Params(Shared):
 
 
 def main() -> None:
-    """Write metrics/evaluate.json, and the tables of confusion, classes, calibration and mistakes."""
+    """Write the headline numbers, and the tables of splits, confusion, classes, calibration and mistakes."""
     params = load_params("evaluate", Params)
     seed_everything(params.seed)
     target = target_metrics(read_curves(CURVES), params.train.target_accuracy)
@@ -61,7 +68,9 @@ def main() -> None:
     write_csv(RELIABILITY, map(asdict, reliability(found["test"], bins)))
     write_csv(MISTAKES, mistake_rows(found["test"], params.evaluate.mistakes), MISTAKE_COLUMNS)
     figures = {name: split_metrics(found[name], bins) for name in SPLITS}
-    write_json(METRICS, {"edition": load_statistics().edition, **target, **figures})
+    edition = load_statistics().edition
+    write_csv(SPLIT_FIGURES, ({"split": name, "edition": edition} | figures[name] for name in SPLITS))
+    write_json(METRICS, target | {name: {key: figures[name][key] for key in HEADLINES[name]} for name in SPLITS})
 
 
 def _predictions(splits: dict[SplitName, Split], device: torch.device) -> dict[SplitName, Predictions]:
@@ -98,4 +107,4 @@ def mistake_rows(test: Predictions, count: int) -> list[Row]:
 
 
 if __name__ == "__main__":
-    exit_cleanly(main)
+    run_stage(main)

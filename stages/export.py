@@ -11,9 +11,9 @@ from src.compression.record import load_candidate
 from src.core.arrays import load_arrays
 from src.core.dataset import load_split
 from src.core.device import seed_everything
-from src.core.errors import exit_cleanly
 from src.core.files import write_json
 from src.core.params import Settings, load_params, recipe_name
+from src.core.stage import run_stage
 from src.deployment.onnx import Calibration, export, nonzero_parameters
 from src.deployment.runtime import logits
 from src.network.cost import macs, parameters
@@ -79,4 +79,4 @@ def _history(candidate: Candidate) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    exit_cleanly(main)
+    run_stage(main)

@@ -4,9 +4,9 @@ from pydantic import Field
 
 from src.core.arrays import PREPARED, save_statistics
 from src.core.dataset import save_split
-from src.core.errors import exit_cleanly
 from src.core.files import atomic
 from src.core.params import Settings, load_params
+from src.core.stage import run_stage
 from src.data.cifar10 import RAW, edition
 from src.data.split import SplitSettings, split, statistics
 
@@ -32,4 +32,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    exit_cleanly(main)
+    run_stage(main)

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from src.core.arrays import load_arrays
-from src.core.errors import exit_cleanly
 from src.core.files import read_json, write_json
 from src.core.params import recipe_name
+from src.core.stage import run_stage
 from src.deployment.runtime import logits
 
 FILES = Path("models/onnx")
@@ -25,4 +25,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    exit_cleanly(main)
+    run_stage(main)

@@ -10,10 +10,10 @@ from pydantic import Field
 from src.core.arrays import load_statistics
 from src.core.dataset import load_split
 from src.core.device import pick_device, uses_bfloat16
-from src.core.errors import exit_cleanly
 from src.core.files import atomic, write_json
 from src.core.params import Settings, Shared, load_params
 from src.core.signals import interruption
+from src.core.stage import run_stage
 from src.network.cost import parameters
 from src.network.vgg import VGG, ModelSettings, save, vgg16_plan
 from src.training import parallel
@@ -57,7 +57,8 @@ def main() -> None:
             plan = vgg16_plan(params.model)
             network, history = train(plan, recipe, images, validation, statistics, params.seed, device, hooks)
         if parallel.rank() == 0:
-            _publish(network, history, settings.recipe, statistics.edition, len(images))
+            precision = "bfloat16" if uses_bfloat16(device, recipe.mixed_precision) else "float32"
+            _publish(network, history, statistics.edition, len(images), precision)
             checkpoints.clear()
 
 
@@ -73,25 +74,13 @@ def _reporter(images_per_epoch: int) -> contextlib.AbstractContextManager[Report
     return contextlib.closing(Tracker("train", images_per_epoch, CURVES))
 
 
-def _publish(network: VGG, history: list[Row], recipe: str, edition: str, images: int) -> None:
-    """Write the network with its record (see `src.compression.record.Record`), and the metrics."""
+def _publish(network: VGG, history: list[Row], edition: str, images: int, precision: str) -> None:
+    """Write the network with its record (see `src.compression.record.Record`), and what the curves do not say."""
     record = {"edition": edition, "image_passes": len(history) * images, "pflop": history[-1]["pflop"]}
     with atomic(MODEL) as temporary:
         save(network, temporary, record, half=True)
-    head = {"edition": edition, "recipe": recipe, "parameters": parameters(network)}
-    write_json(METRICS, head | run_metrics(history))
-
-
-def run_metrics(history: list[Row]) -> dict[str, float]:
-    """Return the headline numbers of a run: epochs, best and last validation accuracy, cost."""
-    accuracies = [row["val/accuracy"] for row in history]
-    return {
-        "epochs": len(history),
-        "val_accuracy_best": max(accuracies),
-        "val_accuracy_last": accuracies[-1],
-        "pflop": history[-1]["pflop"],
-    }
+    write_json(METRICS, {"edition": edition, "precision": precision, "parameters": parameters(network)})
 
 
 if __name__ == "__main__":
-    exit_cleanly(main)
+    run_stage(main)

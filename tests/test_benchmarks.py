@@ -1,6 +1,7 @@
 """The training benchmark runs and says what it measured; no time is asserted."""
 
 import math
+from itertools import pairwise
 
 import torch
 from test_schedule import recipe
@@ -41,3 +42,14 @@ def test_a_pass_of_the_input_pipeline_sees_every_image_once(monkeypatch):
     seen = torch.cat(list(benchmark.batches(benchmark.Crops(images, 0), 20)))
     assert seen.dtype == torch.float32
     assert (seen[:, 0, 0, 0] * 255).round().int().sort().values.tolist() == list(range(50))
+
+
+def test_calls_alternate_and_every_second_pair_is_in_reverse_order():
+    calls = []
+    times = benchmark.interleave(lambda: calls.append("n"), lambda: calls.append("d"), runs=6, warm_up=3)
+    pairs = ["".join(pair) for pair in zip(calls[::2], calls[1::2], strict=True)]
+    assert set(pairs) == {"nd", "dn"}
+    assert all(one != other for one, other in pairwise(pairs))
+    assert len(pairs) == 3 + 6
+    assert times.shape == (6, 2)
+    assert (times >= 0).all()

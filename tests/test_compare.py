@@ -7,26 +7,40 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from scipy import stats
 
 from src.core.errors import ParamsError, UserError
-from src.pictures.pareto import AXES, pareto
+from src.pictures.pareto import pareto
 from src.pictures.style import save_figure
-from src.report.comparison import comparison_rows, formatted, headline_metrics, pareto_front
+from src.report.columns import BY_NAME, COLUMNS, COSTS, SUMMARY
+from src.report.comparison import (
+    comparison_rows,
+    flip_rows,
+    formatted,
+    headline_metrics,
+    pareto_front,
+    reference,
+)
+from src.report.intervals import flips, paired_difference
 from stages import compare as stage
 
 ROOT = Path(__file__).parents[1]
 HEADER = (
-    "recipe,edition,val_accuracy,test_accuracy,accuracy_drop_points,parameters,nonzero_parameters,macs,macs_ratio,"
-    "bytes,bytes_ratio,latency_ms_b1,latency_ms_b64,latency_b1_ratio"
+    "recipe,edition,parent,val_accuracy,test_accuracy,reference,difference_points,difference_low,difference_high,"
+    "parameters,nonzero_parameters,macs,macs_ratio,bytes,bytes_ratio,bytes_ratio_half,latency_ms_b1,latency_b1_ratio,"
+    "latency_ms_b64,image_passes,pflop,settings_tried"
 )
+LABELS = np.arange(20) % 10
+PARENTS = {"dense": "vgg16", "tuned": "vgg16", "small": "vgg16", "int8": "small"}
+TRIALS = ["vgg16", "vgg16", "small", "other"]
 
 
-def cost(accuracy: float, scale: int = 1, edition: str = "sample") -> dict:
-    """What the stage test writes for a network ``scale`` times smaller than dense."""
+def cost(wrong: int, scale: int = 1, edition: str = "sample", passes: int = 5) -> dict:
+    """What the stage test writes for a network ``scale`` times smaller than dense, wrong on the first images."""
     return {
         "edition": edition,
-        "val_accuracy": accuracy + 0.01,
-        "test_accuracy": accuracy,
+        "val_accuracy": 0.91,
+        "test_accuracy": 1 - wrong / len(LABELS),
         "parameters": 1200 // scale,
         "nonzero_parameters": 1100 // scale,
         "macs": 24_000 // scale**2,
@@ -34,33 +48,44 @@ def cost(accuracy: float, scale: int = 1, edition: str = "sample") -> dict:
         "widths": {"convolutions": {"conv1_1": 64}, "hidden": {}},
         "steps": ["done"],
         "note": "",
-        "image_passes": 5,
+        "image_passes": passes,
         "pflop": 0.5,
-        "predicted": "0123",
+        "predicted": "".join(str((label + (i < wrong)) % 10) for i, label in enumerate(LABELS)),
     }
 
 
 def timing(milliseconds: float, ratio: float, edition: str = "sample") -> dict:
-    batches = {
-        name: {"network": {"median_ms": milliseconds * n}, "ratio": ratio} for name, n in (("b1", 1), ("b64", 50))
+    return {
+        "edition": edition,
+        "b1": {"median_ms": milliseconds, "ratio": ratio},
+        "b64": {"median_ms": 50 * milliseconds, "ratio": ratio},
     }
-    return {"edition": edition, **batches}
 
 
-COSTS = {"small": cost(0.905, 4), "dense": cost(0.9), "int8": cost(0.87, 2)}
-TIMINGS = {"small": timing(0.5, 8.2), "dense": timing(4, 1.01), "int8": timing(2, 1.9)}
+TESTED = {"small": cost(1, 4, passes=9), "dense": cost(2), "int8": cost(6, 2, passes=9), "tuned": cost(0, passes=9)}
+TIMINGS = {"small": timing(0.5, 8.2), "dense": timing(4, 1.0), "int8": timing(2, 1.9), "tuned": timing(4, 1.0)}
+
+
+def compared(tested: dict = TESTED, timings: dict = TIMINGS) -> list[dict]:
+    return comparison_rows(tested, timings, PARENTS, LABELS, TRIALS)
 
 
 @pytest.fixture
 def workspace(tmp_path, monkeypatch):
-    """A folder with metrics of three recipes, and of one that params.yaml no longer names."""
-    stale = {"gone": cost(0.1, edition="official")}
-    for folder, group in (("models/tested", COSTS | stale), ("metrics/benchmark", TIMINGS | stale)):
-        (tmp_path / folder).mkdir(parents=True)
-        for recipe, values in group.items():
-            (tmp_path / folder / f"{recipe}.json").write_text(json.dumps(values))
+    """A folder with metrics of four recipes, and of one that params.yaml no longer names."""
+    (tmp_path / "models/tested").mkdir(parents=True)
+    for recipe, values in (TESTED | {"gone": cost(9, edition="official")}).items():
+        (tmp_path / "models/tested" / f"{recipe}.json").write_text(json.dumps(values))
+    timings = {recipe: {"b1": values["b1"], "b64": values["b64"]} for recipe, values in TIMINGS.items()}
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics/benchmark.json").write_text(json.dumps({"edition": "sample", "recipes": timings}))
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/trials.csv").write_text("\n".join(["name,recipe", *(f"t,{name}" for name in TRIALS)]))
+    (tmp_path / "data/prepared").mkdir(parents=True)
+    images = np.zeros((len(LABELS), 3, 32, 32), np.uint8)
+    np.savez(tmp_path / "data/prepared/test.npz", images=images, labels=LABELS.astype(np.uint8))
     (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
-    set_recipes(tmp_path, {"dense": {}, "small": {}, "int8": {}})
+    set_recipes(tmp_path, {name: {"from": parent} for name, parent in PARENTS.items()})
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -72,38 +97,110 @@ def set_recipes(folder: Path, recipes: object) -> None:
 
 
 def test_rows_against_values_worked_out_by_hand():
-    dense, small, int8 = comparison_rows(COSTS, TIMINGS)
-    assert [row["recipe"] for row in (dense, small, int8)] == ["dense", "small", "int8"]
+    dense, small, int8, tuned = compared()
+    assert [row["recipe"] for row in (dense, small, int8, tuned)] == ["dense", "small", "int8", "tuned"]
     assert (small["macs_ratio"], small["bytes_ratio"], small["latency_b1_ratio"]) == (16, 4, 8.2)
     assert (small["latency_ms_b1"], small["latency_ms_b64"]) == (0.5, 25)
-    assert small["accuracy_drop_points"] == pytest.approx(-0.5)
-    assert int8["accuracy_drop_points"] == pytest.approx(3)
-    assert (dense["macs_ratio"], dense["bytes_ratio"], dense["accuracy_drop_points"]) == (1, 1, 0)
+    assert (dense["macs_ratio"], dense["bytes_ratio"], dense["difference_points"]) == (1, 1, 0)
     assert (int8["parameters"], int8["nonzero_parameters"], int8["macs"], int8["bytes"]) == (600, 550, 6000, 3000)
+    assert np.isnan(small["bytes_ratio_half"])
+
+
+def test_a_fine_tuned_recipe_is_compared_with_tuned_and_the_others_with_dense():
+    dense, small, int8, tuned = compared()
+    assert [row["reference"] for row in (dense, small, int8, tuned)] == ["dense", "tuned", "tuned", "dense"]
+    assert small["difference_points"] == pytest.approx(-5)
+    assert int8["difference_points"] == pytest.approx(-30)
+    assert tuned["difference_points"] == pytest.approx(10)
+    without = {name: found for name, found in TESTED.items() if name != "tuned"}
+    assert {row["reference"] for row in compared(without)} == {"dense"}
+    untrained = TESTED | {"int8": cost(6, 2)}
+    assert reference("int8", untrained) == "dense"
+
+
+def test_trials_count_from_the_root_to_the_recipe():
+    assert [row["settings_tried"] for row in compared()] == [2, 3, 3, 2]
+
+
+def test_size_is_also_compared_with_half():
+    tested = {"dense": cost(2), "half": cost(2) | {"bytes": 3000}, "small": cost(2) | {"bytes": 100}}
+    timings = dict.fromkeys(tested, timing(1, 1))
+    rows = comparison_rows(tested, timings, dict.fromkeys(tested, "vgg16"), LABELS, [])
+    assert [row["bytes_ratio_half"] for row in rows] == [0.5, 1, 30]
+
+
+@pytest.mark.parametrize(("better", "worse"), [(30, 10), (0, 25), (5, 5), (0, 0)])
+def test_interval_agrees_with_the_bootstrap_of_scipy(better, worse):
+    right, other = np.ones(1000, bool), np.ones(1000, bool)
+    right[:worse] = False
+    other[worse : worse + better] = False
+    found = paired_difference(right, other)
+    assert found.points == pytest.approx((better - worse) / 10)
+    pairs = right.astype(float) - other
+    if better or worse:
+        drawn = stats.bootstrap((pairs,), np.mean, method="percentile", n_resamples=5000, rng=1).confidence_interval
+        assert (found.low, found.high) == pytest.approx((100 * drawn.low, 100 * drawn.high), abs=0.15)
+    else:
+        assert (found.low, found.high) == (0, 0)
+    assert paired_difference(right, other) == found
+
+
+def test_interval_refuses_shapes_that_do_not_match():
+    with pytest.raises(ValueError, match="one shape"):
+        paired_difference(np.ones(3, bool), np.ones(4, bool))
+    with pytest.raises(ValueError, match="empty"):
+        paired_difference(np.ones(0, bool), np.ones(0, bool))
+
+
+def test_flips_against_a_loop_over_the_images():
+    drawn = np.random.default_rng(0)
+    labels, right, other = drawn.integers(0, 10, 300), drawn.random(300) < 0.8, drawn.random(300) < 0.7
+    found = flips(right, other, labels, 10)
+    for name in range(10):
+        lost = sum(labels[i] == name and other[i] and not right[i] for i in range(300))
+        gained = sum(labels[i] == name and right[i] and not other[i] for i in range(300))
+        assert found[name].tolist() == [lost, gained]
+    rows = flip_rows(TESTED, LABELS)
+    assert len(rows) == 3 * 10
+    assert rows[0] == {
+        "recipe": "small",
+        "reference": "tuned",
+        "class": "airplane",
+        "became_wrong": 1,
+        "became_right": 0,
+    }
 
 
 def test_decimals_are_fixed_and_no_zero_is_negative():
-    row = formatted(comparison_rows(COSTS, TIMINGS)[0] | {"accuracy_drop_points": -0.001})
+    row = formatted(compared()[0] | {"difference_points": -0.001})
     assert ",".join(row) == HEADER
     assert row["test_accuracy"] == "0.9000"
-    assert row["accuracy_drop_points"] == "0.00"
+    assert row["difference_points"] == "0.00"
     assert row["bytes"] == "6000"
 
 
-@pytest.mark.parametrize("group", [COSTS, TIMINGS])
+@pytest.mark.parametrize("group", [TESTED, TIMINGS])
 def test_editions_are_not_mixed(group):
     other = group | {"int8": group["int8"] | {"edition": "official"}}
     with pytest.raises(UserError, match="int8 official"):
-        comparison_rows(*(other if pool is group else pool for pool in (COSTS, TIMINGS)))
+        compared(*(other if pool is group else pool for pool in (TESTED, TIMINGS)))
 
 
-def test_summary_is_flat_short_and_leaves_out_what_is_not_there():
-    rows = comparison_rows(COSTS, TIMINGS)
-    expected = {"edition": "sample", "dense_val_accuracy": 0.91, "dense_test_accuracy": 0.9, "int8_test_accuracy": 0.87}
-    assert headline_metrics(rows) == expected
+def test_summary_is_flat_short_and_tells_nothing_of_the_test_set():
+    rows = compared()
+    assert headline_metrics(rows) == {"dense_val_accuracy": 0.91}
     full = headline_metrics([*rows, rows[1] | {"recipe": "flagship"}])
-    assert len(full) == 8
-    assert full["flagship_macs_ratio"] == 16
+    assert full == {
+        "dense_val_accuracy": 0.91,
+        "flagship_val_accuracy": 0.91,
+        "flagship_bytes": 1500,
+        "flagship_macs": 1500,
+    }
+
+
+def test_every_column_of_the_summary_is_registered():
+    assert {name for columns in SUMMARY.values() for name in columns} <= set(BY_NAME)
+    assert len(BY_NAME) == len(COLUMNS)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -119,7 +216,7 @@ def test_pareto_front_against_brute_force(seed):
 
 
 def test_labels_cover_neither_each_other_nor_a_point_even_where_points_coincide():
-    dense, *others = comparison_rows(COSTS, TIMINGS)
+    dense, *others = compared()
     rows = [row | {"recipe": f"recipe {i}"} for i, row in enumerate([*others, *[dense] * 7])]
     axes = pareto(rows, "bytes").axes[0]
     boxes = [super(type(label), label).get_window_extent() for label in axes.texts]
@@ -130,33 +227,50 @@ def test_labels_cover_neither_each_other_nor_a_point_even_where_points_coincide(
     assert all(axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1 for box in boxes)
 
 
-@pytest.mark.parametrize("column", AXES)
+@pytest.mark.parametrize("column", COSTS)
 def test_pictures_name_axes_units_and_edition_and_keep_their_bytes(tmp_path, column):
-    axes = pareto(comparison_rows(COSTS, TIMINGS), column).axes[0]
+    axes = pareto(compared(), column).axes[0]
     assert "(" in axes.get_xlabel()
     assert "(%)" in axes.get_ylabel()
     assert "sample" in axes.get_title()
     for name in ("one.png", "two.png"):
-        save_figure(pareto(comparison_rows(COSTS, TIMINGS), column), tmp_path / name)
+        save_figure(pareto(compared(), column), tmp_path / name)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+
+
+def test_family_lines_go_from_parents_in_the_table_to_their_children():
+    axes = pareto(compared(), "bytes").axes[0]
+    lines = [line.get_xydata().tolist() for line in axes.lines if line.get_linestyle() == "--"]
+    assert lines == [[[1500, pytest.approx(95)], [3000, pytest.approx(70)]]]
 
 
 def test_stage_writes_table_summary_and_history_of_the_recipes_in_params(workspace):
     stage.main()
     header, *rows = (workspace / "metrics/comparison.csv").read_text().splitlines()
     assert header == HEADER
-    assert [row.split(",")[0] for row in rows] == ["dense", "small", "int8"]
-    assert rows[1] == "small,sample,0.9150,0.9050,-0.50,300,275,1500,16.00,1500,4.00,0.500,25.00,8.20"
-    assert json.loads((workspace / "metrics/summary.json").read_text())["edition"] == "sample"
+    assert [row.split(",")[0] for row in rows] == ["dense", "tuned", "small", "int8"]
+    assert rows[2].startswith(
+        "small,sample,vgg16,0.9100,0.9500,tuned,-5.00,-15.00,0.00,300,275,1500,16.00,1500,4.00,nan,"
+    )
+    assert rows[2].endswith(",0.500,8.20,25.000,9,0.500,3")
+    assert json.loads((workspace / "metrics/summary.json").read_text()) == {"dense_val_accuracy": 0.91}
     history = json.loads((workspace / "metrics/recipes.json").read_text())["recipes"]
-    assert list(history) == ["dense", "small", "int8"]
+    assert list(history) == ["dense", "tuned", "small", "int8"]
     widths = {"convolutions": {"conv1_1": 64}, "hidden": {}}
-    assert history["int8"] == {"steps": ["done"], "note": "", "widths": widths, "image_passes": 5, "pflop": 0.5}
+    assert history["int8"] == {"steps": ["done"], "note": "", "widths": widths, "image_passes": 9, "pflop": 0.5}
+    predictions = json.loads((workspace / "metrics/predictions.json").read_text())
+    assert predictions["labels"] == "01234567890123456789"
+    assert predictions["recipes"]["tuned"] == predictions["labels"]
+    assert len((workspace / "plots/flips.csv").read_text().splitlines()) == 1 + 3 * 10
 
 
-def test_stage_names_the_missing_metrics_and_writes_nothing(workspace):
-    (workspace / "metrics/benchmark/int8.json").unlink()
-    with pytest.raises(UserError, match=r"metrics/benchmark/int8\.json"):
+def test_stage_names_the_missing_file_or_timing_and_writes_nothing(workspace):
+    (workspace / "models/tested/int8.json").unlink()
+    with pytest.raises(UserError, match=r"models/tested/int8\.json"):
+        stage.main()
+    set_recipes(workspace, {"dense": {"from": "vgg16"}, "new": {"from": "dense"}})
+    (workspace / "models/tested/new.json").write_text(json.dumps(cost(1)))
+    with pytest.raises(UserError, match=r"metrics/benchmark\.json: holds no timing of new"):
         stage.main()
     assert not (workspace / "metrics/comparison.csv").exists()
 

@@ -1,6 +1,7 @@
 """Figures of a split, figures of each class, calibration and mistakes, against counts by hand."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from src.analysis.evaluation import (
     Predictions,
     calibration_error,
     confident_mistakes,
+    equal_mass,
     per_class,
     predictions,
     reliability,
@@ -82,6 +84,25 @@ def test_calibration_error_agrees_with_a_loop_over_images_and_bins(random):
             right = sum(found.predicted[i] == labels[i].item() for i in inside)
             expected += abs(right - sum(found.confidence[i] for i in inside)) / 400
         assert calibration_error(reliability(found, bins)) == pytest.approx(expected)
+
+
+def test_bins_of_equal_mass_against_a_case_made_by_hand():
+    # sorted confidences 0.4 (wrong), 0.5 (right) | 0.6 (wrong), 0.9 (right) | 0.9 (wrong)
+    found = from_confidence([0.9, 0.4, 0.6, 0.5, 0.9], [True, False, False, True, False])
+    bins = equal_mass(found, bins=3)
+    assert [one.count for one in bins] == [2, 2, 1]
+    assert [(one.low, one.high) for one in bins] == [(0.4, 0.5), (0.6, 0.9), (0.9, 0.9)]
+    assert [one.accuracy for one in bins] == [0.5, 0.5, 0]
+    assert calibration_error(bins) == pytest.approx((2 * 0.05 + 2 * 0.25 + 0.9) / 5)
+    assert len(equal_mass(found, bins=100)) == 5
+
+
+def test_bins_of_equal_mass_agree_with_pandas(random):
+    _, _, found = random
+    groups = pd.qcut(pd.Series(found.confidence).rank(method="first"), 8, labels=False)
+    right = pd.Series(found.predicted == found.labels)
+    expected = [(right[groups == g].mean(), found.confidence[groups == g].mean()) for g in range(8)]
+    assert [(one.accuracy, one.confidence) for one in equal_mass(found, 8)] == pytest.approx(expected)
 
 
 def test_calibration_error_is_0_at_best_and_1_at_worst():

@@ -1,8 +1,8 @@
-"""Latency of two networks whose runs alternate, and the stage benchmark on two tiny ONNX files."""
+"""Latency of networks that take turns, and the stage benchmark on two tiny ONNX files. No test depends on speed."""
 
 import json
+import subprocess
 import sys
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import pytest
 import yaml
 from onnx import TensorProto, helper, numpy_helper
 
-from src.core.errors import ParamsError
+from src.core.errors import ParamsError, UserError
 from src.deployment import latency
 from stages import benchmark
 
@@ -33,47 +33,99 @@ def tiny_network(path: Path, seed: int) -> None:
 
 @pytest.fixture
 def workspace(tmp_path, monkeypatch):
-    """A folder with the repository's pipeline, params with three runs, and two recipes' outputs."""
+    """A folder with the repository's pipeline, params with few calls, and two recipes' outputs."""
     (tmp_path / "models/onnx").mkdir(parents=True)
     for seed, recipe in enumerate(("dense", "mine")):
         tiny_network(tmp_path / f"models/onnx/{recipe}.onnx", seed)
-        (tmp_path / f"models/onnx/{recipe}.json").write_text('{"edition": "sample"}')
+        set_edition(tmp_path, recipe, "sample")
     (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
-    set_runs(tmp_path, 3)
+    set_params(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def set_runs(folder: Path, runs: object) -> None:
+def set_edition(folder: Path, recipe: str, edition: str) -> None:
+    (folder / f"models/onnx/{recipe}.json").write_text(json.dumps({"edition": edition}))
+
+
+def set_params(folder: Path, recipes: tuple[str, ...] = ("mine", "dense"), **changes: object) -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["benchmark"]["runs"] = runs
-    params["compress"]["recipes"] |= {"mine": {"from": "vgg16", "step": "keep"}}
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    params["benchmark"] = {"blocks": 2, "calls": 3, "batch_calls": 1} | changes
+    params["compress"]["recipes"] = {recipe: {"from": "vgg16", "step": "keep"} for recipe in recipes}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
 
 
-def test_calls_alternate_and_every_second_pair_is_in_reverse_order():
-    calls = []
-    times = latency.interleave(lambda: calls.append("n"), lambda: calls.append("d"), runs=6)
-    pairs = ["".join(pair) for pair in zip(calls[::2], calls[1::2], strict=True)]
-    assert set(pairs) == {"nd", "dn"}
-    assert all(one != other for one, other in pairwise(pairs))
-    assert len(pairs) == latency.WARM_UP + 6
-    assert times.shape == (6, 2)
-    assert (times >= 0).all()
+class Machine:
+    """A clock that goes on only while one of the networks runs; each call takes the next of its durations, in ms."""
+
+    def __init__(self, **durations: list[float]):
+        self.now, self.called = 0, []
+        self.networks = {name: self.network(name, iter(values)) for name, values in durations.items()}
+
+    def network(self, name, durations):
+        def run(*_):
+            self.called.append(name)
+            self.now += round(next(durations) * 1e6)
+
+        return run
 
 
-def test_latency_and_ratio_against_values_worked_out_by_hand(monkeypatch):
-    times = np.array([[1.0, 4.0], [2.0, 4.0], [3.0, 30.0], [4.0, 12.0], [5.0, 10.0]])
-    monkeypatch.setattr(latency, "interleave", lambda first, second, runs: times)
-    result = latency.paired_latency(None, None, batch_size=64, runs=5)
-    assert result["network"] == {
-        "median_ms": 3.0,
-        "lower_quartile_ms": 2.0,
-        "upper_quartile_ms": 4.0,
-        "images_per_second": pytest.approx(64_000 / 3),
+@pytest.fixture
+def machine(monkeypatch):
+    """A `Machine` whose clock is the one that latency.py reads."""
+
+    def made(**durations):
+        result = Machine(**durations)
+        monkeypatch.setattr("src.deployment.latency.time.perf_counter_ns", lambda: result.now)
+        return result
+
+    return made
+
+
+def test_networks_take_turns_and_the_first_call_of_each_block_does_not_count(machine):
+    own = machine(a=[99, 1, 2, 98, 3, 4.5], b=[97, 10, 20, 96, 30, 40])
+    times = latency.round_robin(own.networks, blocks=2, calls=2)
+    assert own.called == [*"aaabbbaaabbb"]
+    assert list(times) == ["a", "b"]
+    assert times["a"].tolist() == [[1, 2], [3, 4.5]]
+    assert times["b"].tolist() == [[10, 20], [30, 40]]
+    assert times["a"].dtype == np.float64
+
+
+def test_no_progress_is_shown_where_there_is_no_terminal(machine, capfd):
+    latency.round_robin(machine(a=[1, 1]).networks, blocks=1, calls=1)
+    assert capfd.readouterr() == ("", "")
+
+
+class Session:
+    """Stands for a session of ONNX Runtime: notes the images of each call, and takes a network's time."""
+
+    def __init__(self, network):
+        self.network, self.images = network, []
+
+    def run(self, outputs, feed):
+        self.images.append(feed["images"])
+        self.network()
+
+
+def test_latency_and_ratio_against_values_worked_out_by_hand(machine):
+    own = machine(
+        small=[50, 1, 2, 9, 50, 2, 2, 2, 50, 5, 4, 3],  # medians of the blocks: 2, 2, 4
+        dense=[50, 8, 7, 9, 50, 30, 20, 10, 50, 12, 12, 60],  # 8, 20, 12
+    )
+    sessions = {name: Session(network) for name, network in own.networks.items()}
+    found = latency.latencies(sessions, batch_size=64, blocks=3, calls=3)
+    assert list(found) == ["small", "dense"]
+    assert found["small"] == {
+        "median_ms": 2,
+        "lower_quartile_ms": 2,
+        "upper_quartile_ms": 4,
+        "images_per_second": 32_000,
+        "ratio": 4,  # the middle of 8 / 2, 20 / 2 and 12 / 4, and not 12 / 2
     }
-    assert result["dense"]["median_ms"] == 10.0
-    assert result["ratio"] == 3.0  # the middle of 4, 2, 10, 3, 2, and not 10 / 3
+    assert (found["dense"]["median_ms"], found["dense"]["ratio"]) == (12, 1)
+    for fake in sessions.values():
+        assert all(np.array_equal(images, latency.noise_images(64)) for images in fake.images)
 
 
 def test_images_are_the_same_at_every_call():
@@ -92,25 +144,84 @@ def test_name_of_the_processor(tmp_path):
     assert latency.cpu_name(tmp_path / "missing")
 
 
-@pytest.mark.parametrize("recipe", ["mine", "dense"])
-def test_stage_writes_both_batch_sizes_and_the_conditions(workspace, monkeypatch, recipe):
-    monkeypatch.setattr(sys, "argv", ["benchmark", recipe])
+FLAGS = [
+    ("fpu amx_tile avx_vnni avx2 avx512f", ["AVX2", "AVX512", "VNNI", "AMX"]),
+    ("amx_int8 avx512_vnni avx512f", ["AVX512", "VNNI", "AMX"]),
+    ("avx avx512_bf16 avx512vbmi amx_bf16", []),
+    ("avx2", ["AVX2"]),
+]
+
+
+@pytest.mark.parametrize(("flags", "expected"), FLAGS)
+def test_instruction_sets_of_the_first_processor(tmp_path, flags, expected):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"processor\t: 0\nvmx flags\t: avx2 avx512f\nflags\t\t: {flags}\nflags\t\t: avx2 amx_int8\n")
+    assert latency.instruction_sets(cpuinfo) == expected
+
+
+def test_instruction_sets_that_are_not_known(tmp_path):
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nFeatures\t: asimd\n")
+    assert latency.instruction_sets(tmp_path / "cpuinfo") == []
+    assert latency.instruction_sets(tmp_path / "missing") == []
+
+
+def test_stage_writes_each_recipe_with_both_batch_sizes_and_the_conditions(workspace):
     benchmark.main()
-    written = json.loads((workspace / f"metrics/benchmark/{recipe}.json").read_text())
-    assert [written[key] for key in ("recipe", "edition", "runs", "threads")] == [recipe, "sample", 3, 1]
-    assert all(written[key] for key in ("cpu", "python", "numpy", "onnxruntime"))
-    for size in (1, 64):
-        batch = written[f"b{size}"]
-        assert batch["ratio"] > 0
-        for side in (batch["network"], batch["dense"]):
-            assert 0 < side["lower_quartile_ms"] <= side["median_ms"] <= side["upper_quartile_ms"]
-            assert side["images_per_second"] == pytest.approx(1000 * size / side["median_ms"], rel=1e-3)
+    written = json.loads((workspace / "metrics/benchmark.json").read_text())
+    assert list(written) == ["edition", "blocks", "calls", "batch_calls", *latency.conditions(), "recipes"]
+    assert [written[key] for key in ("edition", "blocks", "calls", "batch_calls")] == ["sample", 2, 3, 1]
+    assert {key: written[key] for key in latency.conditions()} == latency.conditions()
+    assert list(written["recipes"]) == ["mine", "dense"]
+    for found in written["recipes"].values():
+        for name, size in (("b1", 1), ("b64", 64)):
+            batch = found[name]
+            assert batch["ratio"] > 0
+            assert 0 < batch["lower_quartile_ms"] <= batch["median_ms"] <= batch["upper_quartile_ms"]
+            assert batch["images_per_second"] == pytest.approx(1000 * size / batch["median_ms"], rel=1e-3)
+    assert [written["recipes"]["dense"][name]["ratio"] for name in ("b1", "b64")] == [1, 1]
 
 
-@pytest.mark.parametrize("runs", [0, -1, 1.5, "many", True])
-def test_stage_refuses_bad_runs(workspace, monkeypatch, runs):
-    set_runs(workspace, runs)
-    monkeypatch.setattr(sys, "argv", ["benchmark", "mine"])
-    with pytest.raises(ParamsError, match=r"benchmark\.runs"):
+def test_stage_times_each_batch_size_with_its_own_number_of_calls(workspace, monkeypatch):
+    asked = []
+
+    def fake(sessions, *numbers):
+        asked.append(numbers)
+        return {recipe: {"ratio": float(numbers[0])} for recipe in sessions}
+
+    monkeypatch.setattr(benchmark, "latencies", fake)
+    benchmark.main()
+    assert asked == [(1, 2, 3), (64, 2, 1)]
+    written = json.loads((workspace / "metrics/benchmark.json").read_text())
+    assert written["recipes"]["mine"] == {"b1": {"ratio": 1}, "b64": {"ratio": 64}}
+
+
+@pytest.mark.parametrize("key", ["blocks", "calls", "batch_calls"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, "many", True, 100_001])
+def test_stage_refuses_bad_numbers(workspace, key, value):
+    set_params(workspace, **{key: value})
+    with pytest.raises(ParamsError, match=rf"params\.yaml: benchmark\.{key}: "):
         benchmark.main()
-    assert not (workspace / "metrics/benchmark").exists()
+    assert not (workspace / "metrics").exists()
+
+
+def test_stage_refuses_a_tree_without_dense(workspace):
+    set_params(workspace, recipes=("mine",))
+    with pytest.raises(ParamsError, match=r"params\.yaml: compress\.recipes: dense is missing"):
+        benchmark.main()
+
+
+def test_stage_refuses_several_editions(workspace):
+    set_edition(workspace, "mine", "official")
+    with pytest.raises(UserError, match=r"^models/onnx: editions .*\(mine official, dense sample\).*dvc repro`$"):
+        benchmark.main()
+
+
+def test_stage_names_a_file_that_is_missing(workspace):
+    (workspace / "models/onnx/mine.onnx").unlink()
+    with pytest.raises(UserError, match=r"models/onnx/mine\.onnx: "):
+        benchmark.main()
+
+
+def test_stages_that_run_onnx_files_import_no_pytorch():
+    check = "import sys, stages.benchmark, stages.test; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=True)

@@ -9,6 +9,7 @@ from PIL import Image
 
 from src.core.arrays import CLASSES, SPLITS
 from src.pictures import csi, evaluation, style, training
+from src.pictures.flips import flips_by_class
 
 
 @pytest.fixture
@@ -38,6 +39,11 @@ BINS = [
     {"low": 0.9, "high": 1.0, "confidence": 0.95, "accuracy": 0.8, "count": 40},
 ]
 MISTAKES = [{"index": i, "actual": "cat", "predicted": "dog", "confidence": 0.987} for i in range(8)]
+FLIPS = [
+    {"recipe": recipe, "reference": "dense", "class": name, "became_wrong": wrong, "became_right": 3}
+    for recipe, wrong in (("half", 0), ("int8", 5))
+    for name in CLASSES
+]
 PUBLISHED = [{"layer": row["layer"], "train_csi": 0.6, "test_csi": 0.55} for row in ROWS]
 
 
@@ -49,6 +55,7 @@ def all_figures(curves):
         "mistakes": evaluation.mistakes(MISTAKES, torch.zeros(8, 3, 32, 32, dtype=torch.uint8), "sample"),
         "training": training.training(curves, REFERENCE, 0.9, "sample"),
         "csi": csi.separation_by_layer(ROWS, PUBLISHED, "sample"),
+        "flips": flips_by_class(FLIPS, "sample"),
     }
 
 
@@ -100,6 +107,12 @@ def test_a_network_without_mistakes_gets_a_picture_that_says_so():
 def test_reliability_diagram_shows_the_calibration_error():
     error = (3 * 0.05 + 40 * 0.15) / 43
     assert any(f"{error:.4f}" in text for text in texts(evaluation.reliability_diagram(BINS, "sample")))
+
+
+def test_flips_show_the_difference_and_both_of_its_parts():
+    figure = flips_by_class(FLIPS, "sample")
+    assert figure.axes[0].images[0].get_array().tolist() == [[3] * 10, [-2] * 10]
+    assert "-2\n+3 -5" in texts(figure)
 
 
 def test_training_says_when_the_target_was_reached(curves):

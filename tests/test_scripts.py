@@ -9,14 +9,26 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import yaml
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from scripts import predict, readme, table, trials
-from src.core.errors import UserError
+from scripts import check_tree, minutes, predict, readme, table, trials, try_recipe
+from src.analysis.curves import CURVES
+from src.core.errors import ParamsError, UserError
 from src.core.files import read_csv, write_csv
 
-CONDITIONS = {"runs": 9, "threads": 1, "cpu": "Some CPU", "python": "3", "numpy": "2", "onnxruntime": "1"}
+ROOT = Path(__file__).parents[1]
+CONDITIONS = {
+    "blocks": 3,
+    "calls": 4,
+    "threads": 1,
+    "cpu": "Some CPU",
+    "instruction_sets": ["AVX2", "VNNI"],
+    "python": "3",
+    "numpy": "2",
+    "onnxruntime": "1",
+}
 GREEN = (0, 128, 0)
 
 
@@ -26,13 +38,18 @@ def row(recipe: str, scale: int = 1) -> dict:
         "edition": "sample",
         "val_accuracy": 0.92,
         "test_accuracy": 0.9123,
-        "accuracy_drop_points": 0.5,
+        "parent": "vgg16",
+        "reference": "dense",
+        "difference_points": -0.5,
+        "difference_low": -0.8,
+        "difference_high": -0.2,
         "parameters": 15_253_578 // scale,
         "nonzero_parameters": 15_253_578 // scale,
         "macs": 313_500_000 // scale,
         "macs_ratio": float(scale),
         "bytes": 61_000_000 // scale,
         "bytes_ratio": float(scale),
+        "bytes_ratio_half": scale / 2,
         "latency_ms_b1": 8.0 / scale,
         "latency_ms_b64": 400.0 / scale,
         "latency_b1_ratio": scale * 1.01,
@@ -44,9 +61,7 @@ def workspace(tmp_path, monkeypatch):
     """A folder with a comparison of two recipes and a README with empty markers."""
     monkeypatch.chdir(tmp_path)
     write_csv(Path("metrics/comparison.csv"), [row("dense"), row("flagship", 16)])
-    Path("metrics/benchmark").mkdir()
-    for recipe in ("dense", "flagship"):
-        Path(f"metrics/benchmark/{recipe}.json").write_text(json.dumps(CONDITIONS))
+    Path("metrics/benchmark.json").write_text(json.dumps(CONDITIONS))
     write_history({"steps": [], "note": ""})
     Path("README.md").write_text(f"# Before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n")
     return tmp_path
@@ -79,9 +94,11 @@ def test_readme_shows_numbers_conditions_and_steps_and_keeps_the_rest(workspace,
     text = Path("README.md").read_text()
     assert text.startswith("# Before\n")
     assert text.endswith("\nafter\n")
-    assert "| flagship | 91.23 % | 0.50 | 953.3 k | 19.6 M (16.00x) | 3.8 MB (16.00x) | 0.50 ms (16.16x) |" in text
+    cells = "91.23 | -0.50 [-0.80, -0.20] | dense | 953.3 k | 19.6 M | 16.00 | 3.8 MB | 16.00 | 8.00 | 0.50 | 16.16"
+    assert f"| flagship | {cells} |" in text
+    assert "| dense | 91.23 |  |  | 15.3 M |" in text
     assert "sample edition" in text
-    assert "9 runs on 1 thread of Some CPU (ONNX Runtime 1, NumPy 2, Python 3)" in text
+    assert "12 calls on 1 thread of Some CPU (AVX2 VNNI; ONNX Runtime 1, NumPy 2, Python 3)" in text
     assert text.count("Some CPU") == 1
     assert "- **dense**: kept as it is.\n- **flagship**: cut after pool4; fine-tuned 3 epochs; mind the gap.\n" in text
 
@@ -98,10 +115,18 @@ def test_table_is_aligned_and_narrow_whatever_the_names():
     names = ("dense", "a_recipe_with_a_name_that_never_ends_and_goes_on")
     lines = table.table([row(name, scale) for name, scale in zip(names, (1, 1000), strict=True)]).splitlines()
     assert "sample edition" in lines[0]
-    assert len(lines) == 4
-    assert len({len(line) for line in lines[1:]}) == 1
+    assert len({len(line) for line in lines[-3:]}) == 1
     assert all(len(line) <= 120 for line in lines)
-    assert lines[2].split()[:4] == ["dense", "92.00", "91.23", "0.50"]
+    assert lines[-2].split()[:3] == ["dense", "92.00", "91.23"]
+    assert "-0.50 [-0.80, -0.20]" in lines[-1]
+
+
+def test_table_says_where_a_difference_is_within_chance_and_leaves_out_columns_that_are_not_there():
+    within = row("int8") | {"difference_low": -1.2, "difference_high": 0.3}
+    text = table.table([row("dense"), within])
+    assert "-0.50 within chance" in text
+    older = {name: value for name, value in within.items() if not name.startswith(("difference", "reference"))}
+    assert "within chance" not in table.table([older]).splitlines()[-1]
 
 
 @pytest.fixture
@@ -233,36 +258,72 @@ def constant_network(path: Path, logits: np.ndarray) -> None:
 
 def test_a_network_that_cannot_be_pulled_is_told_in_one_line(repository, monkeypatch):
     Image.new("RGB", (9, 9)).save("picture.png")
-    with pytest.raises(UserError, match="dvc repro export@flagship") as refusal:
+    with pytest.raises(UserError, match="dvc repro models/released/flagship") as refusal:
         run(monkeypatch, predict, "picture.png")
     assert "\n" not in str(refusal.value)
 
 
 def test_trials_row_of_a_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    params = {"model": {"width": 1.0}, "train": {"recipes": {"fast": {"momentum": 0.8, "phases": [{"size": 32}]}}}}
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["train"]["recipe"] = "fast"
     Path("params.yaml").write_text(json.dumps(params))
     for command in (["init", "-q"], ["add", "."], ["-c", "user.name=n", "-c", "user.email=e", "commit", "-qm", "m"]):
         subprocess.run(["git", *command], check=True)
     params["model"]["width"] = 0.5
-    params["train"]["recipes"]["fast"] |= {"cutout": 8, "phases": [{"size": 24, "epochs": 1}]}
+    params["train"]["recipes"]["fast"] |= {"cutout": 8, "phases": [{"size": 24, "epochs": 2}]}
     Path("params.yaml").write_text(json.dumps(params))
     curves = Path("plots/training/plots/metrics")
-    for part, accuracy in (("train", 0.95), ("val", 0.9)):
-        (curves / part).mkdir(parents=True)
-        (curves / part / "accuracy.tsv").write_text(f"step\taccuracy\n1\t0.91\n2\t{accuracy}\n")
-    Path("metrics").mkdir()
-    run_ = {"epochs": 2, "pflop": 0.3, "val_accuracy_last": 0.9, "val_accuracy_best": 0.91}
-    Path("metrics/train.json").write_text(json.dumps(run_))
+    for name in CURVES:
+        path = curves / f"{name}.tsv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"step\t{path.stem}\n1\t0.91\n2\t{0.95 if name == 'train/accuracy' else 0.9}\n")
     for name in ("one", "two", "one"):
         run(monkeypatch, trials, name)
     rows = read_csv(trials.TRIALS)
     assert [row["name"] for row in rows] == ["two", "one"]
     assert rows[0]["settings"] == (
-        "-S 'model.width=0.5' -S 'train.recipes.fast.phases=[{size:24,epochs:1}]' -S '++train.recipes.fast.cutout=8'"
+        "-S 'model.width=0.5' -S 'train.recipes.fast.phases=[{size:24,epochs:2}]' -S '++train.recipes.fast.cutout=8'"
     )
     assert rows[0]["train_accuracy_last"] == 0.95
     assert rows[0]["val_accuracy_by_epoch"] == "0.9100 0.9000"
-    Path("metrics/train.json").write_text(json.dumps(run_ | {"val_accuracy_last": 0.8}))
-    with pytest.raises(UserError, match="another run"):
+    assert rows[0]["recipe"] == "vgg16"
+    (curves / "val/accuracy.tsv").write_text("step\taccuracy\n1\t0.91\n")
+    with pytest.raises(UserError, match="different numbers of epochs"):
         trials.row("three", Path())
+    for name in CURVES:
+        (curves / f"{name}.tsv").write_text(f"step\t{name.rpartition('/')[2]}\n1\t0.91\n")
+    with pytest.raises(UserError, match="1 of 2 epochs"):
+        trials.row("three", Path())
+
+
+def test_minutes_keep_the_newest_row_of_a_stage_and_the_rows_of_stages_that_did_not_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_csv(minutes.MINUTES, [{"stage": "train", "minutes": 99.0, "cpu": "Old"}, {"stage": "csi", "minutes": 5.0}])
+    write_csv(minutes.LOG, [{"stage": name, "minutes": spent} for name, spent in (("csi", 7.0), ("csi", 6.5))])
+    monkeypatch.setattr(minutes, "cpu_name", lambda: "New")
+    minutes.main()
+    rows = minutes.known()
+    assert (rows["train"]["minutes"], rows["train"]["cpu"]) == (99, "Old")
+    assert (rows["csi"]["minutes"], rows["csi"]["cpu"]) == (6.5, "New")
+    line = try_recipe.expected(["missing"])
+    assert "no time" in line
+    write_csv(minutes.MINUTES, [{"stage": f"{s}@slim", "minutes": 2.0, "cpu": "New"} for s in ("compress", "test")])
+    assert "4 minutes in all on two cores of New" in try_recipe.expected(["dense", "slim"])
+
+
+def test_an_unknown_recipe_cannot_be_tried(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(UserError, match="unknown recipe 'nothing'; there are: dense, half"):
+        run(monkeypatch, try_recipe, "nothing")
+
+
+@pytest.mark.parametrize("released", [["dense", "nothing"], "flagship", None])
+def test_a_released_recipe_that_does_not_exist_is_told(tmp_path, released):
+    params = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"release": released}
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(params))
+    with pytest.raises(ParamsError, match=r"params.yaml: release: must be a list of recipes out of: dense, half"):
+        check_tree.check(path)
+    path.write_text(yaml.safe_dump(params | {"release": ["dense"]}))
+    check_tree.check(path)

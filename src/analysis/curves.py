@@ -52,14 +52,9 @@ def epoch_of_target(curves: Curves, target: float) -> int | None:
 
 
 def target_metrics(curves: Curves, target: float) -> dict[str, Any]:
-    """Return the target accuracy, whether it was reached, and the epoch and the PFLOP at which it first was.
-
-    Epoch and PFLOP are None if the target was never reached.
-    """
+    """Return the epoch and the PFLOP at which the target accuracy was first reached; None if it never was."""
     epoch = epoch_of_target(curves, target)
     return {
-        "target_accuracy": target,
-        "target_reached": epoch is not None,
         "target_epoch": epoch,
         "target_pflop": None if epoch is None else curves["pflop"][epoch - 1],
     }

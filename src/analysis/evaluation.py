@@ -64,9 +64,10 @@ def predictions(logits: Tensor, labels: Tensor) -> Predictions:
 
 
 def split_metrics(found: Predictions, bins: int) -> dict[str, float]:
-    """Return the figures of a whole split: loss, accuracy, error rate, top-2 accuracy, calibration error.
+    """Return the figures of a whole split: loss, accuracy, error rate, top-2 accuracy, calibration errors.
 
-    The loss is in nats, the others are shares in 0..1. ``bins`` is the number of bins of the calibration error.
+    The loss is in nats, the others are shares in 0..1. ``bins`` is the number of bins of the calibration errors:
+    bins of equal width in confidence, and bins of the same number of images.
     """
     accuracy = float(accuracy_score(found.labels, found.predicted))
     return {
@@ -75,6 +76,7 @@ def split_metrics(found: Predictions, bins: int) -> dict[str, float]:
         "error_rate": 1 - accuracy,  # `dvc metrics show` takes a key named "error" for a failure
         "top2_accuracy": float(top_k_accuracy_score(found.labels, found.probabilities, k=2, labels=CLASS_NUMBERS)),
         "expected_calibration_error": calibration_error(reliability(found, bins)),
+        "calibration_error_equal_mass": calibration_error(equal_mass(found, bins)),
     }
 
 
@@ -103,6 +105,20 @@ def reliability(found: Predictions, bins: int) -> list[Bin]:
         Bin(edges[b], edges[b + 1], found.confidence[number == b].mean(), right[number == b].mean(), count)
         for b, count in enumerate(np.bincount(number).tolist())
         if count
+    ]
+
+
+def equal_mass(found: Predictions, bins: int) -> list[Bin]:
+    """Return the predictions grouped by confidence into ``bins`` bins of the same number of images, give or take one.
+
+    With fewer images than bins there is one bin for each image. Nguyen and O'Connor 2015, "Posterior calibration and
+    exploratory analysis for natural language processing models" (arXiv:1508.05154), section 2.
+    """
+    order = np.argsort(found.confidence, kind="stable")
+    right = found.predicted == found.labels
+    return [
+        Bin(found.confidence[b[0]], found.confidence[b[-1]], found.confidence[b].mean(), right[b].mean(), len(b))
+        for b in np.array_split(order, min(bins, len(order)))
     ]
 
 

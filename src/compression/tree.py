@@ -14,10 +14,9 @@ from src.compression.candidate import Candidate, Context
 from src.compression.technique import TechniqueSettings, technique, technique_names
 from src.core.errors import ParamsError
 from src.core.params import PARAMS, Settings, layered, read_yaml, validate
+from src.core.recipes import DENSE, TUNED
 
 ROOT = "vgg16"
-DENSE = "dense"
-TUNED = "tuned"
 SECTION, RECIPES, STEPS = "compress", "compress.recipes", "compress.steps"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 

@@ -1,27 +1,20 @@
-"""Pictures of test accuracy against bytes, MACs or latency, with the Pareto front."""
+"""Pictures of test accuracy against bytes, MACs or latency, with the Pareto front and the family of the recipes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
-from matplotlib.ticker import EngFormatter, LogLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox
 
+from src.core.recipes import DENSE
 from src.pictures.style import COLORS, new_figure
-from src.report.comparison import DENSE, Row, pareto_front
+from src.report.columns import BY_NAME, Row
+from src.report.comparison import pareto_front
 
-AXES = {  # by column: subject, the rest of the label, and the format of the numbers
-    "bytes": ("size of the ONNX file", "(bytes)", partial(EngFormatter, "B")),
-    "macs": ("multiply-accumulates", "an image (MACs)", EngFormatter),
-    "latency_b1_ratio": (
-        "latency",
-        "of a batch of 1 on one thread (% of dense's in paired runs)",
-        partial(PercentFormatter, 1),
-    ),
-}
-INVERTED = ("latency_b1_ratio",)  # columns that say how many times faster than dense: the cost is the inverse
+FORMATTERS = {"bytes": partial(EngFormatter, "B"), "count": EngFormatter, "ms": partial(FuncFormatter, "{0:g}".format)}
 MARGIN = 1.6  # free space at both ends of the logarithmic axis, as a factor
 HEIGHT = 2.0  # the axis spans at least so many points of accuracy, so that chance does not look like a large difference
 DISTANCES = (12, 22, 34, 48, 62, 76)  # from a point to its label, in typographic points
@@ -33,18 +26,31 @@ DIRECTIONS = ((0, 1), (-1, 1), (-1, 0), (1, 0), (0, -1), (1, -1), (1, 1), (-1, -
 
 
 def pareto(rows: Sequence[Row], cost: str) -> Figure:
-    """Return a figure of test accuracy (%) of the ``rows`` of the comparison against ``cost``, a key of `AXES`."""
-    points = [(1 / row[cost] if cost in INVERTED else row[cost], 100 * row["test_accuracy"]) for row in rows]
-    names = [row["recipe"] for row in rows]
+    """Return a figure of test accuracy (%) of the ``rows`` of the comparison against ``cost``, a column with an axis.
+
+    A thin line goes from each recipe to those that start from its network.
+    """
+    points = {row["recipe"]: (row[cost], 100 * row["test_accuracy"]) for row in rows}
     figure = new_figure(7.5, 4.8)
     axes = figure.add_subplot()
-    _draw_front(axes, points)
-    for (x, y), name in zip(points, names, strict=True):  # dense is the first row, so its star covers no dot
+    _draw_front(axes, [*points.values()])
+    _draw_family(axes, rows, points)
+    for name, (x, y) in points.items():  # dense is the first row, so its star covers no dot
         marker, color = ("*", COLORS["red"]) if name == DENSE else ("o", COLORS["blue"])
         axes.scatter(x, y, s=220 if name == DENSE else 40, marker=marker, color=color, zorder=3)
-    _describe(axes, points, cost, rows[0]["edition"])
-    place_labels(axes, points, names)
+    _describe(axes, [*points.values()], cost, rows[0]["edition"])
+    place_labels(axes, points)
     return figure
+
+
+def _draw_family(axes: Axes, rows: Sequence[Row], points: Mapping[str, tuple[float, float]]) -> None:
+    """Draw a line from the parent of each of ``rows`` to it; parents that are not in the table have no point."""
+    label = "from a recipe to those made from it"
+    for row in rows:
+        if row["parent"] in points:
+            ends = zip(points[row["parent"]], points[row["recipe"]], strict=True)
+            axes.plot(*ends, "--", color=COLORS["gray"], linewidth=1, label=label)
+            label = None
 
 
 def _draw_front(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
@@ -56,29 +62,30 @@ def _draw_front(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
 
 
 def _describe(axes: Axes, points: Sequence[tuple[float, float]], cost: str, edition: str) -> None:
-    subject, details, formatter = AXES[cost]
+    column = BY_NAME[cost]
     costs, accuracies = zip(*points, strict=True)
-    axes.set(xscale="log", xlim=(min(costs) / MARGIN, max(costs) * MARGIN), xlabel=f"{subject} {details}, logarithmic")
-    axes.set(ylabel="test accuracy (%)", title=f"Accuracy against {subject} (CIFAR-10, {edition} edition)")
+    axes.set(xscale="log", xlim=(min(costs) / MARGIN, max(costs) * MARGIN), xlabel=f"{column.axis}, logarithmic")
+    title = f"Accuracy against {column.axis.partition(' (')[0]} (CIFAR-10, {edition} edition)"
+    axes.set(ylabel="test accuracy (%)", title=title)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(formatter())
+    axes.xaxis.set_major_formatter(FORMATTERS[column.kind]())
     middle, span = (min(accuracies) + max(accuracies)) / 2, max(accuracies) - min(accuracies)
     axes.set_ylim(middle - max(0.75 * span, HEIGHT / 2), middle + max(0.75 * span, HEIGHT / 2))
-    axes.figure.legend(loc="outside lower center")
+    axes.figure.legend(loc="outside lower center", ncols=2)
 
 
-def place_labels(axes: Axes, points: Sequence[tuple[float, float]], names: Sequence[str]) -> list[Annotation]:
-    """Write each of ``names`` at the nearest place to its point where it covers nothing, and return the labels.
+def place_labels(axes: Axes, points: Mapping[str, tuple[float, float]]) -> list[Annotation]:
+    """Write the name of each point at the nearest place where it covers no name and no point; return the labels.
 
     A thin line connects a label to its point. If no place near the point is free, the last one that was tried is used.
     """
     figure = axes.figure
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # otherwise a later layout would move the places found below
-    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in axes.transData.transform(points)]
+    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in axes.transData.transform([*points.values()])]
     labels = []
-    for point, name in zip(points, names, strict=True):
+    for name, point in points.items():
         label = _free_label(axes, point, name, taken)
         taken.append(_text_box(label))
         labels.append(label)

@@ -1,66 +1,126 @@
-"""The table of all recipes: what each one costs and how accurate it is, against dense of the same run."""
+"""The table of all recipes: what each one costs and how accurate it is, against its reference in the same run."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+import numpy as np
+
+from src.core.arrays import CLASSES
 from src.core.errors import UserError
+from src.core.recipes import DENSE, HALF, TUNED
+from src.report.columns import COLUMNS, SUMMARY, Row
+from src.report.intervals import flips, paired_difference
 
 COMPARISON = Path("metrics/comparison.csv")
 RECIPES = Path("metrics/recipes.json")
-DENSE = "dense"
-FORMATS = {
-    "recipe": "",
-    "edition": "",
-    "val_accuracy": ".4f",
-    "test_accuracy": ".4f",
-    "accuracy_drop_points": ".2f",
-    "parameters": "d",
-    "nonzero_parameters": "d",
-    "macs": "d",
-    "macs_ratio": ".2f",
-    "bytes": "d",
-    "bytes_ratio": ".2f",
-    "latency_ms_b1": ".3f",
-    "latency_ms_b64": ".2f",
-    "latency_b1_ratio": ".2f",
-}
+BENCHMARK = Path("metrics/benchmark.json")
 HISTORY = ("steps", "note", "widths", "image_passes", "pflop")
-HEADLINES = {
-    "dense": ("val_accuracy", "test_accuracy"),
-    "flagship": ("test_accuracy", "bytes_ratio", "macs_ratio", "latency_b1_ratio"),
-    "int8": ("test_accuracy",),
-}
-
-Row = dict[str, Any]
 
 
-def comparison_rows(tested: Mapping[str, Row], timings: Mapping[str, Row]) -> list[Row]:
+def comparison_rows(
+    tested: Mapping[str, Row],
+    timings: Mapping[str, Row],
+    parents: Mapping[str, str],
+    labels: np.ndarray,
+    trials: Sequence[str],
+) -> list[Row]:
     """Return the rows of the comparison, dense first, then in the order of ``tested``.
 
-    ``tested`` and ``timings`` hold what the stages test and benchmark wrote, by recipe. A ratio says how many times
-    fewer or faster than dense (dense / recipe, larger is better). ``accuracy_drop_points`` is 100 x (test accuracy
-    of dense - test accuracy of the recipe): negative where the recipe does better. The latency ratio comes from
-    runs interleaved with dense (`src.deployment.latency`), so it need not be the quotient of two rows' latencies.
-    Raises `UserError` unless all come from one edition of the data.
+    ``tested`` and ``timings`` hold what the stages test and benchmark found, by recipe. ``parents`` maps each recipe
+    to the one that it starts from. ``labels`` int [images] are the true classes of test. ``trials`` has one name for
+    each setting that was tried on validation: the recipe, or the root network, for which it was tried.
+
+    Differences are against `reference`. A ratio says how many times fewer or faster than dense (larger is better);
+    ``bytes_ratio_half`` is against half, the same network in float16, and NaN without that recipe. Training and
+    trials count from the root to the recipe. Raises `UserError` unless all come from one edition of the data.
     """
     _require_one_edition(tested, timings)
-    order = sorted(tested, key=lambda recipe: recipe != DENSE)
-    return [_row(recipe, tested[recipe], tested[DENSE], timings[recipe]) for recipe in order]
+    right = _classified_right(tested, labels)
+    rows = []
+    for recipe in sorted(tested, key=lambda name: name != DENSE):
+        found, other = tested[recipe], reference(recipe, tested)
+        difference = paired_difference(right[recipe], right[other])
+        values = {
+            **found,
+            "recipe": recipe,
+            "parent": parents[recipe],
+            "reference": other,
+            "difference_points": difference.points,
+            "difference_low": difference.low,
+            "difference_high": difference.high,
+            **_ratios(found, tested),
+            **_latency(timings[recipe]),
+            "settings_tried": sum(trial in _path(recipe, parents) for trial in trials),
+        }
+        rows.append({column.name: values[column.name] for column in COLUMNS})
+    return rows
 
 
-def _row(recipe: str, found: Row, dense: Row, timing: Row) -> Row:
-    row = {
-        "recipe": recipe,
-        **{name: found[name] for name in FORMATS if name in found},
-        "accuracy_drop_points": 100 * (dense["test_accuracy"] - found["test_accuracy"]),
+def reference(recipe: str, tested: Mapping[str, Row]) -> str:
+    """Return the recipe with which ``recipe`` is compared: tuned if it was fine-tuned and tuned is there, else dense.
+
+    A recipe was fine-tuned if its path has more image passes than dense. tuned itself is compared with dense.
+    """
+    fine_tuned = tested[recipe]["image_passes"] > tested[DENSE]["image_passes"]
+    return TUNED if fine_tuned and TUNED in tested and recipe != TUNED else DENSE
+
+
+def _ratios(found: Row, tested: Mapping[str, Row]) -> Row:
+    dense = tested[DENSE]
+    return {
         "macs_ratio": dense["macs"] / found["macs"],
         "bytes_ratio": dense["bytes"] / found["bytes"],
-        "latency_ms_b1": timing["b1"]["network"]["median_ms"],
-        "latency_ms_b64": timing["b64"]["network"]["median_ms"],
-        "latency_b1_ratio": timing["b1"]["ratio"],
+        "bytes_ratio_half": tested[HALF]["bytes"] / found["bytes"] if HALF in tested else float("nan"),
     }
-    return {name: row[name] for name in FORMATS}
+
+
+def _latency(timing: Row) -> Row:
+    return {
+        "latency_ms_b1": timing["b1"]["median_ms"],
+        "latency_b1_ratio": timing["b1"]["ratio"],
+        "latency_ms_b64": timing["b64"]["median_ms"],
+    }
+
+
+def _path(recipe: str, parents: Mapping[str, str]) -> set[str]:
+    """Return ``recipe`` and all its ancestors, the root included."""
+    path = {recipe}
+    while recipe in parents:
+        recipe = parents[recipe]
+        path.add(recipe)
+    return path
+
+
+def _classified_right(tested: Mapping[str, Row], labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Return for each recipe whether each image is classified right, bool [images].
+
+    The stage test stores the predicted classes as one digit for each image.
+    """
+    digits = {recipe: np.frombuffer(found["predicted"].encode(), np.uint8) for recipe, found in tested.items()}
+    return {recipe: predicted - ord("0") == labels for recipe, predicted in digits.items()}
+
+
+def flip_rows(tested: Mapping[str, Row], labels: np.ndarray) -> list[Row]:
+    """Return a row for each recipe but dense and each class: images that became wrong and right against the reference.
+
+    ``labels`` int [images] are the true classes of test.
+    """
+    right = _classified_right(tested, labels)
+    rows = []
+    for recipe in (name for name in tested if name != DENSE):
+        other = reference(recipe, tested)
+        changed = flips(right[recipe], right[other], labels, len(CLASSES)).tolist()
+        rows += [
+            {"recipe": recipe, "reference": other, "class": name, "became_wrong": lost, "became_right": gained}
+            for name, (lost, gained) in zip(CLASSES, changed, strict=True)
+        ]
+    return rows
+
+
+def predicted_classes(tested: Mapping[str, Row], labels: np.ndarray) -> Row:
+    """Return the true classes of the test images and those that each recipe predicts, one digit for each image."""
+    predicted = {recipe: found["predicted"] for recipe, found in tested.items()}
+    return {"edition": tested[DENSE]["edition"], "labels": "".join(map(str, labels)), "recipes": predicted}
 
 
 def recipe_history(tested: Mapping[str, Row]) -> Row:
@@ -77,20 +137,19 @@ def _require_one_edition(*groups: Mapping[str, Row]) -> None:
 
 
 def headline_metrics(rows: Sequence[Row]) -> Row:
-    """Return the headline numbers, flat: edition, and those of `HEADLINES` whose recipe is in ``rows``."""
+    """Return the headline numbers, flat: those of `SUMMARY` whose recipe is in ``rows``."""
     by_name = {row["recipe"]: row for row in rows}
-    chosen = {
+    return {
         f"{recipe}_{column}": by_name[recipe][column]
-        for recipe, columns in HEADLINES.items()
+        for recipe, columns in SUMMARY.items()
         if recipe in by_name
         for column in columns
     }
-    return {"edition": rows[0]["edition"], **chosen}
 
 
 def formatted(row: Row) -> dict[str, str]:
-    """Return ``row`` as text with the fixed decimals of `FORMATS`; a rounded -0.00 loses its sign."""
-    return {name: f"{row[name]:z{form}}" if form.endswith("f") else str(row[name]) for name, form in FORMATS.items()}
+    """Return ``row`` as text with the fixed decimals of its columns."""
+    return {column.name: column.written(row[column.name]) for column in COLUMNS}
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from src.core.dataset import Split
-from src.core.device import autocast
+from src.core.device import autocast, uses_bfloat16
 from src.core.errors import UserError
 from src.network.cost import FLOPS_PER_MAC_TRAINING, macs, parameters
 from src.network.inference import accuracy, predict
@@ -39,6 +39,9 @@ Objective = Callable[[Model, Tensor, Tensor], Tensor]
 class Reporter(Protocol):
     """Hears how a training run goes on."""
 
+    def start(self, epochs: int, flops: int, device: torch.device, bfloat16: bool) -> None:
+        """A run starts, or goes on: ``epochs`` and ``flops`` are still to do, on ``device``, in this precision."""
+
     def step(self, epoch: int, done: int, total: int) -> None:
         """``done`` of the ``total`` steps of ``epoch`` (from 1) have been made."""
 
@@ -48,6 +51,9 @@ class Reporter(Protocol):
 
 class NullReporter:
     """A `Reporter` that reports nothing."""
+
+    def start(self, epochs: int, flops: int, device: torch.device, bfloat16: bool) -> None:
+        """Do nothing."""
 
     def step(self, epoch: int, done: int, total: int) -> None:
         """Do nothing."""
@@ -98,6 +104,7 @@ def fit(
     ``hooks.interrupted()`` returns True.
     """
     run = _Run(model, train, validation, recipe, seed, hooks or Hooks())
+    run.announce()
     with _memory_advice(recipe):
         run.save_if_due()
         while not run.finished:
@@ -153,6 +160,14 @@ class _Run:
     def averaged(self) -> VGG:
         """The network to keep: with averaged weights where there is an average."""
         return self.average.module if self.average else self.model
+
+    def announce(self) -> None:
+        """Tell the reporter how much is still to do; the steps of an epoch that are already done count as to do."""
+        epochs = range(self.epoch, self.recipe.epochs)
+        steps = self.batches.steps_per_epoch
+        flops = sum(steps * self._flops(image_size(self.recipe, epoch)) for epoch in epochs)
+        bfloat16 = uses_bfloat16(self.device, self.recipe.mixed_precision)
+        self.hooks.reporter.start(len(epochs), flops, self.device, bfloat16)
 
     def train_step(self) -> None:
         """Make one step: a batch, its gradients, the optimizer, the average; then count and report."""

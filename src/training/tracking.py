@@ -6,8 +6,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
+from src.training.estimate import in_words, matrix_rate
 from src.training.loop import Row
 
 LOGS = Path("logs")
@@ -62,6 +64,16 @@ class Tracker:
         self.epochs = 0
         self.bar: tqdm | None = None
         self.started = time.monotonic()
+
+    def start(self, epochs: int, flops: int, device: torch.device, bfloat16: bool) -> None:
+        """Print how much is to do, and roughly how long it takes at the rate of this machine's matrix products."""
+        time_left = in_words(flops / matrix_rate(device, bfloat16))
+        precision = "bfloat16" if bfloat16 else "float32"
+        print(
+            f"{epochs} epochs to train, {flops / 1e15:.2f} PFLOP in {precision}: at least {time_left} on this machine, "
+            "estimated from the speed of a matrix product now; Ctrl-C is safe, the next run goes on",
+            flush=True,
+        )
 
     def step(self, epoch: int, done: int, total: int) -> None:
         """Move the bar on."""

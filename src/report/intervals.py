@@ -1,0 +1,46 @@
+"""Differences of two networks on the same images, with intervals, and the images on which they differ."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+RESAMPLES = 10_000
+COVERED = (2.5, 97.5)  # percentiles: an interval of 95 %
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference of two accuracies in percentage points, and its 95 % interval from ``low`` to ``high``."""
+
+    points: float
+    low: float
+    high: float
+
+
+def paired_difference(right: np.ndarray, reference: np.ndarray, seed: int = 0) -> Difference:
+    """Return by how many points the accuracy in ``right`` is above that in ``reference``.
+
+    Both are bool [images]: whether each image is classified right, the same images in the same order. The interval is
+    the percentile bootstrap over images (Efron 1979), with the pairs kept together: the images are drawn again with
+    replacement 10,000 times. Only the number of images with each outcome (worse, equal, better) matters for the mean,
+    and these numbers are multinomial. The same ``seed`` gives the same interval. Raises ValueError if the two differ
+    in shape or are empty.
+    """
+    if right.shape != reference.shape or not right.size:
+        raise ValueError(f"right and reference must have one shape and not be empty: {right.shape}, {reference.shape}")
+    images = right.size
+    better, worse = np.sum(right & ~reference), np.sum(reference & ~right)
+    shares = np.array([better, worse, images - better - worse]) / images
+    drawn = np.random.default_rng(seed).multinomial(images, shares, RESAMPLES)
+    low, high = np.percentile(100 * (drawn[:, 0] - drawn[:, 1]) / images, COVERED)
+    return Difference(float(100 * (better - worse) / images), float(low), float(high))
+
+
+def flips(right: np.ndarray, reference: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """Return how many images of each class become wrong, and how many become right: int64 [classes, 2].
+
+    ``right`` and ``reference`` as in `paired_difference`; ``labels`` int [images], the true classes.
+    """
+    lost = np.bincount(labels[reference & ~right], minlength=classes)
+    gained = np.bincount(labels[right & ~reference], minlength=classes)
+    return np.stack([lost, gained], axis=1)

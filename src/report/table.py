@@ -1,0 +1,54 @@
+"""The comparison as text for people: one cell for each column that a reader needs."""
+
+import math
+from collections.abc import Sequence
+
+from matplotlib.ticker import EngFormatter
+
+from src.report.columns import BY_NAME, Column, Row
+
+LEGEND = (
+    "x: times fewer or faster than dense, and half x: times smaller than half. Difference: test accuracy minus that of "
+    "the recipe named under against, in percentage points, with its 95 % interval over images (paired bootstrap); "
+    "within chance: the interval contains 0."
+)
+
+
+def readable(rows: Sequence[Row], names: Sequence[str]) -> list[dict[str, str]]:
+    """Return heading and cell of each column in ``names``, for each of ``rows``, in units that are easy to read.
+
+    A column that ``rows`` do not have is left out: tables of older commits have fewer. The cell of difference_points
+    shows its interval too.
+    """
+    columns = [BY_NAME[name] for name in names if name in rows[0]]
+    return [{column.heading: cell(column, row) for column in columns} for row in rows]
+
+
+def cell(column: Column, row: Row) -> str:
+    """Return what stands in ``column`` for ``row``; "" where there is nothing to say."""
+    value = row[column.name]
+    if column.name in ("difference_points", "reference") and row["reference"] == row["recipe"]:
+        return ""
+    if column.name == "difference_points":
+        return _difference(value, row["difference_low"], row["difference_high"])
+    if isinstance(value, float) and math.isnan(value):
+        return ""
+    match column.kind:
+        case "share":
+            return f"{100 * value:.2f}"
+        case "count" | "bytes":
+            return engineering(value, "B" if column.kind == "bytes" else "")
+        case "times" | "ms" | "pflop":
+            return f"{value:.2f}"
+    return str(value)
+
+
+def _difference(points: float, low: float, high: float) -> str:
+    if low <= 0 <= high:
+        return f"{points:+.2f} within chance"
+    return f"{points:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def engineering(value: float, unit: str = "") -> str:
+    """Return ``value`` with one decimal and an SI prefix: 15.3 M."""
+    return EngFormatter(unit, places=1)(value).strip()
