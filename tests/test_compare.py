@@ -162,13 +162,7 @@ def test_flips_against_a_loop_over_the_images():
         assert found[name].tolist() == [lost, gained]
     rows = flip_rows(TESTED, LABELS)
     assert len(rows) == 3 * 10
-    assert rows[0] == {
-        "recipe": "small",
-        "reference": "tuned",
-        "class": "airplane",
-        "became_wrong": 1,
-        "became_right": 0,
-    }
+    assert list(rows[0].values()) == ["small", "tuned", "airplane", 1, 0]
 
 
 def test_decimals_are_fixed_and_no_zero_is_negative():
@@ -249,10 +243,10 @@ def test_stage_writes_table_summary_and_history_of_the_recipes_in_params(workspa
     header, *rows = (workspace / "metrics/comparison.csv").read_text().splitlines()
     assert header == HEADER
     assert [row.split(",")[0] for row in rows] == ["dense", "tuned", "small", "int8"]
-    assert rows[2].startswith(
-        "small,sample,vgg16,0.9100,0.9500,tuned,-5.00,-15.00,0.00,300,275,1500,16.00,1500,4.00,nan,"
+    assert rows[2] == (
+        "small,sample,vgg16,0.9100,0.9500,tuned,-5.00,-15.00,0.00,300,275,1500,16.00,1500,4.00,,0.500,8.20,25.000,"
+        "9,0.500,3"
     )
-    assert rows[2].endswith(",0.500,8.20,25.000,9,0.500,3")
     assert json.loads((workspace / "metrics/summary.json").read_text()) == {"dense_val_accuracy": 0.91}
     history = json.loads((workspace / "metrics/recipes.json").read_text())["recipes"]
     assert list(history) == ["dense", "tuned", "small", "int8"]

@@ -101,8 +101,9 @@ def test_bins_of_equal_mass_agree_with_pandas(random):
     _, _, found = random
     groups = pd.qcut(pd.Series(found.confidence).rank(method="first"), 8, labels=False)
     right = pd.Series(found.predicted == found.labels)
-    expected = [(right[groups == g].mean(), found.confidence[groups == g].mean()) for g in range(8)]
-    assert [(one.accuracy, one.confidence) for one in equal_mass(found, 8)] == pytest.approx(expected)
+    for number, one in enumerate(equal_mass(found, 8)):
+        assert one.accuracy == pytest.approx(right[groups == number].mean())
+        assert one.confidence == pytest.approx(found.confidence[groups == number].mean())
 
 
 def test_calibration_error_is_0_at_best_and_1_at_worst():
