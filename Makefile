@@ -4,7 +4,9 @@ PYTHON ?= python3
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-DEMO_OVERRIDES = $(shell sed -n "s/^\([^\#][^ ]*\).*/-S '\1'/p" demo.overrides)
+NETWORK = models/networks/vgg16.safetensors
+# What one of the files *.overrides changes, as options of `dvc exp run`
+overrides = $(shell sed -n "s/^\([^\#].*\)$$/-S '\1'/p" $(1))
 
 # DVC keeps experiments as Git commits, so a machine where Git knows no user needs a name for them.
 ifeq ($(shell git config user.email),)
@@ -15,7 +17,7 @@ export GIT_COMMITTER_EMAIL ?= $(GIT_AUTHOR_EMAIL)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint repro table readme predict clean
+.PHONY: help setup demo quick repro try test table readme minutes predict clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1@\2/p' Makefile | column -t -s @
@@ -33,32 +35,41 @@ setup: .venv/installed  ## Create .venv and install the pinned requirements
 	touch $@
 
 demo: .venv/installed  ## Run the whole pipeline on the bundled sample, as a DVC experiment (3 to 4 minutes on 2 cores)
-	@python -m scripts.check_tree demo.overrides
-	@dvc exp remove --quiet demo 2>/dev/null || true
-	dvc exp run --temp --name demo $(DEMO_OVERRIDES)
+quick: .venv/installed  ## Run the whole pipeline on CIFAR-10 from nothing, with the recipe fast and a small tree (1 to 2 hours)
+demo quick:
+	@python -m scripts.check_tree $@.overrides
+	@dvc exp remove --quiet $@ 2>/dev/null || true
+	dvc exp run --temp --name $@ $(call overrides,$@.overrides)
 	@echo
-	@python -m scripts.table --rev demo
+	@python -m scripts.table --rev $@
 	@printf '%s\n' '' 'The committed results and your working tree are as they were. Next:' \
 	    '  source .venv/bin/activate' \
-	    '  dvc plots diff HEAD demo      the plots of this experiment beside the committed ones' \
-	    '  dvc exp show                  all experiments' \
-	    '  make repro                    the full pipeline on CIFAR-10'
+	    '  dvc plots diff HEAD $@    the plots of this experiment beside the committed ones' \
+	    '  dvc exp show --only-changed    all experiments' \
+	    '  make repro    the full pipeline on CIFAR-10, from the trained network'
 
 test: .venv/installed-dev  ## Lint and test (under 10 minutes on 2 cores)
 	ruff check .
 	ruff format --check .
 	pytest -n 2
 
-repro: .venv/installed  ## Run the full pipeline on CIFAR-10; stages that are up to date are skipped
+repro: .venv/installed  ## Run the full pipeline on CIFAR-10 from the trained network, which is pulled (1 to 2 hours)
 	@python -m scripts.check_tree
+	test -e $(NETWORK) || dvc pull $(NETWORK) || echo 'The trained network cannot be pulled; it will be trained.'
 	dvc repro
+
+try: .venv/installed  ## Make one recipe from the trained network, and time it beside dense: make try RECIPE=name
+	@python -m scripts.try_recipe $(RECIPE)
 
 table: .venv/installed  ## List the experiments, with lines of at most 120 characters
 	@COLUMNS=120 dvc exp show --no-pager --drop '.*' \
-	    --keep 'Experiment$$|download.source$$|(metrics/summary.json:)?(dense_test_accuracy|flagship_test_accuracy|flagship_bytes_ratio)$$'
+	    --keep 'Experiment$$|download.source$$|(metrics/summary.json:)?(dense_val_accuracy|flagship_val_accuracy|flagship_bytes)$$'
 
 readme: .venv/installed  ## Write the table of results into README.md
 	python -m scripts.readme
+
+minutes: .venv/installed  ## Write into docs/minutes.csv how long the stages took that ran here
+	python -m scripts.minutes
 
 predict: .venv/installed  ## Classify a picture with the flagship: make predict IMAGE=path
 	@python -m scripts.predict $(if $(IMAGE),"$(IMAGE)")

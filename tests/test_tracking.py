@@ -2,7 +2,10 @@
 
 from types import SimpleNamespace
 
-from src.training import tracking
+import pytest
+import torch
+
+from src.training import estimate, tracking
 from src.training.tracking import PlainLive, Tracker
 
 ROWS = [
@@ -44,3 +47,23 @@ def test_pace_after_a_resume_counts_the_steps_of_this_run_alone(tmp_path, monkey
     tracker.epoch({"loss": 1.0})
     tracker.close()
     assert capsys.readouterr().out.endswith("  4 s, 50 images/s\n")
+
+
+def test_the_start_of_a_run_says_how_much_is_to_do(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tracking, "matrix_rate", lambda device, bfloat16: 2e11 if bfloat16 else 1e11)
+    tracker = Tracker("test", 100)
+    tracker.start(24, 2 * 10**15, torch.device("cpu"), True)
+    tracker.start(2, 6 * 10**13, torch.device("cpu"), False)
+    tracker.close()
+    first, second = capsys.readouterr().out.splitlines()
+    assert "24 epochs to train, 2.00 PFLOP in bfloat16: at least 2.8 hours" in first
+    assert "2 epochs to train, 0.06 PFLOP in float32: at least 10 minutes" in second
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_rate_of_a_matrix_product_from_its_time(monkeypatch, bfloat16):
+    clock = iter([0.0, 9.0, 10.0, 10.5])  # the first product does not count
+    monkeypatch.setattr(estimate, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(estimate, "SIDE", 8)
+    assert estimate.matrix_rate(torch.device("cpu"), bfloat16) == 2 * 8**3 / 0.5

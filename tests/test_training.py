@@ -1,5 +1,7 @@
 """The fit loop: it learns, it is deterministic, it goes on where it stopped."""
 
+import itertools
+import os
 import random
 import subprocess
 import sys
@@ -103,6 +105,39 @@ def test_three_interruptions_at_random_give_the_same_bits(tmp_path, seed):
     again, rows_again = train(checkpoints=checkpoints, **options)
     assert rows_again == rows
     assert same(whole, again)
+
+
+def test_a_clock_that_goes_backwards_does_not_stop_checkpoints(tmp_path, monkeypatch):
+    hours_ago, saved = itertools.count(10**9, -3600), []
+    monkeypatch.setattr("time.time", lambda: next(hours_ago))
+
+    class Noted(Checkpoints):
+        def save(self, steps, state):
+            saved.append(steps)
+            super().save(steps, state)
+
+    train(checkpoints=Noted(tmp_path, every_seconds=-1))
+    assert saved == list(range(16))
+    os.utime(tmp_path / "00000015.pt", (0, 0))
+    assert Checkpoints(tmp_path).load(torch.device("cpu"))["steps"] == 15
+
+
+def test_the_start_tells_the_work_that_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr("src.training.loop.macs", lambda model, size: 10**9 * size)  # large enough for six decimals
+    told = []
+
+    class Start(InterruptFrom):
+        def start(self, epochs, flops, device, bfloat16):
+            told.append((epochs, flops, device.type, bfloat16))
+
+    checkpoints, stop = Checkpoints(tmp_path), Start(5)  # one whole epoch
+    with pytest.raises(KeyboardInterrupt):
+        train(stop, checkpoints, hooks={"interrupted": stop.interrupted}, mixed_precision=False)
+    _, rows = train(Start(99), checkpoints, mixed_precision=False)
+    (all_epochs, all_flops, *kind), (epochs, flops, *_) = told
+    assert (all_epochs, epochs, kind) == (3, 2, ["cpu", False])
+    assert all_flops / 1e15 == pytest.approx(rows[-1]["pflop"], abs=1e-6)
+    assert (all_flops - flops) / 1e15 == pytest.approx(rows[0]["pflop"], abs=1e-6)
 
 
 def test_rows(monkeypatch):
