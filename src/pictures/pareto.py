@@ -44,12 +44,12 @@ def pareto(rows: Sequence[Row], cost: str) -> Figure:
 
 
 def _draw_family(axes: Axes, rows: Sequence[Row], points: Mapping[str, tuple[float, float]]) -> None:
-    """Draw a line from the parent of each of ``rows`` to it; parents that are not in the table have no point."""
-    label = "from a recipe to those made from it"
+    """Draw a line from the parent of each of ``rows`` to it; the root has the point of dense, the same network."""
+    label = "from a recipe to those made from its network"
     for row in rows:
-        if row["parent"] in points:
-            ends = zip(points[row["parent"]], points[row["recipe"]], strict=True)
-            axes.plot(*ends, "--", color=COLORS["gray"], linewidth=1, label=label)
+        if row["recipe"] != DENSE:
+            ends = zip(points.get(row["parent"], points[DENSE]), points[row["recipe"]], strict=True)
+            axes.plot(*ends, "--", color=COLORS["gray"], linewidth=0.8, label=label)
             label = None
 
 

@@ -21,6 +21,7 @@ def _seconds(matrix: torch.Tensor) -> float:
 
 
 def in_words(seconds: float) -> str:
-    """Return ``seconds`` as minutes or, from two hours on, as hours."""
-    minutes = seconds / 60
-    return f"{minutes / 60:.1f} hours" if minutes >= 120 else f"{minutes:.0f} minutes"
+    """Return ``seconds`` in the unit that fits: seconds, minutes, or hours from two hours on."""
+    if seconds < 100:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
