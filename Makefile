@@ -5,6 +5,9 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 NETWORK = models/networks/vgg16.safetensors
+# The pipeline runs in a temporary folder: relative paths must lead back here, and checkpoints must outlast it
+ABSOLUTE = SCRATCH_FOLDER="$(CURDIR)/scratch" \
+    $(if $(CIFAR10_ARCHIVE),CIFAR10_ARCHIVE="$$(realpath -- "$$CIFAR10_ARCHIVE")")
 # What one of the files *.overrides changes, as options of `dvc exp run`
 overrides = $(shell sed -n "s/^\([^\#].*\)$$/-S '\1'/p" $(1))
 
@@ -39,7 +42,7 @@ quick: .venv/installed  ## Run the whole pipeline on CIFAR-10 from nothing, with
 demo quick:
 	@python -m scripts.check_tree $@.overrides
 	@dvc exp remove --quiet $@ 2>/dev/null || true
-	dvc exp run --temp --name $@ $(call overrides,$@.overrides)
+	$(ABSOLUTE) dvc exp run --temp --name $@ $(call overrides,$@.overrides)
 	@echo
 	@python -m scripts.table --rev $@
 	@printf '%s\n' '' 'The committed results and your working tree are as they were. Next:' \

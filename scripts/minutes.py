@@ -1,9 +1,11 @@
 """Write how long each stage took into docs/minutes.csv: python -m scripts.minutes.
 
-Each stage adds a row to logs/minutes.csv when it ends (src/core/stage.py). The newest row of each stage counts; stages
-that did not run keep the row that docs/minutes.csv already has.
+Each stage adds a row to logs/minutes.csv when it ends (src/core/stage.py). Of each stage the newest run counts, with
+the parts of it that were interrupted before; stages that did not run keep the row that docs/minutes.csv already has.
 """
 
+import os
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +19,25 @@ MINUTES = Path("docs/minutes.csv")
 
 def main() -> None:
     """Bring docs/minutes.csv up to date."""
-    write_csv(MINUTES, updated(known(), read_csv(LOG), cpu_name()))
+    machine = f"{cpu_name()}, {os.cpu_count()} cores"
+    spent = newest(read_csv(LOG, "stage", "minutes", "done"))
+    rows = {stage: {"stage": stage, "minutes": minutes, "machine": machine} for stage, minutes in spent.items()}
+    write_csv(MINUTES, (known() | rows).values())
 
 
 def known() -> dict[str, dict[str, Any]]:
     """Return the rows of docs/minutes.csv by stage; none if there is no such file."""
-    return {row["stage"]: row for row in read_csv(MINUTES)} if MINUTES.exists() else {}
+    return {row["stage"]: row for row in read_csv(MINUTES, "stage", "minutes", "machine")} if MINUTES.exists() else {}
 
 
-def updated(rows: dict[str, dict[str, Any]], log: list[dict[str, Any]], cpu: str) -> list[dict[str, Any]]:
-    """Return ``rows`` with the newest row of ``log`` for each stage that is in it, measured on ``cpu``."""
-    return [*(rows | {row["stage"]: {**row, "cpu": cpu} for row in log}).values()]
+def newest(log: list[dict[str, Any]]) -> dict[str, float]:
+    """Return for each stage that came to its end the minutes of its newest run, interrupted parts included."""
+    finished, parts = {}, defaultdict(float)
+    for row in log:
+        parts[row["stage"]] += row["minutes"]
+        if row["done"]:
+            finished[row["stage"]] = round(parts.pop(row["stage"]), 2)
+    return finished
 
 
 if __name__ == "__main__":

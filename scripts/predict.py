@@ -25,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("picture", type=Path, help="any picture file; its central square counts")
     batch = prepare(parser.parse_args().picture)
-    network = session(present(MODEL), THREADS)
+    network = session(present(MODEL, "release@flagship"), THREADS)
     (logits,) = network.run(None, {"images": batch})
     probabilities = np.exp(logits[0] - logits[0].max())
     probabilities /= probabilities.sum()
@@ -65,14 +65,17 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
     return Image.fromarray((values / top * 255).clip(0, 255).astype(np.uint8))
 
 
-def present(model: Path) -> Path:
-    """Return ``model``, pulled from the DVC remote if it is not there; `UserError` if it cannot be had."""
+def present(model: Path, stage: str) -> Path:
+    """Return ``model``, pulled from the DVC remote if it is not there; `UserError` if it cannot be had.
+
+    ``stage`` is the one that makes it.
+    """
     if not model.exists():
         command = [sys.executable, "-m", "dvc", "pull", str(model)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise UserError(f"{model}: `dvc pull` failed ({reason}); make it with `dvc repro {model}`")
+            raise UserError(f"{model}: `dvc pull` failed ({reason}); make it with `dvc repro {stage}`")
     return model
 
 

@@ -1,6 +1,7 @@
 """Write the results into README.md between their markers: python -m scripts.readme [--check]."""
 
 import argparse
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from src.report.comparison import BENCHMARK, COMPARISON, RECIPES
 from src.report.table import LEGEND, readable
 
 README = Path("README.md")
+WIDTH = 120
+CONDITIONS = ("threads", "cpu", "instruction_sets", "onnxruntime", "numpy", "python", "blocks", "calls")
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 COLUMNS = (
     "recipe",
@@ -50,11 +53,11 @@ def replace(text: str, block: str) -> str:
 
 def results() -> str:
     """Return the comparison as a Markdown table, its conditions, and what was done for each recipe."""
-    rows = read_csv(COMPARISON)
-    shown = readable(rows, COLUMNS)
+    rows = read_csv(COMPARISON, "recipe", "edition")
+    shown = readable(rows, COLUMNS, arrows=True)
     cells = [shown[0], ["---", *["---:"] * (len(shown[0]) - 1)], *(row.values() for row in shown)]
     lines = [f"| {' | '.join(line)} |" for line in cells]
-    history = read_json(RECIPES)["recipes"]
+    history = read_json(RECIPES, "recipes")["recipes"]
     return "\n".join(
         [*lines, "", _conditions(rows[0]["edition"]), "", *(_steps(row["recipe"], history) for row in rows)]
     )
@@ -62,26 +65,23 @@ def results() -> str:
 
 def _conditions(edition: str) -> str:
     """Return what the numbers of the table are, and on what the latency was measured."""
-    timing = read_json(BENCHMARK)
+    timing = read_json(BENCHMARK, *CONDITIONS)
     measured = (
-        "Latency: median of {calls_in_all} calls on {threads} thread of {cpu} ({instruction_sets}; ONNX Runtime "
-        "{onnxruntime}, NumPy {numpy}, Python {python}), all files in turn in one process, {blocks} times {calls} "
-        "calls; its ratio is the median over these turns."
+        "Latency: median of {calls_in_all} calls on {threads} thread of {cpu} ({software}), all files in turn in one "
+        "process, {blocks} times {calls} calls; its ratio is the median over these turns."
     )
-    sets = " ".join(timing["instruction_sets"])
-    calls = timing["blocks"] * timing["calls"]
-    told = measured.format(**{**timing, "instruction_sets": sets, "calls_in_all": calls})
-    return (
-        f"CIFAR-10, {edition} edition. Accuracy, size and latency are those of the ONNX file that a recipe ends in. "
-        f"{LEGEND} {told}"
-    )
+    versions = "ONNX Runtime {onnxruntime}, NumPy {numpy}, Python {python}".format(**timing)
+    software = "; ".join(filter(None, [" ".join(timing["instruction_sets"]), versions]))
+    told = measured.format(**timing, software=software, calls_in_all=timing["blocks"] * timing["calls"])
+    first = f"CIFAR-10, {edition} edition. Accuracy, size and latency are those of the ONNX file that a recipe ends in."
+    return textwrap.fill(f"{first} {LEGEND} {told}", WIDTH)
 
 
 def _steps(recipe: str, history: dict[str, Any]) -> str:
     """Return what was done for ``recipe``, and what a reader should know of it."""
     done = history[recipe]
     told = [*done["steps"], *filter(None, [done["note"]])]
-    return f"- **{recipe}**: {'; '.join(told)}."
+    return textwrap.fill(f"- **{recipe}**: {'; '.join(told)}.", WIDTH, subsequent_indent="  ")
 
 
 def _text(path: Path) -> str:

@@ -1,7 +1,6 @@
 """Print the comparison of all recipes: python -m scripts.table [--rev demo]."""
 
 import argparse
-import io
 import textwrap
 from typing import Any
 
@@ -9,7 +8,8 @@ import dvc.api
 import pandas as pd
 from dvc.exceptions import DvcException
 
-from src.core.errors import UserError, exit_cleanly
+from src.core.errors import UserError, exit_cleanly, one_line
+from src.core.files import parse_csv
 from src.report.comparison import COMPARISON
 from src.report.table import LEGEND, readable
 
@@ -21,11 +21,9 @@ COLUMNS = (
     "test_accuracy",
     "difference_points",
     "reference",
-    "macs",
     "macs_ratio",
     "bytes",
     "bytes_ratio",
-    "bytes_ratio_half",
     "latency_ms_b1",
     "latency_b1_ratio",
 )
@@ -44,14 +42,21 @@ def read(revision: str | None) -> list[dict[str, Any]]:
         text = dvc.api.read(str(COMPARISON), rev=revision)
     except (DvcException, OSError) as error:
         raise UserError(f"{COMPARISON}: not found in {revision or 'the workspace'}: {error}") from None
-    return pd.read_csv(io.StringIO(text)).to_dict("records")
+    try:
+        return parse_csv(text.encode(), "recipe", "edition")
+    except Exception as error:  # a damaged file can raise almost anything
+        raise UserError(f"{COMPARISON}: not readable in {revision or 'the workspace'}: {one_line(error)}") from None
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Return ``rows`` aligned under short headings, at most 120 characters wide."""
     heading = textwrap.fill(f"CIFAR-10, {rows[0]['edition']} edition. {LEGEND}", WIDTH)
-    short = [row | {"recipe": textwrap.shorten(row["recipe"], LONGEST_NAME, placeholder="…")} for row in rows]
+    short = [row | {"recipe": _short(row["recipe"])} for row in rows]
     return f"{heading}\n{pd.DataFrame(readable(short, COLUMNS)).to_string(index=False)}"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 if __name__ == "__main__":

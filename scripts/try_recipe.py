@@ -7,7 +7,6 @@ stays in the working tree, so that a later `make repro` does not compute it agai
 import argparse
 import subprocess
 import sys
-from collections.abc import Iterable
 
 from scripts.minutes import MINUTES, known
 from scripts.predict import present
@@ -17,14 +16,15 @@ from src.compression.tree import ROOT, Recipe, path_to, read_tree
 from src.core.arrays import load_arrays
 from src.core.errors import UserError, exit_cleanly
 from src.core.files import read_csv, read_json
-from src.core.recipes import DENSE
-from src.deployment.latency import THREADS, latencies
+from src.core.params import load_params
+from src.core.recipes import DENSE, TUNED
+from src.core.signals import interruption
+from src.deployment.latency import LARGE_BATCH, THREADS, latencies
 from src.deployment.runtime import session
 from src.report.comparison import comparison_rows
+from stages.benchmark import Params
 from stages.compare import TESTED, TRIALS
 from stages.test import FILES
-
-BLOCKS, CALLS, BATCH_CALLS = 10, 20, 2  # as in the committed benchmark
 
 
 def main() -> None:
@@ -35,31 +35,44 @@ def main() -> None:
     name = parser.parse_args().recipe
     if name not in recipes:
         raise UserError(f"unknown recipe {name!r}; there are: {', '.join(recipes)}")
-    present(network_path(ROOT))
-    names = [*dict.fromkeys([DENSE, *(step.name for step in path_to(recipes[name], recipes))])]
-    print(expected(names), flush=True)
-    targets = [f"test@{each}" for each in dict.fromkeys([DENSE, name])]
-    if subprocess.run([sys.executable, "-m", "dvc", "repro", *targets], check=False).returncode:
+    present(network_path(ROOT), "train")
+    path, compared = path_to(recipes[name], recipes), [*dict.fromkeys([DENSE, name])]
+    print(expected([step.name for step in path], compared), flush=True)
+    repro([f"test@{each}" for each in compared])
+    print(table(measured(compared, recipes)))
+    if any(step.epochs for step in path):
+        print(f"{name} was fine-tuned. Here it is compared with {DENSE}, in the whole table with {TUNED}.")
+
+
+def repro(targets: list[str]) -> None:
+    """Run `dvc repro` on ``targets``; `UserError` if it fails, KeyboardInterrupt after it has ended at Ctrl-C."""
+    with interruption() as interrupted:  # DVC gets the signal too, and needs time to write a checkpoint
+        code = subprocess.Popen([sys.executable, "-m", "dvc", "repro", *targets]).wait()
+    if interrupted():
+        raise KeyboardInterrupt
+    if code:
         raise UserError("`dvc repro` failed; its messages are above")
-    print(table(measured([*dict.fromkeys([DENSE, name])], recipes)))
 
 
-def expected(names: Iterable[str]) -> str:
-    """Return a line that says how many minutes the stages of the recipes ``names`` took in the run in docs."""
-    stages = [f"{stage}@{name}" for name in names for stage in ("compress", "export", "test")]
+def expected(made: list[str], compared: list[str]) -> str:
+    """Return a line with the minutes that it takes to make the recipes ``made``, and to test those ``compared``."""
+    stages = ["download", "split", f"compress@{DENSE}", *(f"compress@{name}" for name in made)]
+    stages += [f"{stage}@{name}" for name in compared for stage in ("export", "test")]
     rows = known()
-    found = [rows[stage] for stage in ["download", "split", *stages] if stage in rows]
+    found = [rows[stage] for stage in dict.fromkeys(stages) if stage in rows]
     if not found:
         return f"{MINUTES}: holds no time of these stages"
-    minutes, machines = sum(row["minutes"] for row in found), dict.fromkeys(row["cpu"] for row in found)
-    return f"These stages took {minutes:.0f} minutes in all on two cores of {', '.join(machines)} ({MINUTES})."
+    minutes, machines = sum(row["minutes"] for row in found), dict.fromkeys(row["machine"] for row in found)
+    return f"These stages took {minutes:.0f} minutes in all on {'; '.join(machines)} ({MINUTES})."
 
 
 def measured(names: list[str], recipes: dict[str, Recipe]) -> list[dict[str, object]]:
     """Return the rows of the comparison for the recipes ``names``, with latencies measured now, all in turn."""
     sessions = {name: session(FILES / f"{name}.onnx", THREADS) for name in names}
     tested = {name: read_json(TESTED / f"{name}.json") for name in names}
-    one, many = latencies(sessions, 1, BLOCKS, CALLS), latencies(sessions, 64, BLOCKS, BATCH_CALLS)
+    settings = load_params("benchmark", Params).benchmark
+    one = latencies(sessions, 1, settings.blocks, settings.calls)
+    many = latencies(sessions, LARGE_BATCH, settings.blocks, settings.batch_calls)
     timings = {name: {"edition": tested[name]["edition"], "b1": one[name], "b64": many[name]} for name in names}
     parents = {name: recipe.parent for name, recipe in recipes.items()}
     _, labels = load_arrays("test")

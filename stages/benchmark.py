@@ -36,7 +36,7 @@ def main() -> None:
 
 def common_edition(recipes: Iterable[str]) -> str:
     """Return the edition of the data that all ``recipes`` come from; `UserError` if they come from several."""
-    found = {recipe: read_json(FILES / f"{recipe}.json")["edition"] for recipe in recipes}
+    found = {recipe: read_json(FILES / f"{recipe}.json", "edition")["edition"] for recipe in recipes}
     if len(set(found.values())) > 1:
         listed = ", ".join(f"{recipe} {edition}" for recipe, edition in found.items())
         raise UserError(f"{FILES}: editions of the data differ ({listed}); only one can be timed: run `dvc repro`")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from src.core.arrays import load_arrays
+from src.core.arrays import PREPARED, load_arrays, load_statistics
 from src.core.errors import UserError
 from src.core.files import read_csv, read_json, write_csv, write_json
 from src.core.params import Settings, load_params
@@ -12,6 +12,7 @@ from src.core.stage import run_stage
 from src.report.comparison import (
     BENCHMARK,
     COMPARISON,
+    FLIP_COLUMNS,
     RECIPES,
     comparison_rows,
     flip_rows,
@@ -19,6 +20,7 @@ from src.report.comparison import (
     headline_metrics,
     predicted_classes,
     recipe_history,
+    require_one_edition,
 )
 
 TESTED = Path("models/tested")
@@ -26,7 +28,7 @@ TRIALS = Path("docs/trials.csv")
 SUMMARY = Path("metrics/summary.json")
 PREDICTIONS = Path("metrics/predictions.json")
 FLIPS = Path("plots/flips.csv")
-FLIP_COLUMNS = ("recipe", "reference", "class", "became_wrong", "became_right")
+TESTED_KEYS = ("edition", "val_accuracy", "test_accuracy", "predicted", "bytes", "macs", "image_passes", "steps")
 
 
 class Params(Settings):
@@ -38,10 +40,12 @@ class Params(Settings):
 def main() -> None:
     """Compare the recipes of params.yaml; files of recipes that are no longer there are ignored."""
     recipes = load_params("compare", Params).compress.recipes
-    tested = {recipe: read_json(TESTED / f"{recipe}.json") for recipe in recipes}
+    tested = {recipe: read_json(TESTED / f"{recipe}.json", *TESTED_KEYS) for recipe in recipes}
     parents = {recipe: values["from"] for recipe, values in recipes.items()}
+    timings, trials = _timings(recipes), [row["recipe"] for row in read_csv(TRIALS, "recipe")]
+    require_one_edition(tested, timings, {str(PREPARED): {"edition": load_statistics().edition}})
     _, labels = load_arrays("test")
-    rows = comparison_rows(tested, _timings(recipes), parents, labels, [row["recipe"] for row in read_csv(TRIALS)])
+    rows = comparison_rows(tested, timings, parents, labels, trials)
     write_csv(COMPARISON, map(formatted, rows))
     write_csv(FLIPS, flip_rows(tested, labels), FLIP_COLUMNS)
     write_json(SUMMARY, headline_metrics(rows))
@@ -51,8 +55,8 @@ def main() -> None:
 
 def _timings(recipes: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return what the stage benchmark found for each of ``recipes``; `UserError` if one is missing."""
-    found = read_json(BENCHMARK)
-    if missing := [recipe for recipe in recipes if recipe not in found.get("recipes", {})]:
+    found = read_json(BENCHMARK, "edition", "recipes")
+    if missing := [recipe for recipe in recipes if recipe not in found["recipes"]]:
         raise UserError(f"{BENCHMARK}: holds no timing of {', '.join(missing)}; run `dvc repro benchmark`")
     return {recipe: {"edition": found["edition"], **found["recipes"][recipe]} for recipe in recipes}
 

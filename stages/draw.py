@@ -10,7 +10,6 @@ from src.analysis.curves import read_curves
 from src.analysis.evaluation import Bin
 from src.core.arrays import SPLITS, load_statistics
 from src.core.dataset import load_split
-from src.core.errors import UserError
 from src.core.files import read_csv
 from src.core.params import Settings, load_params
 from src.core.stage import run_stage
@@ -22,16 +21,15 @@ from src.pictures.pareto import pareto
 from src.pictures.style import save_figure
 from src.pictures.training import training
 from src.report.columns import COSTS
-from src.report.comparison import COMPARISON
+from src.report.comparison import COMPARISON, FLIP_COLUMNS
 from src.training.schedule import chosen_recipe
 
 PLOTS = Path("plots")
 CURVES = Path("plots/training/plots/metrics")
 REFERENCE_TRAINING = Path("data/reference/original-training.csv")
 REFERENCE_CSI = Path("data/reference/original-csi.csv")
-PARETO = {"bytes": "pareto_bytes", "macs": "pareto_macs", "latency_ms_b1": "pareto_latency"}
-FLIPS = ("recipe", "reference", "class", "became_wrong", "became_right")
-Row = dict[str, Any]
+PARETO = ("pareto_bytes", "pareto_macs", "pareto_latency")  # one for each of COSTS
+LAYER_COLUMNS = ("layer", "kind", "block", "train", "test", "train_in_sample", "test_in_sample")
 
 
 class DrawSettings(Settings):
@@ -61,11 +59,11 @@ def main() -> None:
     """Write plots/*.png."""
     params = load_params("draw", Params)
     edition, test = load_statistics().edition, load_split("test")
-    confusion = read_table("plots/confusion.csv", "actual", "predicted")
-    classes = read_table("plots/per_class.csv", "class", *(f"{split}_accuracy" for split in SPLITS))
-    bins = read_table("plots/reliability.csv", *Bin.__annotations__)
-    mistakes = read_table("plots/mistakes.csv", "index", "actual", "predicted", "confidence")
-    layers = read_table("plots/csi.csv", "layer", "kind", "block", "train", "test", "train_in_sample", "test_in_sample")
+    confusion = read_csv(Path("plots/confusion.csv"), "actual", "predicted")
+    classes = read_csv(Path("plots/per_class.csv"), "class", *(f"{split}_accuracy" for split in SPLITS))
+    bins = read_csv(Path("plots/reliability.csv"), *Bin.__annotations__)
+    mistakes = read_csv(Path("plots/mistakes.csv"), "index", "actual", "predicted", "confidence")
+    layers = read_csv(Path("plots/csi.csv"), *LAYER_COLUMNS)
     figures = {
         "augmentation": _augmentation(params, edition),
         "train": _training(params.train.target_accuracy, edition),
@@ -73,20 +71,12 @@ def main() -> None:
         "per_class": evaluation.class_accuracy(classes, edition),
         "reliability": evaluation.reliability_diagram(bins, edition),
         "mistakes": evaluation.mistakes(mistakes, test.images, edition),
-        "csi": separation_by_layer(layers, read_table(REFERENCE_CSI, "layer", "train_csi", "test_csi"), edition),
+        "csi": separation_by_layer(layers, read_csv(REFERENCE_CSI, "layer", "train_csi", "test_csi"), edition),
         **_pareto(),
-        "flips": flips_by_class(read_table("plots/flips.csv", *FLIPS), edition),
+        "flips": flips_by_class(read_csv(Path("plots/flips.csv"), *FLIP_COLUMNS), edition),
     }
     for name, figure in figures.items():
         save_figure(figure, PLOTS / f"{name}.png")
-
-
-def read_table(path: Path | str, *columns: str) -> list[Row]:
-    """Return the rows of the CSV file ``path``; `UserError` if it cannot be read or lacks one of ``columns``."""
-    rows = read_csv(Path(path))
-    if missing := [name for name in columns if rows and name not in rows[0]]:
-        raise UserError(f"{path}: does not hold the columns {', '.join(missing)}; run `dvc repro`")
-    return rows
 
 
 def _augmentation(params: Params, edition: str) -> Figure:
@@ -98,14 +88,14 @@ def _augmentation(params: Params, edition: str) -> Figure:
 
 def _training(target: float, edition: str) -> Figure:
     names = ("train_accuracy", "val_accuracy")
-    rows = read_table(REFERENCE_TRAINING, *names)
+    rows = read_csv(REFERENCE_TRAINING, *names)
     reference = {name: [row[name] for row in rows] for name in names}
     return training(read_curves(CURVES), reference, target, edition)
 
 
 def _pareto() -> dict[str, Figure]:
-    rows = read_table(COMPARISON, "recipe", "edition", "parent", "test_accuracy", *COSTS)
-    return {name: pareto(rows, column) for column, name in PARETO.items()}
+    rows = read_csv(COMPARISON, "recipe", "edition", "parent", "test_accuracy", *COSTS)
+    return {name: pareto(rows, column) for column, name in zip(COSTS, PARETO, strict=True)}
 
 
 if __name__ == "__main__":

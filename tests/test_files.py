@@ -99,3 +99,23 @@ def test_unreadable_is_told_in_one_line_that_names_the_file(tmp_path, read, cont
     (line,) = str(caught.value).splitlines(keepends=True)
     assert line.startswith(f"{path}: not readable: ")
     assert line.strip() == line
+
+
+def test_names_that_look_like_missing_values_stay_names(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("recipe,points\nNA,1.5\nnull,\n")
+    first, second = read_csv(path, "recipe")
+    assert (first["recipe"], second["recipe"], first["points"]) == ("NA", "null", 1.5)
+    assert second["points"] != second["points"]
+
+
+def test_what_is_missing_is_named(tmp_path):
+    table, tree = tmp_path / "table.csv", tmp_path / "tree.json"
+    table.write_text("a,b\n1,2\n")
+    tree.write_text('{"a": 1}')
+    assert read_csv(table, "a", "b") == [{"a": 1, "b": 2}]
+    assert read_json(tree, "a") == {"a": 1}
+    with pytest.raises(UserError, match=r"table\.csv: not readable: c, d is missing"):
+        read_csv(table, "a", "c", "d")
+    with pytest.raises(UserError, match=r"tree\.json: not readable: b is missing"):
+        read_json(tree, "a", "b")

@@ -115,6 +115,10 @@ def test_flips_show_the_difference_and_both_of_its_parts():
     assert "-2\n+3 -5" in texts(figure)
 
 
+def test_flips_without_a_recipe_give_a_picture_that_says_so():
+    assert any("No recipe" in text for text in texts(flips_by_class([], "sample")))
+
+
 def test_training_says_when_the_target_was_reached(curves):
     assert any("reached in epoch 3" in text for text in texts(training.training(curves, REFERENCE, 0.9, "sample")))
     assert any("not reached" in text for text in texts(training.training(curves, REFERENCE, 0.95, "sample")))

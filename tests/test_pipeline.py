@@ -399,7 +399,12 @@ def test_a_release_travels_with_the_clone(project, tmp_path):
 
 def test_one_recipe_tried_beside_dense(project):
     output = run(project, "python", "-m", "scripts.try_recipe", "slim")
-    assert [line.split()[0] for line in output.splitlines()[-2:]] == ["dense", "slim"]
+    rows = {line.split()[0]: line.split() for line in output.splitlines() if line.split()[:1] in (["dense"], ["slim"])}
+    compared = {row["recipe"]: row for row in read_csv(project / "metrics/comparison.csv")}
+    for name in ("dense", "slim"):
+        assert rows[name][1] == f"{100 * compared[name]['val_accuracy']:.2f}"
+        assert f"{compared[name]['bytes_ratio']:.2f}" in rows[name]
+    assert "slim was fine-tuned. Here it is compared with dense, in the whole table with tuned." in output
 
 
 def test_each_stage_logged_its_minutes(project):

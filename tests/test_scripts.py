@@ -97,6 +97,8 @@ def test_readme_shows_numbers_conditions_and_steps_and_keeps_the_rest(workspace,
     cells = "91.23 | -0.50 [-0.80, -0.20] | dense | 953.3 k | 19.6 M | 16.00 | 3.8 MB | 16.00 | 8.00 | 0.50 | 16.16"
     assert f"| flagship | {cells} |" in text
     assert "| dense | 91.23 |  |  | 15.3 M |" in text
+    assert "| recipe | test % ↑ |" in text
+    assert all(len(line) <= 120 for line in text.splitlines() if not line.startswith("|"))
     assert "sample edition" in text
     assert "12 calls on 1 thread of Some CPU (AVX2 VNNI; ONNX Runtime 1, NumPy 2, Python 3)" in text
     assert text.count("Some CPU") == 1
@@ -112,19 +114,21 @@ def test_readme_without_its_markers_is_refused(workspace, monkeypatch, text):
 
 
 def test_table_is_aligned_and_narrow_whatever_the_names():
-    names = ("dense", "a_recipe_with_a_name_that_never_ends_and_goes_on")
-    lines = table.table([row(name, scale) for name, scale in zip(names, (1, 1000), strict=True)]).splitlines()
+    wide = {"difference_points": -10.55, "difference_low": -21.25, "difference_high": 10.75, "latency_ms_b1": 123.45}
+    long = row("a_recipe_with_a_name_that_never_ends_and_goes_on", 1000) | wide
+    lines = table.table([row("dense"), long]).splitlines()
     assert "sample edition" in lines[0]
     assert len({len(line) for line in lines[-3:]}) == 1
     assert all(len(line) <= 120 for line in lines)
     assert lines[-2].split()[:3] == ["dense", "92.00", "91.23"]
-    assert "-0.50 [-0.80, -0.20]" in lines[-1]
+    assert "a_recipe_with_a_nam… " in lines[-1]
+    assert "-10.55 [-21.25, +10.75] within chance" in lines[-1]
 
 
 def test_table_says_where_a_difference_is_within_chance_and_leaves_out_columns_that_are_not_there():
     within = row("int8") | {"difference_low": -1.2, "difference_high": 0.3}
     text = table.table([row("dense"), within])
-    assert "-0.50 within chance" in text
+    assert "-0.50 [-1.20, +0.30] within chance" in text
     older = {name: value for name, value in within.items() if not name.startswith(("difference", "reference"))}
     assert "within chance" not in table.table([older]).splitlines()[-1]
 
@@ -258,7 +262,7 @@ def constant_network(path: Path, logits: np.ndarray) -> None:
 
 def test_a_network_that_cannot_be_pulled_is_told_in_one_line(repository, monkeypatch):
     Image.new("RGB", (9, 9)).save("picture.png")
-    with pytest.raises(UserError, match="dvc repro models/released/flagship") as refusal:
+    with pytest.raises(UserError, match="dvc repro release@flagship") as refusal:
         run(monkeypatch, predict, "picture.png")
     assert "\n" not in str(refusal.value)
 
@@ -297,19 +301,27 @@ def test_trials_row_of_a_run(tmp_path, monkeypatch):
         trials.row("three", Path())
 
 
-def test_minutes_keep_the_newest_row_of_a_stage_and_the_rows_of_stages_that_did_not_run(tmp_path, monkeypatch):
+def test_minutes_are_those_of_the_newest_run_with_its_interrupted_parts(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_csv(minutes.MINUTES, [{"stage": "train", "minutes": 99.0, "cpu": "Old"}, {"stage": "csi", "minutes": 5.0}])
-    write_csv(minutes.LOG, [{"stage": name, "minutes": spent} for name, spent in (("csi", 7.0), ("csi", 6.5))])
+    old = {"minutes": 99.0, "machine": "Old, 2 cores"}
+    write_csv(minutes.MINUTES, [{"stage": stage, **old} for stage in ("train", "csi", "draw")])
+    log = [("csi", 7.0, 1), ("draw", 3.0, 0), ("csi", 1.0, 0), ("csi", 5.5, 1)]
+    write_csv(minutes.LOG, [dict(zip(("stage", "minutes", "done"), row, strict=True)) for row in log])
     monkeypatch.setattr(minutes, "cpu_name", lambda: "New")
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
     minutes.main()
     rows = minutes.known()
-    assert (rows["train"]["minutes"], rows["train"]["cpu"]) == (99, "Old")
-    assert (rows["csi"]["minutes"], rows["csi"]["cpu"]) == (6.5, "New")
-    line = try_recipe.expected(["missing"])
-    assert "no time" in line
-    write_csv(minutes.MINUTES, [{"stage": f"{s}@slim", "minutes": 2.0, "cpu": "New"} for s in ("compress", "test")])
-    assert "4 minutes in all on two cores of New" in try_recipe.expected(["dense", "slim"])
+    assert rows["train"]["minutes"] == rows["draw"]["minutes"] == 99
+    assert (rows["csi"]["minutes"], rows["csi"]["machine"]) == (6.5, "New, 4 cores")
+
+
+def test_a_trial_of_a_recipe_says_its_minutes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "no time" in try_recipe.expected(["slim"], ["dense", "slim"])
+    stages = {"split": 1, "compress@slim": 20, "test@slim": 3, "test@truncated": 50, "compress@truncated": 2}
+    rows = [{"stage": name, "minutes": float(spent), "machine": "M"} for name, spent in stages.items()]
+    write_csv(minutes.MINUTES, rows)
+    assert "took 26 minutes in all on M" in try_recipe.expected(["truncated", "slim"], ["dense", "slim"])
 
 
 def test_an_unknown_recipe_cannot_be_tried(monkeypatch):

@@ -57,8 +57,8 @@ def test_the_start_of_a_run_says_how_much_is_to_do(tmp_path, monkeypatch, capsys
     tracker.start(2, 6 * 10**13, torch.device("cpu"), False)
     tracker.close()
     first, second = capsys.readouterr().out.splitlines()
-    assert "24 epochs to train, 2 PFLOP in bfloat16: at least 2.8 hours" in first
-    assert "2 epochs to train, 0.06 PFLOP in float32: at least 10 minutes" in second
+    assert "24 epochs to train, 2 PFLOP in bfloat16: about 2.8 hours" in first
+    assert "2 epochs to train, 0.06 PFLOP in float32: about 10 minutes" in second
 
 
 @pytest.mark.parametrize("bfloat16", [False, True])

@@ -83,6 +83,8 @@ MISTAKES = [
         {"a": node("b", "keep"), "b": node("a", "keep"), "c": node("a", "keep")},
         r"recipes\.\w\.from: the recipes form a circle: (a -> b -> a|b -> a -> b)$",
     ),
+    ({"half": node("vgg16", "keep")}, r"recipes\.half: must be \{from: vgg16, step: half\}"),
+    ({"dense": node("vgg16", "half")}, r"recipes\.dense: must be \{from: vgg16, step: keep\}"),
     ({"tuned": node("vgg16", "keep")}, r"recipes\.tuned: must be \{from: vgg16, step: fine_tune\}"),
     (
         {"tuned": node("vgg16", "fine_tune", fine_tune={"epochs": 2}), "r": node("tuned", "prune_channels")},
@@ -243,7 +245,7 @@ def test_stage_checks_the_whole_tree_first_and_writes_nothing(
 
 def test_script_checks_the_tree_with_and_without_overrides(monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
-    for arguments in ([], ["demo.overrides"]):
+    for arguments in ([], ["demo.overrides"], ["quick.overrides"]):
         monkeypatch.setattr(sys, "argv", ["check_tree", *arguments])
         check_tree.main()
     overrides = tmp_path / "bad.overrides"

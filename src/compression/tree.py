@@ -14,9 +14,10 @@ from src.compression.candidate import Candidate, Context
 from src.compression.technique import TechniqueSettings, technique, technique_names
 from src.core.errors import ParamsError
 from src.core.params import PARAMS, Settings, layered, read_yaml, validate
-from src.core.recipes import DENSE, TUNED
+from src.core.recipes import DENSE, HALF, TUNED
 
 ROOT = "vgg16"
+ROLES = {DENSE: "keep", HALF: "half", TUNED: "fine_tune"}  # what the others are compared with, made from the root
 SECTION, RECIPES, STEPS = "compress", "compress.recipes", "compress.steps"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
@@ -68,6 +69,7 @@ def check(section: CompressSettings) -> dict[str, Recipe]:
     if DENSE not in recipes:
         raise _mistake(RECIPES, f"{DENSE} is missing; the other recipes are measured against it")
     for recipe in recipes.values():
+        _check_role(recipe)
         _check_path(recipe, recipes)
     _check_tuned(recipes)
     return recipes
@@ -117,6 +119,14 @@ def path_to(recipe: Recipe, recipes: Mapping[str, Recipe]) -> list[Recipe]:
     return path
 
 
+def _check_role(recipe: Recipe) -> None:
+    """Raise `ParamsError` if ``recipe`` has the name of one that others are compared with, and is something else."""
+    step = ROLES.get(recipe.name)
+    if step and (recipe.parent, recipe.step) != (ROOT, step):
+        wanted = f"must be {{from: {ROOT}, step: {step}}}: other recipes are compared with it"
+        raise _mistake(f"{RECIPES}.{recipe.name}", wanted)
+
+
 def _check_path(recipe: Recipe, recipes: Mapping[str, Recipe]) -> None:
     """Raise `ParamsError` if ``recipe`` cannot follow its ancestors."""
     *ancestors, _ = path_to(recipe, recipes)
@@ -134,10 +144,6 @@ def _check_tuned(recipes: Mapping[str, Recipe]) -> None:
     sums = {name: sum(step.epochs for step in path) for name, path in paths.items()}
     longest = max(sums, key=sums.get)
     tuned = recipes.get(TUNED)
-    if tuned and (tuned.parent, tuned.step) != (ROOT, "fine_tune"):
-        raise _mistake(
-            f"{RECIPES}.{TUNED}", f"must be {{from: {ROOT}, step: fine_tune}}: it is the control of the others"
-        )
     if below := [name for name, path in paths.items() if TUNED in (step.name for step in path)]:
         raise _mistake(f"{RECIPES}.{below[0]}.from", f"nothing may follow {TUNED}, the control of the other recipes")
     own = tuned.epochs if tuned else 0

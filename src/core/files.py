@@ -6,7 +6,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +46,13 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
         temporary.write_text(json.dumps(_rounded(values), indent=2) + "\n", encoding="utf-8")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the mapping in the JSON file ``path``; `UserError` if the file is missing or damaged."""
+def read_json(path: Path, *keys: str) -> dict[str, Any]:
+    """Return the mapping in the JSON file ``path``; `UserError` if it is missing, damaged, or lacks one of ``keys``."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(values, dict):
             raise ValueError(f"expected a mapping of keys to values, found {type(values).__name__}")
+        _require(keys, values)
         return values
     except Exception as error:  # a damaged file can raise almost anything
         raise UserError(f"{path}: not readable: {one_line(error)}") from None
@@ -68,20 +69,31 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[s
         table.to_csv(temporary, index=False, lineterminator="\n")
 
 
-def read_csv(path: Path) -> list[dict[str, Any]]:
+def read_csv(path: Path, *columns: str) -> list[dict[str, Any]]:
     """Return the rows of the CSV file ``path``, each a mapping from the header's names to values.
 
-    An empty cell is NaN. Raises `UserError` if the file is missing or damaged, or if a row has not as many cells as
-    the header.
+    An empty cell is NaN. Raises `UserError` if the file is missing or damaged, if a row has not as many cells as the
+    header, or if the header lacks one of ``columns``.
     """
     try:
-        content = path.read_bytes()
-        cells = [len(row) for row in csv.reader(io.StringIO(content.decode(), newline="")) if row]
-        if len(set(cells)) > 1:
-            raise ValueError(f"the header has {cells[0]} cells; there are rows with {min(cells)} to {max(cells)}")
-        return pd.read_csv(io.BytesIO(content)).to_dict("records")
+        return parse_csv(path.read_bytes(), *columns)
     except Exception as error:  # a damaged file can raise almost anything
         raise UserError(f"{path}: not readable: {one_line(error)}") from None
+
+
+def parse_csv(content: bytes, *columns: str) -> list[dict[str, Any]]:
+    """Return the rows of the CSV table ``content`` as `read_csv` does; an exception of any type if it is damaged."""
+    cells = [len(row) for row in csv.reader(io.StringIO(content.decode(), newline="")) if row]
+    if len(set(cells)) > 1:
+        raise ValueError(f"the header has {cells[0]} cells; there are rows with {min(cells)} to {max(cells)}")
+    table = pd.read_csv(io.BytesIO(content), keep_default_na=False, na_values=[""])
+    _require(columns, table.columns)
+    return table.to_dict("records")
+
+
+def _require(names: Sequence[str], found: Container[str]) -> None:
+    if missing := [name for name in names if name not in found]:
+        raise ValueError(f"{', '.join(missing)} is missing; run `dvc repro`")
 
 
 def _rounded(value: Any) -> Any:

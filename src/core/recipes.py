@@ -18,7 +18,9 @@ class RecipesSection(Settings):
 
     @field_validator("recipes")
     @classmethod
-    def _with_dense(cls, recipes: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    def _with_dense_and_parents(cls, recipes: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         if DENSE not in recipes:
             raise ValueError(f"{DENSE} is missing; the other recipes are measured against it")
+        if orphans := [name for name, recipe in recipes.items() if not isinstance(recipe.get("from"), str)]:
+            raise ValueError(f"{orphans[0]}.from is missing; it names the recipe to start from")
         return recipes

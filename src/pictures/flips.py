@@ -19,11 +19,14 @@ def flips_by_class(rows: Sequence[Row], edition: str) -> Figure:
 
     ``rows`` are those of plots/flips.csv. Under the difference stand the images that became right and wrong.
     """
+    figure = new_figure(11, 1.6 + 0.062 * len(rows))
+    if not rows:
+        figure.suptitle("No recipe to compare with dense")
+        return figure
     recipes = [*dict.fromkeys(f"{row['recipe']}\n(against {row['reference']})" for row in rows)]
     classes = [*dict.fromkeys(row["class"] for row in rows)]
     shape = len(recipes), len(classes)
     gained, lost = (np.array([row[key] for row in rows]).reshape(shape) for key in ("became_right", "became_wrong"))
-    figure = new_figure(11, 1.6 + 0.62 * len(recipes))
     axes = figure.add_subplot()
     limit = max(1, np.abs(gained - lost).max())
     image = axes.imshow(gained - lost, cmap=COLOR_MAP, vmin=-limit, vmax=limit, aspect="auto")

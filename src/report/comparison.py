@@ -14,6 +14,7 @@ from src.report.intervals import flips, paired_difference
 COMPARISON = Path("metrics/comparison.csv")
 RECIPES = Path("metrics/recipes.json")
 BENCHMARK = Path("metrics/benchmark.json")
+FLIP_COLUMNS = ("recipe", "reference", "class", "became_wrong", "became_right")
 HISTORY = ("steps", "note", "widths", "image_passes", "pflop")
 
 
@@ -32,9 +33,8 @@ def comparison_rows(
 
     Differences are against `reference`. A ratio says how many times fewer or faster than dense (larger is better);
     ``bytes_ratio_half`` is against half, the same network in float16, and NaN without that recipe. Training and
-    trials count from the root to the recipe. Raises `UserError` unless all come from one edition of the data.
+    trials count from the root to the recipe.
     """
-    _require_one_edition(tested, timings)
     right = _classified_right(tested, labels)
     rows = []
     for recipe in sorted(tested, key=lambda name: name != DENSE):
@@ -111,7 +111,7 @@ def flip_rows(tested: Mapping[str, Row], labels: np.ndarray) -> list[Row]:
         other = reference(recipe, tested)
         changed = flips(right[recipe], right[other], labels, len(CLASSES)).tolist()
         rows += [
-            {"recipe": recipe, "reference": other, "class": name, "became_wrong": lost, "became_right": gained}
+            dict(zip(FLIP_COLUMNS, (recipe, other, name, lost, gained), strict=True))
             for name, (lost, gained) in zip(CLASSES, changed, strict=True)
         ]
     return rows
@@ -129,11 +129,12 @@ def recipe_history(tested: Mapping[str, Row]) -> Row:
     return {"edition": tested[DENSE]["edition"], "recipes": recipes}
 
 
-def _require_one_edition(*groups: Mapping[str, Row]) -> None:
+def require_one_edition(*groups: Mapping[str, Row]) -> None:
+    """Raise `UserError` unless all ``groups``, mappings from a name to results, come from one edition of the data."""
     found = sorted({(values["edition"], recipe) for group in groups for recipe, values in group.items()})
     if found[0][0] != found[-1][0]:
         listed = ", ".join(f"{recipe} {edition}" for edition, recipe in found)
-        raise UserError(f"metrics: editions of the data differ ({listed}); only one can be compared: run `dvc repro`")
+        raise UserError(f"editions of the data differ ({listed}); only one can be compared: run `dvc repro`")
 
 
 def headline_metrics(rows: Sequence[Row]) -> Row:

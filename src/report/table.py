@@ -9,19 +9,23 @@ from src.report.columns import BY_NAME, Column, Row
 
 LEGEND = (
     "x: times fewer or faster than dense, and half x: times smaller than half. Difference: test accuracy minus that of "
-    "the recipe named under against, in percentage points, with its 95 % interval over images (paired bootstrap); "
-    "within chance: the interval contains 0."
+    "the recipe named under against, in percentage points, with its 95 % interval over images, not over seeds (paired "
+    "bootstrap); within chance: the interval contains 0."
 )
 
 
-def readable(rows: Sequence[Row], names: Sequence[str]) -> list[dict[str, str]]:
+ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}
+
+
+def readable(rows: Sequence[Row], names: Sequence[str], arrows: bool = False) -> list[dict[str, str]]:
     """Return heading and cell of each column in ``names``, for each of ``rows``, in units that are easy to read.
 
     A column that ``rows`` do not have is left out: tables of older commits have fewer. The cell of difference_points
-    shows its interval too.
+    shows its interval too. With ``arrows`` the headings show which values are better.
     """
     columns = [BY_NAME[name] for name in names if name in rows[0]]
-    return [{column.heading: cell(column, row) for column in columns} for row in rows]
+    headings = [column.heading + (ARROWS[column.better] if arrows else "") for column in columns]
+    return [dict(zip(headings, [cell(column, row) for column in columns], strict=True)) for row in rows]
 
 
 def cell(column: Column, row: Row) -> str:
@@ -44,9 +48,8 @@ def cell(column: Column, row: Row) -> str:
 
 
 def _difference(points: float, low: float, high: float) -> str:
-    if low <= 0 <= high:
-        return f"{points:+.2f} within chance"
-    return f"{points:+.2f} [{low:+.2f}, {high:+.2f}]"
+    verdict = " within chance" if low <= 0 <= high else ""
+    return f"{points:+.2f} [{low:+.2f}, {high:+.2f}]{verdict}"
 
 
 def engineering(value: float, unit: str = "") -> str:

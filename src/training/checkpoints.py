@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import shutil
 import zipfile
 from collections.abc import Iterable
@@ -14,7 +15,7 @@ from src.core.files import atomic
 from src.core.params import stage_deps
 from src.training import parallel
 
-SCRATCH = Path("scratch")
+SCRATCH = Path(os.environ.get("SCRATCH_FOLDER", "scratch"))  # for runs in temporary folders, which do not last
 KEPT = 2
 
 

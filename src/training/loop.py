@@ -40,7 +40,10 @@ class Reporter(Protocol):
     """Hears how a training run goes on."""
 
     def start(self, epochs: int, flops: int, device: torch.device, bfloat16: bool) -> None:
-        """A run starts, or goes on: ``epochs`` and ``flops`` are still to do, on ``device``, in this precision."""
+        """A run starts, or goes on.
+
+        ``epochs`` are still to do, the one that has begun included, and ``flops`` by each process on its ``device``.
+        """
 
     def step(self, epoch: int, done: int, total: int) -> None:
         """``done`` of the ``total`` steps of ``epoch`` (from 1) have been made."""
@@ -162,12 +165,12 @@ class _Run:
         return self.average.module if self.average else self.model
 
     def announce(self) -> None:
-        """Tell the reporter how much is still to do; the steps of an epoch that are already done count as to do."""
-        epochs = range(self.epoch, self.recipe.epochs)
+        """Tell the reporter how much is still to do, if the run does not end early."""
         steps = self.batches.steps_per_epoch
-        flops = sum(steps * self._flops(image_size(self.recipe, epoch)) for epoch in epochs)
+        sizes = (image_size(self.recipe, step // steps) for step in range(self.state.steps, self.recipe.epochs * steps))
+        flops = sum(map(self._flops, sizes)) // parallel.processes()
         bfloat16 = uses_bfloat16(self.device, self.recipe.mixed_precision)
-        self.hooks.reporter.start(len(epochs), flops, self.device, bfloat16)
+        self.hooks.reporter.start(self.recipe.epochs - self.epoch, flops, self.device, bfloat16)
 
     def train_step(self) -> None:
         """Make one step: a batch, its gradients, the optimizer, the average; then count and report."""

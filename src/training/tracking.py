@@ -70,8 +70,8 @@ class Tracker:
         time_left = in_words(flops / matrix_rate(device, bfloat16))
         precision = "bfloat16" if bfloat16 else "float32"
         print(
-            f"{epochs} epochs to train, {flops / 1e15:.3g} PFLOP in {precision}: at least {time_left} on this machine, "
-            "estimated from the speed of a matrix product now; Ctrl-C is safe, the next run goes on",
+            f"{epochs} epochs to train, {flops / 1e15:.3g} PFLOP in {precision}: about {time_left} on this machine, "
+            "if it goes as fast as a matrix product does now; Ctrl-C is safe, the next run goes on",
             flush=True,
         )
 
