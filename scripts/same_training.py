@@ -35,6 +35,7 @@ def main() -> None:
         _few_records(data)
         _checkout(revision, before)
         _copy_working_tree(after)
+        _take_recipe(before, after)
         results = [_train(tree, data) for tree in (before, after)]
     if different := sorted(name for name in results[0] | results[1] if results[0].get(name) != results[1].get(name)):
         raise UserError(f"training differs between {revision} and the working tree in: {', '.join(different)}")
@@ -63,6 +64,17 @@ def _copy_working_tree(folder: Path) -> None:
         if Path(name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(name, folder / name)
+
+
+def _take_recipe(before: Path, after: Path) -> None:
+    """Give the tree ``before`` the section ``train`` of params.yaml of ``after``, so that both follow one recipe."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    params = yaml.load((before / "params.yaml").read_text())
+    params["train"] = yaml.load((after / "params.yaml").read_text())["train"]
+    with (before / "params.yaml").open("w") as file:
+        yaml.dump(params, file)
 
 
 def _train(tree: Path, data: Path) -> dict[str, bytes]:

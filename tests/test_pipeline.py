@@ -199,7 +199,7 @@ def test_files_are_folded_apart_from_dense_and_tuned(project):
     ("override", "stages"),
     [
         (("evaluate", "mistakes", 6), {"evaluate"}),
-        (("train", "target_accuracy", 0.5), {"evaluate"}),
+        (("train", "target_accuracy", 0.5), {"evaluate", "draw"}),
         (("draw", "pictured", 3), {"draw"}),
         (("benchmark", "calls", 4), {"benchmark"}),
         (("compress", "recipes", "flagship", "method", "percentile"), {"compress@flagship", "benchmark", "compare"}),
