@@ -1,5 +1,7 @@
 """Every technique against an oracle of its own."""
 
+import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -12,7 +14,7 @@ from src.compression.fine_tune import FineTune
 from src.core.errors import UserError
 from src.network.folding import folded, has_batch_norm, without_batch_norm
 from src.network.vgg import Conv, ModelSettings, Plan, Pool, load, rebuild, save, vgg16_plan
-from src.techniques import fine_tune, fold, half, keep, prune_channels, quantize, truncate
+from src.techniques import distill, fine_tune, fold, half, keep, prune_channels, quantize, truncate
 
 TINY = plan(16, "pool", 32, 32, "pool", head=(24,))
 IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(2))
@@ -40,6 +42,7 @@ FINE_TUNE = FineTune(
 PRUNE = prune_channels.Settings(
     ratio=0.5,
     importance="taylor",
+    draw=0,
     ranking="global",
     importance_images=1000,
     importance_batch=20,
@@ -202,6 +205,69 @@ def test_no_layer_is_pruned_away(importance, round_to, context):
 def test_a_uniform_ranking_gives_every_importance_the_same_widths(importance, ratio, widths, context):
     chosen = settings(ratio, importance=importance, ranking="uniform", round_to=1)
     assert prune_channels.prune(trained(TINY), context.train, chosen).plan.widths == widths
+
+
+def test_random_channels_differ_by_draw_and_seed_alone(context):
+    network = trained(TINY.model_copy(update={"head": ()}))
+
+    def kept(draw, seed):
+        chosen = settings(0.5, importance="random", ranking="uniform", round_to=1, draw=draw)
+        pruned = prune_channels.prune(network, context.train, chosen, seed)
+        assert pruned.plan.widths == (8, 16, 16)
+        return pruned.features[0].weight
+
+    assert torch.equal(kept(0, 0), kept(0, 0))
+    assert not torch.equal(kept(0, 0), kept(1, 0))
+    assert not torch.equal(kept(0, 0), kept(0, 5))
+    strength = network.features[0].weight.flatten(1).norm(dim=1)
+    weakest = {strength.topk(8, largest=False).indices[k].item() for k in range(8)}
+    chosen = {i for i in range(16) if any(torch.equal(network.features[0].weight[i], row) for row in kept(0, 0))}
+    assert len(chosen) == 8
+    assert chosen & weakest  # magnitude would keep none of these
+
+
+def test_distillation_against_a_case_worked_out_by_hand():
+    chosen = distill.Settings(
+        temperature=2.0, mixing=0.75, fine_tune=FINE_TUNE.model_copy(update={"label_smoothing": 0.0})
+    )
+    student, teacher = torch.tensor([[0.0, 2.0]]), torch.tensor([[2.0, 0.0]])
+
+    class Fixed(torch.nn.Module):
+        def forward(self, images):
+            return teacher
+
+    loss = distill.distillation(Fixed(), chosen)(lambda images: student, torch.zeros(1), torch.tensor([0]))
+    p, q = [1 / (1 + math.exp(-1)), 1 / (1 + math.exp(1))], [1 / (1 + math.exp(1)), 1 / (1 + math.exp(-1))]
+    divergence = sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+    entropy = math.log(1 + math.exp(2))
+    assert loss.item() == pytest.approx(0.75 * 4 * divergence + 0.25 * entropy, rel=1e-5)
+
+
+def test_a_student_comes_nearer_to_its_teacher_and_the_teachers_cost_is_counted(context, monkeypatch):
+    monkeypatch.setattr("src.training.loop.macs", lambda model, size: 10**10)
+    monkeypatch.setattr(distill, "macs", lambda model: 10**11)
+    simple = plan(16, "pool", batch_norm=False)
+    teacher, student = trained(simple), trained(simple)
+    with torch.no_grad():
+        teacher.classifier[-1].weight.mul_(20)  # sure of its classes
+        student.load_state_dict(teacher.state_dict())
+        student.classifier[-1].weight.zero_()
+    before = distance(student, teacher, context)
+    weights = [parameter.clone() for parameter in teacher.parameters()]
+    longer = FINE_TUNE.model_copy(update={"epochs": 20, "lr_peak": 0.02})
+    chosen = distill.Settings(temperature=4.0, mixing=1.0, fine_tune=longer)
+    candidate = distill.apply(Candidate(student), replace(context, teacher=teacher), chosen)
+    assert distance(candidate.network, teacher, context) < 0.8 * before
+    assert all(torch.equal(a, b) for a, b in zip(weights, teacher.parameters(), strict=True))
+    assert candidate.pflop == pytest.approx(20 * (6 * 60 * 1e10 + 2 * 60 * 1e11) / 1e15, rel=0.05)
+    assert "distilled at temperature 4, the teacher counts 100%" in candidate.steps[0]
+
+
+def distance(network, teacher, context):
+    """Mean divergence of the networks' probabilities on the training images."""
+    images = context.train.images.float() / 255
+    ours, theirs = (outputs(each, images).log_softmax(1) for each in (network, teacher))
+    return F.kl_div(ours, theirs, reduction="batchmean", log_target=True).item()
 
 
 def test_taylor_adds_the_absolute_gradients_of_batches(context):

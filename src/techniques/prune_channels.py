@@ -2,7 +2,8 @@
 
 The dependency graph and the importances are those of torch-pruning (Fang et al. 2023, arXiv:2301.12900); ``taylor``
 is the first-order importance of Molchanov et al. 2019 (arXiv:1906.10771), ``bn_scale`` that of Liu et al. 2017
-(arXiv:1708.06519).
+(arXiv:1708.06519). ``random`` is the control: what an importance is worth shows against it, at identical widths
+(ranking ``uniform``).
 """
 
 import copy
@@ -28,7 +29,8 @@ class Settings(TechniqueSettings):
     """How many channels to remove, which, and how to fine-tune afterwards."""
 
     ratio: float = Field(gt=0, lt=1)
-    importance: Literal["magnitude", "taylor", "bn_scale"]
+    importance: Literal["magnitude", "taylor", "bn_scale", "random"]
+    draw: int = Field(ge=0)
     ranking: Literal["global", "uniform"]
     importance_images: int = Field(ge=1)
     importance_batch: int = Field(ge=1)
@@ -46,10 +48,10 @@ class Settings(TechniqueSettings):
 def apply(candidate: Candidate, context: Context, settings: Settings) -> Candidate:
     """Return ``candidate`` without ``ratio`` of the channels of convolutions and hidden layers, fine-tuned."""
     dense = without_repeated_pool(candidate.network)
-    pruned = prune(dense, context.sample(settings.importance_images), settings)
+    pruned = prune(dense, context.sample(settings.importance_images), settings, context.seed)
     share = 1 - sum(pruned.plan.widths) / sum(dense.plan.widths)
     step = (
-        f"removed {share:.1%} of the channels by {settings.importance} "
+        f"removed {share:.1%} of the channels by {_named(settings)} "
         f"(validation accuracy before: {context.validation_accuracy(dense):.4f}), "
     )
     notes = ["the head's repeated pool was folded before channels were pruned"]
@@ -58,12 +60,17 @@ def apply(candidate: Candidate, context: Context, settings: Settings) -> Candida
     return after_fine_tuning(candidate, step, tuned, *(notes if repeated else ()), fold=True)
 
 
-def prune(network: VGG, images: Split, settings: Settings) -> VGG:
+def _named(settings: Settings) -> str:
+    return f"random draw {settings.draw}" if settings.importance == "random" else settings.importance
+
+
+def prune(network: VGG, images: Split, settings: Settings, seed: int = 0) -> VGG:
     """Return ``network`` without its least important channels, as a new network that is not yet fine-tuned.
 
     Ranking ``global``: the least important channels of all layers go; importance is divided by its mean in each layer,
     so that layers of different scale compare. Ranking ``uniform``: every layer loses the same share, so that two
-    importances meet at identical widths. Every layer keeps at least 1 - ``max_layer_ratio`` of its channels.
+    importances meet at identical widths. Every layer keeps at least 1 - ``max_layer_ratio`` of its channels. ``seed``
+    and ``draw`` decide the random importance.
     """
     import torch_pruning as tp
 
@@ -74,6 +81,7 @@ def prune(network: VGG, images: Split, settings: Settings) -> VGG:
         "magnitude": tp.importance.GroupMagnitudeImportance,
         "taylor": tp.importance.GroupTaylorImportance,
         "bn_scale": tp.importance.BNScaleImportance,
+        "random": lambda: _Random(tp.importance.GroupMagnitudeImportance(), seed + settings.draw),
     }
     importance = _Floored(importances[settings.importance](), settings)
     pruner = tp.pruner.BasePruner(
@@ -109,6 +117,18 @@ class _Floored:
         if scores is not None:
             scores[scores.topk(self.floor(len(scores))).indices] = math.inf
         return scores
+
+
+class _Random:
+    """An importance without information: the channels that ``scored`` scores get random scores."""
+
+    def __init__(self, scored: Any, seed: int) -> None:
+        self.scored, self.generator = scored, torch.Generator().manual_seed(seed)
+
+    def __call__(self, group: Any) -> Tensor | None:
+        """Return scores [channels] of one layer, uniform in 0..1; None where nothing is scored."""
+        scores = self.scored(group)
+        return scores if scores is None else torch.rand(scores.shape, generator=self.generator).to(scores)
 
 
 def _reachable(plan: Plan, importance: _Floored, settings: Settings) -> float:
