@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,9 +13,10 @@ from networks import colors, plan, trained
 from src.compression.candidate import Candidate, Context, Export
 from src.compression.fine_tune import FineTune
 from src.core.errors import UserError
+from src.network.cost import macs
 from src.network.folding import folded, has_batch_norm, without_batch_norm
 from src.network.vgg import Conv, ModelSettings, Plan, Pool, load, rebuild, save, vgg16_plan
-from src.techniques import distill, fine_tune, fold, half, keep, prune_channels, quantize, truncate
+from src.techniques import distill, factorize, fine_tune, fold, half, keep, prune_channels, quantize, truncate
 
 TINY = plan(16, "pool", 32, 32, "pool", head=(24,))
 IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(2))
@@ -337,3 +339,40 @@ def test_a_convolution_of_another_kernel_and_without_relu_can_be_folded_and_prun
     assert [block.kernel for block in pruned.plan.convolutions] == [1, 3, 1]
     assert sum(pruned.plan.widths) < 32
     assert outputs(pruned).shape == (4, 10)
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_factorized_without_loss_where_the_rank_is_low(batch_norm):
+    network = trained(plan(16, 32, "pool", 32, head=(32,), batch_norm=batch_norm))
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for layer in network.convolutions[1:]:
+            into, out = torch.randn(4, layer.in_channels, generator=generator), torch.randn(layer.out_channels, 3)
+            core = torch.randn(3, 4, 3, 3, generator=generator)
+            layer.weight.copy_(torch.einsum("or,rikl,ic->ockl", out, core, into))
+        hidden = network.classifier[0]
+        hidden.weight.copy_(torch.randn(32, 2) @ torch.randn(2, 32))
+    low = factorize.factorized(network, 1 - 1e-9)
+    assert low.plan.widths == (16, 4, 3, 32, 4, 3, 32, 2, 32)
+    assert [block.kernel for block in low.plan.convolutions] == [3, 1, 3, 1, 1, 3, 1]
+    torch.testing.assert_close(outputs(low), outputs(network), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(outputs(folded(low)), outputs(network), rtol=1e-3, atol=1e-3)
+
+
+def test_rank_is_the_number_of_singular_values_that_hold_the_energy():
+    matrix = np.diag([3.0, 2.0, 1.0, 0.0])  # squares 9, 4, 1: shares 9/14, 13/14, 1
+    shares = (9 / 14, 0.65, 13 / 14, 0.95, 1.0)
+    assert [factorize._rank(matrix, share) for share in shares] == [1, 2, 2, 3, 3]
+
+
+def test_factorize_cuts_macs_and_leaves_alone_what_would_not_get_cheaper(context):
+    network = trained(plan(16, 32, "pool", 32, head=(32,)))
+    assert factorize.factorized(network, 1.0).plan == network.plan  # full rank: nothing to gain
+    chosen = factorize.Settings(energy=0.5, fine_tune=FINE_TUNE)
+    candidate = factorize.apply(Candidate(network), context, chosen)
+    assert macs(candidate.network) < 0.8 * macs(network)
+    assert candidate.network.classifier[-1].weight.shape == network.classifier[-1].weight.shape
+    assert "factorized with 50% of the energy" in candidate.steps[0]
+    assert candidate.export == Export(fold=True)
+    again = factorize.factorized(candidate.network, 0.9).plan
+    assert {block.name for block in candidate.network.plan.convolutions} <= {block.name for block in again.convolutions}

@@ -1,0 +1,115 @@
+"""Factorize: low rank. A filter bank becomes three thin convolutions, a matrix becomes two; then fine-tuning.
+
+Tucker-2 decomposition of filter banks: Kim et al. 2016, "Compression of deep convolutional neural networks for fast and
+low power mobile applications" (arXiv:1511.06530); computed by tensorly (higher-order orthogonal iteration). Matrices
+are factorized by the singular value decomposition. A layer that would not get cheaper is left alone.
+"""
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from src.compression.candidate import Candidate, Context
+from src.compression.fine_tune import FineTune, after_fine_tuning, fine_tune
+from src.compression.technique import TechniqueSettings
+from src.network.cost import macs
+from src.network.folding import without_repeated_pool
+from src.network.vgg import VGG, Conv, Hidden, Pool
+
+Weights = tuple[Tensor, Tensor]  # weight and bias of one layer
+
+
+class Settings(TechniqueSettings):
+    """The share of the energy (sum of squared singular values) to keep in each direction, and how to fine-tune."""
+
+    energy: float = Field(gt=0, le=1)
+    fine_tune: FineTune
+
+
+def apply(candidate: Candidate, context: Context, settings: Settings) -> Candidate:
+    """Return ``candidate`` with factorized layers, fine-tuned."""
+    whole = without_repeated_pool(candidate.network)
+    network = factorized(whole, settings.energy)
+    step = (
+        f"factorized with {settings.energy:.0%} of the energy: {len(network.plan.widths)} layers instead of "
+        f"{len(whole.plan.widths)}, {macs(whole) / macs(network):.2f} times fewer MACs (validation accuracy before: "
+        f"{context.validation_accuracy(whole):.4f}), "
+    )
+    return after_fine_tuning(candidate, step, fine_tune(network, context, settings.fine_tune), fold=True)
+
+
+def factorized(network: VGG, energy: float) -> VGG:
+    """Return ``network`` with each layer factorized that gets cheaper by it; the last layer stays as it is."""
+    features, head, weights = [], [], []
+    layers = iter([*network.convolutions, *network.linear_layers])
+    for block in network.plan.features:
+        parts = [(block, None)] if isinstance(block, Pool) else _convolutions(block, next(layers), energy)
+        features += [part for part, _ in parts]
+        weights += [both for _, both in parts if both]
+    for block in network.plan.head:
+        parts = _matrices(block, next(layers), energy)
+        head += [part for part, _ in parts]
+        weights += [both for _, both in parts]
+    weights.append(_weights(next(layers)))
+    plan = network.plan.model_copy(update={"features": tuple(features), "head": tuple(head)})
+    return _filled(VGG(plan, network.mean, network.std).to(network.mean.device), weights, network)
+
+
+def _convolutions(block: Conv, layer: nn.Conv2d, energy: float) -> list[tuple[Conv, Weights]]:
+    """Return the layer as 1 x 1, k x k and 1 x 1 convolutions, or as it is; BatchNorm and ReLU follow the last."""
+    from tensorly.decomposition import partial_tucker
+
+    bank = layer.weight.detach().double().cpu().numpy()
+    into, out = _rank(bank.swapaxes(0, 1), energy), _rank(bank, energy)
+    width, channels, area = *bank.shape[:2], block.kernel**2
+    if channels * into + into * out * area + out * width >= channels * width * area or block.kernel == 1:
+        return [(block, _weights(layer))]
+    (core, (last, first)), _ = partial_tucker(bank, rank=[out, into], modes=[0, 1], init="svd")
+    plain = {"batch_norm": False, "relu": False}
+    thin = {"kernel": 1, "padding": 0}
+    return [
+        (Conv(name=f"{block.name}.in", channels=into, **plain, **thin), _tensors(first.T[..., None, None])),
+        (block.model_copy(update={"name": f"{block.name}.core", "channels": out, **plain}), _tensors(core)),
+        (block.model_copy(update=thin), _tensors(last[..., None, None], layer.bias)),
+    ]
+
+
+def _matrices(block: Hidden, layer: nn.Linear, energy: float) -> list[tuple[Hidden, Weights]]:
+    """Return the hidden layer as two, the first of them without ReLU, or as it is."""
+    matrix = layer.weight.detach().double().cpu().numpy()
+    rank = _rank(matrix, energy)
+    if rank * sum(matrix.shape) >= matrix.size:
+        return [(block, _weights(layer))]
+    left, strengths, right = np.linalg.svd(matrix, full_matrices=False)
+    first = Hidden(name=f"{block.name}.in", width=rank, relu=False)
+    return [
+        (first, _tensors(right[:rank])),
+        (block, _tensors(left[:, :rank] * strengths[:rank], layer.bias)),
+    ]
+
+
+def _rank(tensor: np.ndarray, energy: float) -> int:
+    """Return how many singular values of ``tensor``, unfolded along its first axis, hold this share of the energy."""
+    squares = np.linalg.svd(tensor.reshape(len(tensor), -1), compute_uv=False) ** 2
+    return int(np.searchsorted(np.cumsum(squares), energy * squares.sum() * (1 - 1e-12)) + 1)
+
+
+def _weights(layer: nn.Conv2d | nn.Linear) -> Weights:
+    return layer.weight.detach(), layer.bias.detach()
+
+
+def _tensors(weight: np.ndarray, bias: Tensor | None = None) -> Weights:
+    return torch.tensor(weight, dtype=torch.float32), torch.zeros(len(weight)) if bias is None else bias.detach()
+
+
+@torch.no_grad()
+def _filled(target: VGG, weights: list[Weights], source: VGG) -> VGG:
+    """Return ``target`` with ``weights`` in the order of its layers, and the BatchNorms of ``source``."""
+    for layer, (weight, bias) in zip([*target.convolutions, *target.linear_layers], weights, strict=True):
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
+    norms = [[module for module in each.features if isinstance(module, nn.BatchNorm2d)] for each in (target, source)]
+    for ours, theirs in zip(*norms, strict=True):
+        ours.load_state_dict(theirs.state_dict())
+    return target.eval()
