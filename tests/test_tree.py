@@ -25,12 +25,13 @@ from stages import compress
 
 ROOT = Path(__file__).parent.parent
 COMMITTED = yaml.safe_load((ROOT / "params.yaml").read_text())["compress"]
+TWO_EPOCHS = COMMITTED | {"fine_tune": COMMITTED["fine_tune"] | {"epochs": 2}}
 TINY = plan(16, "pool", 32, 32, "pool", head=(24,))
 
 
 def section(**recipes):
-    """The committed section with other recipes beside dense."""
-    return CompressSettings(**COMMITTED | {"recipes": {"dense": {"from": "vgg16", "step": "keep"}, **recipes}})
+    """The committed section with fine-tunings of two epochs and other recipes beside dense."""
+    return CompressSettings(**TWO_EPOCHS | {"recipes": {"dense": {"from": "vgg16", "step": "keep"}, **recipes}})
 
 
 def node(parent, step, **settings):
@@ -74,7 +75,7 @@ MISTAKES = [
     ({"r": node("r", "keep")}, r"recipes\.r\.from: the recipes form a circle: r -> r"),
     (
         {"r": node("vgg16", "melt")},
-        r"recipes\.r\.step: unknown technique 'melt'; there are: fine_tune, fold, half",
+        r"recipes\.r\.step: unknown technique 'melt'; there are: distill, factorize, fine_tune, fold, half",
     ),
     ({"r": {"step": "keep"}}, r"recipes\.r\.from: missing"),
     ({"r": node(["a"], "keep")}, r"recipes\.r\.from: must be the name of a recipe \(found \['a'\]\)"),
