@@ -38,7 +38,7 @@ setup: .venv/installed  ## Create .venv and install the pinned requirements
 	touch $@
 
 demo: .venv/installed  ## Run the whole pipeline on the bundled sample, as a DVC experiment (3 to 4 minutes on 2 cores)
-quick: .venv/installed  ## Run the whole pipeline on CIFAR-10 from nothing, with the recipe fast and a small tree (1 to 2 hours)
+quick: .venv/installed  ## Run the whole pipeline on CIFAR-10 from nothing, with the recipe fast and a small tree (about 1 hour)
 demo quick:
 	@python -m scripts.check_tree $@.overrides
 	@dvc exp remove --quiet $@ 2>/dev/null || true
@@ -56,7 +56,7 @@ test: .venv/installed-dev  ## Lint and test (under 10 minutes on 2 cores)
 	ruff format --check .
 	pytest -n 2
 
-repro: .venv/installed  ## Run the full pipeline on CIFAR-10 from the trained network, which is pulled (1 to 2 hours)
+repro: .venv/installed  ## Run the full pipeline on CIFAR-10 from the trained network, which is pulled (25 minutes)
 	@python -m scripts.check_tree
 	test -e $(NETWORK) || dvc pull $(NETWORK) || echo 'The trained network cannot be pulled; it will be trained.'
 	dvc repro
