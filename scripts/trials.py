@@ -18,9 +18,8 @@ from src.core.errors import UserError, exit_cleanly, one_line
 from src.core.files import read_csv, write_csv
 from src.core.params import PARAMS, read_yaml
 from src.training.schedule import chosen_recipe
-
-TRIALS = Path("docs/trials.csv")
-CURVES = Path("plots/training/plots/metrics")
+from stages.compare import TRIALS
+from stages.evaluate import CURVES
 
 
 def main() -> None:

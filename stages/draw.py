@@ -20,7 +20,6 @@ from src.pictures.flips import flips_by_class
 from src.pictures.pareto import pareto
 from src.pictures.style import save_figure
 from src.pictures.training import training
-from src.report.columns import COSTS
 from src.report.comparison import COMPARISON, FLIP_COLUMNS
 from src.training.schedule import chosen_recipe
 
@@ -28,7 +27,7 @@ PLOTS = Path("plots")
 CURVES = Path("plots/training/plots/metrics")
 REFERENCE_TRAINING = Path("data/reference/original-training.csv")
 REFERENCE_CSI = Path("data/reference/original-csi.csv")
-PARETO = ("pareto_bytes", "pareto_macs", "pareto_latency")  # one for each of COSTS
+PARETO = {"bytes": "pareto_bytes", "macs": "pareto_macs", "latency_ms_b1": "pareto_latency"}  # by column
 LAYER_COLUMNS = ("layer", "kind", "block", "train", "test", "train_in_sample", "test_in_sample")
 
 
@@ -83,7 +82,7 @@ def _augmentation(params: Params, edition: str) -> Figure:
     train = params.train
     recipe = chosen_recipe(train.recipe, train.defaults, train.recipes)
     shown = one_class_after_another(load_split("train"), params.draw.pictured)
-    return augmentation(shown, recipe.crop_padding, recipe.flip != "never", params.seed, edition)
+    return augmentation(shown, recipe.crop_padding, recipe.flip != "never", params.seed, edition, recipe.cutout)
 
 
 def _training(target: float, edition: str) -> Figure:
@@ -94,8 +93,8 @@ def _training(target: float, edition: str) -> Figure:
 
 
 def _pareto() -> dict[str, Figure]:
-    rows = read_csv(COMPARISON, "recipe", "edition", "parent", "test_accuracy", *COSTS)
-    return {name: pareto(rows, column) for column, name in zip(COSTS, PARETO, strict=True)}
+    rows = read_csv(COMPARISON, "recipe", "edition", "parent", "test_accuracy", *PARETO)
+    return {name: pareto(rows, column) for column, name in PARETO.items()}
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from src.report.comparison import (
 )
 from src.report.intervals import flips, paired_difference
 from stages import compare as stage
+from stages.draw import PARETO
 
 ROOT = Path(__file__).parents[1]
 HEADER = (
@@ -238,6 +239,13 @@ def test_pictures_name_axes_units_and_edition_and_keep_their_bytes(tmp_path, col
     for name in ("one.png", "two.png"):
         save_figure(pareto(compared(), column), tmp_path / name)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+
+
+def test_each_picture_shows_the_column_that_its_name_says():
+    assert set(PARETO) == set(COSTS)
+    for column, word in (("bytes", "(bytes)"), ("macs", "(MACs)"), ("latency_ms_b1", "(ms)")):
+        assert word in pareto(compared(), column).axes[0].get_xlabel()
+        assert PARETO[column].removeprefix("pareto_") in column
 
 
 def test_family_lines_go_from_parents_to_their_children_and_from_dense_for_the_root():

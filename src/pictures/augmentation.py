@@ -10,24 +10,26 @@ from torch import Tensor
 from src.core.arrays import CLASSES, rank_in_class
 from src.core.dataset import Split
 from src.pictures.style import hide_ticks, new_figure
-from src.training.augment import Crops
+from src.training.augment import Crops, cut_out, draw_centers
 
 VERSIONS = 8
 CELL = 0.9  # inches
 
 
-def augmentation(shown: Split, padding: int, flipped: bool, seed: int, edition: str) -> Figure:
+def augmentation(shown: Split, padding: int, flipped: bool, seed: int, edition: str, cutout: int = 0) -> Figure:
     """Return a figure with one row for each image of ``shown``: the original, then `VERSIONS` augmented versions.
 
     A version is a random crop of the image with ``padding`` zero pixels on each side. If ``flipped``, each version is
-    also flipped left to right with probability 1/2. ``seed`` decides about crops and flips.
+    also flipped left to right with probability 1/2. ``cutout``: side in pixels of a black square at a random place, 0
+    for none. ``seed`` decides about crops, flips and squares.
     """
-    columns = [shown.images, *_augmented(shown.images, padding, flipped, seed)]
+    columns = [shown.images, *_augmented(shown.images, padding, flipped, seed, cutout)]
     figure = new_figure(CELL * (len(columns) + 1), CELL * (len(shown) + 1))
     flips = ", flipped or not" if flipped else ""
+    squares = f", with a black square of {cutout} pixels" if cutout else ""
     figure.suptitle(
         f"CIFAR-10 ({edition} edition): training images and random augmentations\n"
-        f"crops of the image with {padding} black pixels around it{flips}"
+        f"crops of the image with {padding} black pixels around it{flips}{squares}"
     )
     grid = figure.subplots(len(shown), len(columns), squeeze=False)
     for axes, images in zip(grid.T, columns, strict=True):
@@ -41,13 +43,16 @@ def augmentation(shown: Split, padding: int, flipped: bool, seed: int, edition: 
     return figure
 
 
-def _augmented(images: Tensor, padding: int, flipped: bool, seed: int) -> Sequence[Tensor]:
+def _augmented(images: Tensor, padding: int, flipped: bool, seed: int, cutout: int) -> Sequence[Tensor]:
     """Return `VERSIONS` augmented versions of ``images`` [N, 3, 32, 32], each of the same shape."""
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.arange(len(images)).repeat(VERSIONS)
     flip = torch.rand(len(chosen), generator=generator) < (0.5 if flipped else 0)
     crops = Crops(images, padding)
-    return crops.cut(crops.draw(chosen, flip, generator)).split(len(images))
+    versions = crops.cut(crops.draw(chosen, flip, generator))
+    if cutout:
+        versions = cut_out(versions, draw_centers(len(versions), versions.shape[-1], generator), cutout)
+    return versions.split(len(images))
 
 
 def one_class_after_another(split: Split, count: int) -> Split:
