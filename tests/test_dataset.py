@@ -224,3 +224,12 @@ def test_picture_shows_what_the_recipe_does(padding, flipped):
 def test_ten_classes_in_the_official_order():
     assert len(CLASSES) == 10
     assert (CLASSES[0], CLASSES[3], CLASSES[9]) == ("airplane", "cat", "truck")
+
+
+def test_picture_shows_cutout_where_the_recipe_has_it():
+    pixels = torch.full((1, 3, 32, 32), 200, dtype=torch.uint8)
+    figure = augmentation(Split(pixels, torch.tensor([3])), 0, False, seed=0, edition="custom", cutout=8)
+    original, *versions = (np.array(axes.images[0].get_array()) for axes in figure.axes)
+    assert (original == 200).all()
+    assert all(0 < (version == 0).all(2).sum() <= 64 for version in versions)
+    assert "black square of 8 pixels" in figure.get_suptitle()
