@@ -41,7 +41,7 @@ def main() -> None:
     repro([f"test@{each}" for each in compared])
     print(table(measured(compared, recipes)))
     if any(step.epochs for step in path):
-        print(f"{name} was fine-tuned. Here it is compared with {DENSE}, in the whole table with {TUNED}.")
+        print(f"{name} was trained for longer than {DENSE}: the whole table compares it with {TUNED}.")
 
 
 def repro(targets: list[str]) -> None:

@@ -28,7 +28,17 @@ TRIALS = Path("docs/trials.csv")
 SUMMARY = Path("metrics/summary.json")
 PREDICTIONS = Path("metrics/predictions.json")
 FLIPS = Path("plots/flips.csv")
-TESTED_KEYS = ("edition", "val_accuracy", "test_accuracy", "predicted", "bytes", "macs", "image_passes", "steps")
+TESTED_KEYS = (
+    "edition",
+    "val_accuracy",
+    "test_accuracy",
+    "predicted",
+    "bytes",
+    "packed_bytes",
+    "macs",
+    "image_passes",
+    "steps",
+)
 
 
 class Params(Settings):

@@ -29,8 +29,8 @@ from stages.draw import PARETO
 ROOT = Path(__file__).parents[1]
 HEADER = (
     "recipe,edition,parent,val_accuracy,test_accuracy,reference,difference_points,difference_low,difference_high,"
-    "parameters,nonzero_parameters,macs,macs_ratio,bytes,bytes_ratio,bytes_ratio_half,latency_ms_b1,latency_b1_ratio,"
-    "latency_ms_b64,image_passes,pflop,settings_tried"
+    "parameters,nonzero_parameters,macs,macs_ratio,bytes,bytes_ratio,bytes_ratio_half,packed_bytes,latency_ms_b1,"
+    "latency_b1_ratio,latency_ms_b64,image_passes,pflop,settings_tried"
 )
 LABELS = np.arange(20) % 10
 PARENTS = {"dense": "vgg16", "tuned": "vgg16", "small": "vgg16", "int8": "small"}
@@ -47,6 +47,7 @@ def cost(wrong: int, scale: int = 1, edition: str = "sample", passes: int = 5) -
         "nonzero_parameters": 1100 // scale,
         "macs": 24_000 // scale**2,
         "bytes": 6000 // scale,
+        "packed_bytes": 4800 // scale,
         "widths": {"convolutions": {"conv1_1": 64}, "hidden": {}},
         "steps": ["done"],
         "note": "",
@@ -122,6 +123,12 @@ def test_a_fine_tuned_recipe_is_compared_with_tuned_and_the_others_with_dense():
     assert reference("int8", untrained) == "dense"
 
 
+def test_a_control_from_new_weights_is_compared_with_tuned_if_the_path_of_its_parent_was_fine_tuned():
+    """Its own training has as many image passes as that path: those of tuned, or those of dense."""
+    tested = TESTED | {"scratch": cost(3, passes=9), "scratch8": cost(3, passes=9), "of_dense": cost(3, passes=5)}
+    assert [reference(name, tested) for name in ("scratch", "scratch8", "of_dense")] == ["tuned", "tuned", "dense"]
+
+
 def test_trials_count_from_the_root_to_the_recipe():
     assert [row["settings_tried"] for row in compared()] == [2, 3, 3, 2]
 
@@ -174,7 +181,7 @@ def test_decimals_are_fixed_and_no_zero_is_negative():
     assert ",".join(row) == HEADER
     assert row["test_accuracy"] == "0.9000"
     assert row["difference_points"] == "0.00"
-    assert row["bytes"] == "6000"
+    assert (row["bytes"], row["packed_bytes"]) == ("6000", "4800")
 
 
 def test_editions_are_not_mixed(workspace):
@@ -261,8 +268,8 @@ def test_stage_writes_table_summary_and_history_of_the_recipes_in_params(workspa
     assert header == HEADER
     assert [row.split(",")[0] for row in rows] == ["dense", "tuned", "small", "int8"]
     assert rows[2] == (
-        "small,sample,vgg16,0.9100,0.9500,tuned,-5.00,-15.00,0.00,300,275,1500,16.00,1500,4.00,,0.500,8.20,25.000,"
-        "9,0.500,3"
+        "small,sample,vgg16,0.9100,0.9500,tuned,-5.00,-15.00,0.00,300,275,1500,16.00,1500,4.00,,1200,0.500,8.20,"
+        "25.000,9,0.500,3"
     )
     assert json.loads((workspace / "metrics/summary.json").read_text()) == {"dense_val_accuracy": 0.91}
     history = json.loads((workspace / "metrics/recipes.json").read_text())["recipes"]

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ import torch
 from networks import plan, trained
 
 from src.core.errors import UserError
-from src.deployment.onnx import Calibration, export, nonzero_parameters
+from src.deployment.onnx import Calibration, export, layer_names, most_sensitive, nonzero_parameters
 from src.deployment.runtime import feeds, logits, session
 from src.network.inference import predict, to_unit
 from src.network.vgg import load, save
+from stages import export as stage
 
 ROOT = Path(__file__).parent.parent
 PLANS = {
@@ -178,6 +180,18 @@ def test_int8_file_has_the_same_bytes_every_time_and_is_made_in_silence(quantize
     assert capfd.readouterr() == ("", "")
 
 
+def test_packed_bytes_are_those_of_the_gzip_program_and_fewer_with_zeros(tmp_path):
+    network, file, packed = trained(plan(64, 64)), tmp_path / "network.onnx", []
+    for _ in range(2):
+        export(network, file)
+        packed.append(stage._cost(network, file)["packed_bytes"])
+        program = subprocess.run(["gzip", "-6", "--no-name", "--stdout", file], capture_output=True, check=True)
+        assert packed[-1] == pytest.approx(len(program.stdout), rel=0.01)
+        with torch.no_grad():
+            network.convolutions[1].weight[:32] = 0
+    assert packed[1] < 0.6 * packed[0]
+
+
 def learned_and_not_zero(network):
     return sum(int((tensor != 0).sum()) for tensor in network.parameters())
 
@@ -206,6 +220,67 @@ def test_other_ways_of_calibration_stay_close_too(method, quantized, images, tmp
     assert np.abs(given - expected).mean() < 0.05 * np.abs(expected).max()
     differences, own = expected - expected.mean(0), given - given.mean(0)  # from the mean image
     assert np.corrcoef(differences.ravel(), own.ravel())[0, 1] > 0.5
+
+
+def with_outliers(block):
+    """A network in which int8 destroys the layer after ``block`` alone: its largest weights meet a map of zeros.
+
+    The first filter of ``block`` gives a negative number everywhere, which ReLU makes zero. ONNX Runtime must not
+    quantize the layer when it loads the file.
+    """
+    torch.manual_seed(0)
+    network = trained(plan(8, 16, "pool", 16, "pool", head=(12,), batch_norm=False))
+    layers = [*network.convolutions, *network.linear_layers]
+    with torch.no_grad():
+        layers[block].bias[0] = -20
+        layers[block + 1].weight[:, 0] = 1000 * layers[block + 1].weight.abs().max()
+    return network
+
+
+@pytest.mark.parametrize(("block", "name"), [(0, "conv1"), (3, "last")])
+def test_the_layer_that_loses_most_stays_in_float_and_saves_the_file(block, name, images, tmp_path):
+    network = with_outliers(block)
+    images = images[:100]
+    expected = predict(network, images).numpy()
+    labels, calibration = expected.argmax(1), Calibration(images.numpy(), "minmax")
+    (worst,) = most_sensitive(network, calibration, images.numpy(), labels, 1)
+    assert layer_names(network)[worst] == name
+    assert stage._in_float(network, replace(calibration, in_float=(worst,))) == [f"in float32: {name}"]
+    errors = {}
+    for kept in ((), (worst,)):
+        path = tmp_path / f"{len(kept)}.onnx"
+        export(network, path, calibration=replace(calibration, in_float=kept))
+        errors[kept] = np.abs(logits(path, images.numpy()) - expected).mean()
+    assert errors[(worst,)] < 0.05 * errors[()]
+    stored = {tensor.name: tensor for tensor in onnx.load(path).graph.initializer}
+    weights = [weight for weight, _ in network.named_parameters() if weight.endswith("weight")]
+    assert [weight for weight in weights if weight in stored] == [f"{worst}.weight"]
+    assert np.array_equal(
+        onnx.numpy_helper.to_array(stored[f"{worst}.weight"]), network.state_dict()[f"{worst}.weight"].numpy()
+    )
+    assert all(f"{weight}_quantized" in stored for weight in weights if weight != f"{worst}.weight")
+    assert nonzero_parameters(network, path) > nonzero_parameters(network, tmp_path / "0.onnx")
+
+
+def test_the_ranking_holds_each_layer_once_and_is_the_same_again(quantized, images):
+    network, images = quantized[0], images[:100]
+    labels = predict(network, images).argmax(1).numpy()
+    calibration = Calibration(images.numpy(), "minmax")
+    rankings = [most_sensitive(network, calibration, images.numpy(), labels, count) for count in (3, 3, 2)]
+    assert layer_names(network) == {"features.0": "conv0", "features.3": "conv2", "classifier.0": "last"}
+    assert set(rankings[0]) == set(layer_names(network))
+    assert rankings[0] == rankings[1]
+    assert rankings[2] == rankings[0][:2]
+
+
+def test_all_layers_in_float_leave_a_file_that_gives_the_logits_of_the_network(quantized, images, tmp_path):
+    network = quantized[0]
+    calibration = Calibration(images.numpy(), "minmax", in_float=tuple(layer_names(network)))
+    export(network, tmp_path / "float.onnx", calibration=calibration)
+    stored = {tensor.name for tensor in onnx.load(tmp_path / "float.onnx").graph.initializer}
+    assert {name for name, _ in network.named_parameters()} <= stored
+    expected = predict(network, images).numpy()
+    assert np.abs(logits(tmp_path / "float.onnx", images.numpy()) - expected).max() < 0.02 * np.abs(expected).max()
 
 
 def test_session_refuses_what_is_no_onnx_file(tmp_path):

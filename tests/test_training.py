@@ -229,11 +229,14 @@ def test_a_mask_after_each_step_holds():
     model = VGG(PLAN)
     weight = model.convolutions[1].weight
     mask = torch.rand_like(weight) < 0.5
+    told = []
 
-    def apply_mask(model):
+    def apply_mask(model, progress):
         model.convolutions[1].weight.data *= mask
+        told.append(progress)
 
     network, _ = train(model=model, hooks={"after_step": apply_mask}, optimizer="muon", ema_decay=0.0)
+    assert told == [step / 15 for step in range(1, 16)]  # three epochs of five steps
     assert (network.convolutions[1].weight[~mask] == 0).all()
     assert (network.convolutions[1].weight[mask] != 0).float().mean() > 0.99
 

@@ -22,13 +22,15 @@ class Export(Settings):
     """How a network becomes an ONNX file.
 
     ``fold``: BatchNorm and a repeated pool are folded first. ``precision``: of the stored weights; int8 files also
-    compute in eight bits, with ranges found on ``calibration_images`` training images by ``calibration_method``.
+    compute in eight bits, with ranges found on ``calibration_images`` training images by ``calibration_method``, apart
+    from the ``keep_float`` layers that lose most.
     """
 
     fold: bool = False
     precision: Literal["float32", "float16", "int8"] = "float32"
     calibration_images: int = Field(default=0, ge=0)
     calibration_method: Literal["minmax", "entropy", "percentile"] = "minmax"
+    keep_float: int = Field(default=0, ge=0)
 
 
 @dataclass(frozen=True)
@@ -65,15 +67,16 @@ class Candidate:
 class Context:
     """What techniques may look at; the test set is not part of it.
 
-    ``train`` and ``validation`` lie on the network's device. ``separation`` maps each block of the root network's
-    plan, by name, to its validation CSI. ``teacher`` is the root network. ``checkpoints`` are for fine-tuning, and
+    ``train`` and ``validation`` lie on the network's device. ``separation`` maps the name of each score (csi:
+    validation CSI; probe: validation accuracy of a linear probe) to its value at the end of each block of the root
+    network's plan, by the name of the block. ``teacher`` is the root network. ``checkpoints`` are for fine-tuning, and
     ``interruption`` is a context around it that gives a function which says whether to stop.
     """
 
     train: Split
     validation: Split
     seed: int
-    separation: dict[str, float] = field(default_factory=dict)
+    separation: dict[str, dict[str, float]] = field(default_factory=dict)
     teacher: VGG | None = None
     reporter: Reporter = field(default_factory=NullReporter)
     checkpoints: Checkpoints | None = None

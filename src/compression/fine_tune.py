@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from src.compression.candidate import Candidate, Context
 from src.network.vgg import VGG
-from src.training.loop import Hooks, Objective, fit
+from src.training.loop import AfterStep, Hooks, Objective, fit
 from src.training.schedule import OptimizerSettings, Phase, TrainRecipe
 
 
@@ -45,16 +45,31 @@ class FineTuned:
     line: str
 
 
-def fine_tune(network: VGG, context: Context, settings: FineTune, objective: Objective | None = None) -> FineTuned:
+def fine_tune(
+    network: VGG,
+    context: Context,
+    settings: FineTune,
+    objective: Objective | None = None,
+    after_step: AfterStep | None = None,
+) -> FineTuned:
     """Train ``network`` on, in place, by ``settings``; checkpoints are written and taken up as in training.
 
-    Accuracies before and after are measured in float32 on the validation set. ``objective`` as in
-    `src.training.loop.Hooks`.
+    Accuracies before and after are measured in float32 on the validation set. ``objective`` and ``after_step`` as in
+    `src.training.loop.Hooks`; ``after_step`` is called once more, with progress 1, on the network that is returned,
+    because in a moving average of the weights a mask is blurred.
     """
     before = context.validation_accuracy(network)
     with context.interruption() as interrupted:
-        hooks = Hooks(context.reporter, context.checkpoints, objective=objective, interrupted=interrupted)
+        hooks = Hooks(
+            context.reporter,
+            context.checkpoints,
+            objective=objective,
+            after_step=after_step,
+            interrupted=interrupted,
+        )
         tuned, history = fit(network, context.train, context.validation, settings.recipe, context.seed, hooks)
+    if after_step:
+        after_step(tuned, 1.0)
     after = context.validation_accuracy(tuned.eval())
     line = f"fine-tuned {settings.epochs} epochs: validation accuracy {before:.4f} -> {after:.4f}"
     return FineTuned(tuned, settings.epochs * len(context.train), history[-1]["pflop"], line)

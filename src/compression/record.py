@@ -47,6 +47,11 @@ def load_candidate(name: str, device: torch.device | str = "cpu") -> tuple[Candi
     return Candidate(network, **done), record
 
 
+def read_record(path: Path) -> Record:
+    """Return the record in the network's file ``path``; `UserError` if the file is missing or damaged."""
+    return _record(path, load_with_record(path)[1])
+
+
 def _record(path: Path, values: dict[str, Any]) -> Record:
     try:
         return Record.model_validate(values)

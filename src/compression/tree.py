@@ -18,6 +18,7 @@ from src.core.recipes import DENSE, HALF, TUNED
 
 ROOT = "vgg16"
 ROLES = {DENSE: "keep", HALF: "half", TUNED: "fine_tune"}  # what the others are compared with, made from the root
+SHARED = ("fine_tune", "from_scratch")  # how to train: parts of the section that several techniques have settings of
 SECTION, RECIPES, STEPS = "compress", "compress.recipes", "compress.steps"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
@@ -26,6 +27,7 @@ class CompressSettings(Settings):
     """The section ``compress`` of params.yaml, or a part of it; `check` and `recipe_of` check the rest."""
 
     fine_tune: dict[str, Any]
+    from_scratch: dict[str, Any]
     steps: dict[str, Any]
     recipes: dict[str, Any]
 
@@ -41,7 +43,7 @@ class Recipe:
 
     @property
     def epochs(self) -> int:
-        """Epochs of fine-tuning."""
+        """Epochs of fine-tuning. A control from new weights has none: it trains as long as its path has, not on top."""
         settings = getattr(self.settings, "fine_tune", None)
         return settings.epochs if settings else 0
 
@@ -94,13 +96,14 @@ def recipe_of(section: CompressSettings, name: str) -> Recipe:
 
 
 def _settings(section: CompressSettings, place: str, values: Mapping[str, Any]) -> TechniqueSettings:
-    """Return the settings of a recipe: its own over the technique's over those of all fine-tunings."""
+    """Return the settings of a recipe: its own over the technique's over those of all trainings."""
     step, schema = values["step"], technique(values["step"]).Settings
     if step not in section.steps:
         raise _mistake(f"{STEPS}.{step}", "missing; the settings of each technique stand there once ({} if none)")
-    shared = {SECTION: {"fine_tune": section.fine_tune}} if "fine_tune" in schema.model_fields else {}
+    shared = {name: getattr(section, name) for name in SHARED if name in schema.model_fields}
     own = {key: value for key, value in values.items() if key not in ("from", "step")}
-    layers = {**shared, f"{STEPS}.{step}": section.steps[step]}
+    layers = {SECTION: shared} if shared else {}
+    layers[f"{STEPS}.{step}"] = section.steps[step]
     return layered(schema, layers if place in layers else {**layers, place: own})
 
 

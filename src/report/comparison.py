@@ -57,12 +57,13 @@ def comparison_rows(
 
 
 def reference(recipe: str, tested: Mapping[str, Row]) -> str:
-    """Return the recipe with which ``recipe`` is compared: tuned if it was fine-tuned and tuned is there, else dense.
+    """Return the recipe with which ``recipe`` is compared: tuned if it had more training than dense and tuned is there.
 
-    A recipe was fine-tuned if its path has more image passes than dense. tuned itself is compared with dense.
+    Otherwise that is dense. More training: more image passes, by fine-tuning on its path, or, of a control, from new
+    weights for as long as such a path. tuned itself is compared with dense.
     """
-    fine_tuned = tested[recipe]["image_passes"] > tested[DENSE]["image_passes"]
-    return TUNED if fine_tuned and TUNED in tested and recipe != TUNED else DENSE
+    trained_on = tested[recipe]["image_passes"] > tested[DENSE]["image_passes"]
+    return TUNED if trained_on and TUNED in tested and recipe != TUNED else DENSE
 
 
 def _ratios(found: Row, tested: Mapping[str, Row]) -> Row:

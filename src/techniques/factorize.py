@@ -39,21 +39,37 @@ def apply(candidate: Candidate, context: Context, settings: Settings) -> Candida
     return after_fine_tuning(candidate, step, fine_tune(network, context, settings.fine_tune), fold=True)
 
 
-def factorized(network: VGG, energy: float) -> VGG:
-    """Return ``network`` with each layer factorized that gets cheaper by it; the last layer stays as it is."""
+def factorized(network: VGG, energy: float, only: str | None = None) -> VGG:
+    """Return ``network`` with each layer factorized that gets cheaper by it; the last layer stays as it is.
+
+    ``only`` names a single block that may be factorized.
+    """
     features, head, weights = [], [], []
     layers = iter([*network.convolutions, *network.linear_layers])
     for block in network.plan.features:
-        parts = [(block, None)] if isinstance(block, Pool) else _convolutions(block, next(layers), energy)
+        if isinstance(block, Pool):
+            features.append(block)
+            continue
+        parts = _parts(block, next(layers), energy, only)
         features += [part for part, _ in parts]
-        weights += [both for _, both in parts if both]
+        weights += [both for _, both in parts]
     for block in network.plan.head:
-        parts = _matrices(block, next(layers), energy)
+        parts = _parts(block, next(layers), energy, only)
         head += [part for part, _ in parts]
         weights += [both for _, both in parts]
     weights.append(_weights(next(layers)))
     plan = network.plan.model_copy(update={"features": tuple(features), "head": tuple(head)})
     return _filled(VGG(plan, network.mean, network.std).to(network.mean.device), weights, network)
+
+
+def _parts(
+    block: Conv | Hidden, layer: nn.Module, energy: float, only: str | None
+) -> list[tuple[Conv | Hidden, Weights]]:
+    """Return the blocks, with their tensors, that take the place of ``block``: itself, if it may not be factorized."""
+    if only not in (None, block.name):
+        return [(block, _weights(layer))]
+    factorize = _convolutions if isinstance(block, Conv) else _matrices
+    return factorize(block, layer, energy)
 
 
 def _convolutions(block: Conv, layer: nn.Conv2d, energy: float) -> list[tuple[Conv, Weights]]:

@@ -34,6 +34,7 @@ CHECK_LOSS_EVERY = 20  # steps; reading the loss at each would make a GPU wait
 Row = dict[str, float]
 Model = Callable[[Tensor], Tensor]  # images [n, 3, side, side] in 0..1 -> logits [n, classes]
 Objective = Callable[[Model, Tensor, Tensor], Tensor]
+AfterStep = Callable[[VGG, float], None]
 
 
 class Reporter(Protocol):
@@ -71,15 +72,17 @@ class Hooks:
 
     ``reporter`` hears of steps and epochs. ``checkpoints`` are written and taken up. ``stop_at``: validation accuracy
     after which the run ends early. ``objective(model, images, labels)`` returns the loss of a batch (scalar);
-    without one it is cross-entropy with the recipe's label smoothing. ``after_step(model)`` is called after each
-    step of the optimizer, for example to apply a mask. ``interrupted()`` is asked after each step whether to stop.
+    without one it is cross-entropy with the recipe's label smoothing. ``after_step(model, progress)`` is called after
+    each step of the optimizer, for example to apply a mask. ``progress`` in (0, 1] is the share of the recipe's steps
+    that have been made, this one included. What it does must follow from ``model`` and ``progress`` alone, so that a
+    run that goes on from a checkpoint gives the same bytes. ``interrupted()`` is asked after each step whether to stop.
     """
 
     reporter: Reporter = field(default_factory=NullReporter)
     checkpoints: Checkpoints | None = None
     stop_at: float | None = None
     objective: Objective | None = None
-    after_step: Callable[[VGG], None] | None = None
+    after_step: AfterStep | None = None
     interrupted: Callable[[], bool] = field(default=lambda: False)
 
 
@@ -182,7 +185,7 @@ class _Run:
         state.step_stats[position] = self._gradients(images, labels)
         self.optimizers.step(learning_rate(self.recipe, state.steps / steps_per_epoch))
         if self.hooks.after_step:
-            self.hooks.after_step(self.model)
+            self.hooks.after_step(self.model, (state.steps + 1) / (self.recipe.epochs * steps_per_epoch))
         if self.average:
             self.average.update_parameters(self.model)
         state.steps += 1

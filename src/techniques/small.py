@@ -1,0 +1,57 @@
+"""Small: a control. A narrower VGG16 of as many MACs as the parent, trained from nothing as long as its path.
+
+What a designer without any compression would do. Blalock et al. 2020, "What is the state of neural network pruning?"
+(arXiv:2003.03033), ask for it: a smaller architecture often beats a compressed larger one.
+"""
+
+from bisect import bisect_right
+
+import torch
+
+from src.compression.candidate import Candidate, Context
+from src.compression.scratch import FromScratch, train_from_new_weights
+from src.compression.technique import TechniqueSettings
+from src.core.errors import UserError
+from src.network.cost import macs
+from src.network.vgg import VGG, ModelSettings, Plan, vgg16_plan
+
+STEPS = 64  # the width rises in steps of 1/64, by which the widest layers gain eight channels
+WIDEST = 4 * STEPS
+
+
+class Settings(TechniqueSettings):
+    """How to train from nothing. The width follows from the parent."""
+
+    from_scratch: FromScratch
+
+
+def apply(candidate: Candidate, context: Context, settings: Settings) -> Candidate:
+    """Return the widest VGG16 with at most the MACs of ``candidate``, trained from new weights for as many passes.
+
+    Raises `UserError` if even the narrowest has more MACs.
+    """
+    limit = macs(candidate.network)
+    width = widest(limit)
+    plan = plan_of(width)
+    step = f"VGG16 of width {width:g}, {macs_of(plan):,} MACs (the network before has {limit:,}), "
+    return train_from_new_weights(step, plan, candidate, context, settings.from_scratch)
+
+
+def widest(limit: int) -> float:
+    """Return the largest width, in steps of 1/64, whose VGG16 has at most ``limit`` MACs; `UserError` if none has."""
+    narrow_enough = bisect_right(range(1, WIDEST + 1), limit, key=lambda step: macs_of(plan_of(step / STEPS)))
+    if narrow_enough == 0:
+        least = macs_of(plan_of(1 / STEPS))
+        raise UserError(f"small: the narrowest VGG16 has {least:,} MACs, the network before it only {limit:,}")
+    return narrow_enough / STEPS
+
+
+def plan_of(width: float) -> Plan:
+    """Return the plan of VGG16 with the head compact and every width times ``width``, in multiples of eight."""
+    return vgg16_plan(ModelSettings(head="compact", width=width))
+
+
+def macs_of(plan: Plan) -> int:
+    """Return the MACs of the network of ``plan`` for one image, without making its weights."""
+    with torch.device("meta"):
+        return macs(VGG(plan))
