@@ -129,12 +129,15 @@ def main() -> None:
         temporary.write_text(with_section(README.read_text() if README.exists() else "", section))
 
 
-def with_section(text: str, section: str) -> str:
-    """Return ``text`` with ``section`` in place of the one with the same heading, or at the end if there is none."""
+def with_section(text: str, section: str, introduction: str | None = None) -> str:
+    """Return ``text`` with ``section`` in place of the one with the same heading, or at the end if there is none.
+
+    The page begins with ``introduction``, by default that of this module.
+    """
     sections = [part.rstrip() for part in re.split(r"(?m)^(?=## )", text) if part.startswith("## ")]
     heading = section.splitlines()[0]
     others = [part for part in sections if part.splitlines()[0] != heading]
-    return "\n\n".join([INTRODUCTION, *others, section]) + "\n"
+    return "\n\n".join([introduction or INTRODUCTION, *others, section]) + "\n"
 
 
 def training_step(

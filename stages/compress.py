@@ -7,18 +7,19 @@ import torch
 
 from src.compression.candidate import Context
 from src.compression.record import load_candidate, network_path, save_candidate
-from src.compression.tree import ROOT, CompressSettings, Recipe, compress, read_tree, recipe_of
+from src.compression.tree import ROOT, SHARED, CompressSettings, Recipe, compress, read_tree, recipe_of
 from src.core.dataset import load_split
 from src.core.device import pick_device, seed_everything, uses_bfloat16
 from src.core.files import atomic, read_csv
 from src.core.params import Shared, load_params, recipe_name
 from src.core.signals import interruption
 from src.core.stage import run_stage
-from src.network.vgg import Plan, load
+from src.network.vgg import load
 from src.training.checkpoints import SCRATCH, Checkpoints, run_key
 from src.training.tracking import Tracker
 
-CSI = Path("plots/csi.csv")
+POSITIONS = Path("plots/positions.csv")
+SCORES = ("csi", "probe")  # by which a technique may choose where to cut
 
 
 class Params(Shared):
@@ -40,7 +41,7 @@ def main() -> None:
     key = run_key("compress", params.model_dump_json(), device, _in_bfloat16(recipe, device), name)
     checkpoints = Checkpoints(SCRATCH / "compress" / key)
     with contextlib.closing(Tracker(name, len(train))) as reporter:
-        separation = separation_by_block(teacher.plan)
+        separation = separation_by_block()
         context = Context(train, validation, params.seed, separation, teacher, reporter, checkpoints, interruption)
         candidate = compress(parent, recipe, context)
     with atomic(network_path(name)) as temporary:
@@ -49,16 +50,15 @@ def main() -> None:
 
 
 def _in_bfloat16(recipe: Recipe, device: torch.device) -> bool:
-    """Return whether the fine-tuning of ``recipe`` multiplies in bfloat16; False if it has none."""
-    settings = getattr(recipe.settings, "fine_tune", None)
-    return settings is not None and uses_bfloat16(device, settings.mixed_precision)
+    """Return whether the training of ``recipe`` multiplies in bfloat16; False if it has none."""
+    trainings = [getattr(recipe.settings, name) for name in SHARED if hasattr(recipe.settings, name)]
+    return any(uses_bfloat16(device, settings.mixed_precision) for settings in trainings)
 
 
-def separation_by_block(plan: Plan) -> dict[str, float]:
-    """Return validation CSI at the end of each block of ``plan.features`` that plots/csi.csv has a row for."""
-    csi = {row["layer"]: float(row["validation"]) for row in read_csv(CSI)}
-    ends = {block.name: f"features.{end - 1}" for block, end in zip(plan.features, plan.module_ends(), strict=True)}
-    return {block: csi[layer] for block, layer in ends.items() if layer in csi}
+def separation_by_block() -> dict[str, dict[str, float]]:
+    """Return each of `SCORES` at the end of each block of the root network that plots/positions.csv has a row for."""
+    rows = read_csv(POSITIONS, "block", *SCORES)
+    return {score: {row["block"]: float(row[score]) for row in rows} for score in SCORES}
 
 
 if __name__ == "__main__":

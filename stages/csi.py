@@ -1,34 +1,38 @@
-"""Measure how well every layer of the trained network separates the classes (CSI), in both protocols."""
+"""Measure how well every layer of the trained network separates the classes: CSI, neighbours, probes, rank."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from src.analysis.separation import (
-    ClassCenters,
-    CsiSettings,
-    Layer,
-    Score,
-    balanced,
-    class_centers,
-    in_sample,
-    layers,
-    plateau,
-    separation,
-)
-from src.core.arrays import SPLITS
-from src.core.dataset import load_split
+from torch import Tensor
+
+from src.analysis.separation.centers import CenterReceiver, Centers, SumReceiver
+from src.analysis.separation.layers import Layer, block_ends, layers
+from src.analysis.separation.neighbours import layer_neighbours
+from src.analysis.separation.probe import PooledKeeper, linear_probe
+from src.analysis.separation.rank import dead_share, effective_rank
+from src.analysis.separation.sampling import CsiSettings, balanced, drawn
+from src.analysis.separation.scores import Scores, paired_error, plateau
+from src.analysis.separation.stream import stream
+from src.core.arrays import CLASSES, SPLITS
+from src.core.dataset import Split, load_split
 from src.core.device import pick_device, seed_everything
 from src.core.files import write_csv, write_json
 from src.core.params import Shared, load_params
 from src.core.stage import run_stage
-from src.network.vgg import load
+from src.network.cost import macs
+from src.network.vgg import VGG, load
 
 MODEL = Path("models/networks/vgg16.safetensors")
 METRICS = Path("metrics/csi.json")
 TABLE = Path("plots/csi.csv")
+POSITIONS = Path("plots/positions.csv")
+BY_CLASS = Path("plots/csi_by_class.csv")
+COLUMNS = ("train", "validation", "test", "train_in_sample", "test_in_sample")  # of TABLE, before the tie rate
+MORE_COLUMNS = ("validation_pooled", "train_same", "test_same")  # after it
 Row = dict[str, Any]
+ByLayer = Mapping[str, Scores]
 
 
 class Params(Shared):
@@ -38,45 +42,148 @@ class Params(Shared):
 
 
 def main() -> None:
-    """Write a table with one row for each layer, and the headline numbers."""
+    """Write a table of all layers, one of the positions where the network can be cut, and the headline numbers."""
     params = load_params("csi", Params)
     seed_everything(params.seed)
     splits = {name: load_split(name) for name in SPLITS}
-    few = {
+    model = load(MODEL, pick_device(params.device))
+    few = few_of(splits, params)
+    sample = drawn(splits["train"], params.csi.probe_images, params.seed)
+    ends = block_ends(model.plan).values()
+    seen = PooledKeeper(len(splits["train"]), ends, sample)
+    unseen = PooledKeeper(len(splits["validation"]), ends)
+    found, centers = layers(model), centers_of(model, splits, few)
+    scores = scores_of(model, splits, few, centers, {"train": seen, "validation": unseen})
+    write_csv(TABLE, [_row(index, layer, centers["train"], scores) for index, layer in enumerate(found)])
+    write_csv(BY_CLASS, [_class_row(index, layer, scores["test"]) for index, layer in enumerate(found)])
+    write_json(METRICS, headline([layer.layer for layer in found], scores["validation"]))
+    centers.clear()
+    labels = splits["train"].labels[sample], splits["validation"].labels
+    probes = {name: linear_probe(seen.features[name], labels[0], unseen.features[name], labels[1]) for name in ends}
+    ranks = {name: effective_rank(features) for name, features in seen.features.items()}
+    channels = {layer.layer: layer.channels for layer in found}
+    neighbours = neighbours_of(model, splits["train"], params.csi.neighbour_images, params.seed)
+    write_csv(POSITIONS, position_rows(model, channels, scores, probes, ranks, neighbours))
+
+
+def few_of(splits: Mapping[str, Split], params: Params) -> dict[str, Tensor]:
+    """Return the places of the few images of the in-sample protocols of train and test."""
+    return {
         "train": balanced(splits["train"], "train", params.csi.in_sample_train, params.seed),
         "test": balanced(splits["test"], "test", params.csi.in_sample_test, params.seed),
     }
-    model = load(MODEL, pick_device(params.device))
-    centers = class_centers(model, splits["train"])
-    scores = {name: separation(model, splits[name], centers, leave_one_out=name == "train") for name in SPLITS}
-    scores |= {f"{name}_in_sample": in_sample(model, split) for name, split in few.items()}
-    rows = [_row(index, layer, centers, scores) for index, layer in enumerate(layers(model))]
-    write_csv(TABLE, rows)
-    write_json(METRICS, headline(rows, len(splits["validation"])))
 
 
-def _row(
-    index: int, layer: Layer, centers: Mapping[str, ClassCenters], scores: Mapping[str, Mapping[str, Score]]
-) -> Row:
+def centers_of(model: VGG, splits: Mapping[str, Split], few: Mapping[str, Tensor]) -> dict[str, dict[str, Centers]]:
+    """Return the centers from train, and those of the few images of each in-sample protocol, by layer."""
+    classes = len(CLASSES)
+    train = SumReceiver(splits["train"].labels, classes)
+    few_train = SumReceiver(splits["train"].labels, classes, few["train"])
+    few_test = SumReceiver(splits["test"].labels[few["test"]], classes)
+    stream(model, splits["train"].images, [train, few_train], description="centers")
+    stream(model, splits["test"].images[few["test"]], [few_test], description="centers of a few")
+    return {"train": train.centers(), "few_train": few_train.centers(), "few_test": few_test.centers()}
+
+
+def scores_of(
+    model: VGG,
+    splits: Mapping[str, Split],
+    few: Mapping[str, Tensor],
+    centers: Mapping[str, Mapping[str, Centers]],
+    keepers: Mapping[str, PooledKeeper],
+) -> dict[str, ByLayer]:
+    """Return the scores of each of `COLUMNS` and `MORE_COLUMNS`, in one pass over each split.
+
+    ``keepers`` keep pooled features of a split in the same pass.
+    """
+    receivers: dict[str, dict[str, CenterReceiver]] = {}
+    for name in SPLITS:
+        labels = splits[name].labels
+        receivers[name] = {name: CenterReceiver(labels, centers["train"], leave_one_out=name == "train")}
+        if name in few:
+            own = centers[f"few_{name}"]
+            receivers[name][f"{name}_in_sample"] = CenterReceiver(labels, own, among=few[name])
+            receivers[name][f"{name}_same"] = CenterReceiver(labels, own, leave_one_out=True, among=few[name])
+    pooled = CenterReceiver(splits["validation"].labels, centers["train"], pooled=True)
+    receivers["validation"]["validation_pooled"] = pooled
+    for name in SPLITS:
+        others = [keepers[name]] if name in keepers else []
+        stream(model, splits[name].images, [*receivers[name].values(), *others], description=f"distances, {name}")
+    return {column: receiver.scores() for group in receivers.values() for column, receiver in group.items()}
+
+
+def neighbours_of(model: VGG, train: Split, count: int, seed: int) -> ByLayer:
+    """Return the SI at the end of each block, on ``count`` images of ``train`` that are drawn by ``seed``."""
+    sample = train[drawn(train, count, seed)]
+    return layer_neighbours(model, sample.images, sample.labels, list(block_ends(model.plan).values()))
+
+
+def _row(index: int, layer: Layer, centers: Mapping[str, Centers], scores: Mapping[str, ByLayer]) -> Row:
     return {
         "index": index,
         **asdict(layer),
-        "dead_channels": centers[layer.layer].dead_share(layer.channels),
-        **{name: score[layer.layer].csi for name, score in scores.items()},
+        "dead_channels": dead_share(centers[layer.layer].means, layer.channels),
+        **{column: scores[column][layer.layer].value for column in COLUMNS},
         "tie_rate": scores["train"][layer.layer].tie_rate,
+        **{column: scores[column][layer.layer].value for column in MORE_COLUMNS},
     }
 
 
-def headline(rows: list[Row], images: int) -> Row:
+def _class_row(index: int, layer: Layer, scores: ByLayer) -> Row:
+    by_class = scores[layer.layer].by_class().tolist()
+    return {"index": index, "layer": layer.layer, **dict(zip(CLASSES, by_class, strict=True))}
+
+
+def position_rows(
+    model: VGG,
+    channels: Mapping[str, int],
+    scores: Mapping[str, ByLayer],
+    probes: ByLayer,
+    ranks: Mapping[str, float],
+    neighbours: ByLayer,
+) -> list[Row]:
+    """Return a row for each block of the network's plan: what each index says at its last module.
+
+    ``csi_gap_error`` and ``probe_gap_error``: paired standard error of the highest value minus this one, on validation.
+    """
+    csi = scores["validation"]
+    ends = block_ends(model.plan)
+    best_csi, best_probe = _best([csi[name] for name in ends.values()]), _best(list(probes.values()))
+    return [
+        {
+            "position": position,
+            "block": block,
+            "layer": name,
+            "channels": channels[name],
+            "macs": macs(model.features[:end]),
+            "csi": csi[name].value,
+            "csi_pooled": scores["validation_pooled"][name].value,
+            "csi_gap_error": paired_error(best_csi, csi[name]),
+            "probe": probes[name].value,
+            "probe_gap_error": paired_error(best_probe, probes[name]),
+            "si": neighbours[name].value,
+            "effective_rank": ranks[name],
+            "in_sample": scores["train_in_sample"][name].value,
+        }
+        for position, ((block, name), end) in enumerate(zip(ends.items(), model.plan.module_ends(), strict=True))
+    ]
+
+
+def _best(scores: Sequence[Scores]) -> Scores:
+    return max(scores, key=lambda each: each.value)
+
+
+def headline(names: Sequence[str], scores: ByLayer) -> Row:
     """Return the layer where CSI on validation stops rising, the CSI there, and the CSI of the last layer.
 
-    ``images`` is the number of validation images.
+    ``names`` are those of the layers in order, ``scores`` their scores on validation.
     """
-    plateau_row = rows[plateau([row["validation"] for row in rows], images)]
+    values = [scores[name].value for name in names]
+    rises_to = plateau(values, len(scores[names[0]].labels))
     return {
-        "plateau_layer": plateau_row["layer"],
-        "plateau_validation": plateau_row["validation"],
-        "last_validation": rows[-1]["validation"],
+        "plateau_layer": names[rises_to],
+        "plateau_validation": values[rises_to],
+        "last_validation": values[-1],
     }
 
 

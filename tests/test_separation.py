@@ -1,27 +1,33 @@
-"""The separation index (CSI) against loops, against scikit-learn's NearestCentroid, and on points made by hand."""
+"""CSI against loops, against scikit-learn's NearestCentroid, and on points made by hand; the stream; the stage csi."""
+
+import math
 
 import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
 from sklearn.neighbors import NearestCentroid
+from torch import nn
 
-from src.analysis.separation import (
-    ClassCenters,
-    CsiSettings,
-    balanced,
-    class_centers,
-    credit_and_ties,
-    in_sample,
-    layers,
+from src.analysis.separation.centers import (
+    CenterReceiver,
+    SumReceiver,
+    center_separation,
+    class_sums,
     leave_one_out_distances,
-    plateau,
-    separation,
     squared_distances,
 )
+from src.analysis.separation.layers import block_ends, layers
+from src.analysis.separation.rank import dead_share
+from src.analysis.separation.sampling import CsiSettings, balanced, drawn
+from src.analysis.separation.scores import Scores, paired_error, plateau
+from src.analysis.separation.stream import stream
+from src.core.arrays import CLASSES
 from src.core.dataset import Split
 from src.core.errors import ParamsError
-from src.network.vgg import VGG, ModelSettings, vgg16_plan
+from src.core.files import read_csv
+from src.network.cost import macs
+from src.network.vgg import VGG, ModelSettings, save, vgg16_plan
 from stages import csi as stage
 
 # scikit-learn warns about features that are always zero, and a network has some
@@ -56,9 +62,21 @@ def held_out():
     return images_of(4, seed=2)
 
 
+def sums_of(model, split, **options):
+    receiver = SumReceiver(split.labels, 10)
+    stream(model, split.images, [receiver], **options)
+    return receiver.sums
+
+
+def scores_of(model, split, centers, **options):
+    receiver = CenterReceiver(split.labels, centers, **options)
+    stream(model, split.images, [receiver])
+    return receiver.scores()
+
+
 @pytest.fixture(scope="module")
 def centers(model, train):
-    return class_centers(model, train)
+    return {name: sums.centers() for name, sums in sums_of(model, train).items()}
 
 
 def outputs(model, split):
@@ -74,14 +92,14 @@ def outputs(model, split):
     return found
 
 
-def score(points, labels, means, counts, leave_one_out=False):
-    """Return CSI and tie rate of points that are given directly."""
-    points, labels, means, counts = map(torch.tensor, (points, labels, means, counts))
-    distances = squared_distances(points.double(), means.double(), counts)
-    if leave_one_out:
-        distances = leave_one_out_distances(distances, labels, counts)
-    credit, tied = credit_and_ties(distances, labels, means.double().square().sum(1).max())
-    return credit.mean().item(), tied.double().mean().item()
+def by_flat_channel(points, channels):
+    """Centers of flattened maps lie position by position; return them channel by channel, as PyTorch flattens."""
+    return points.view(len(points), -1, channels).transpose(1, 2).flatten(1)
+
+
+def score(points, labels, protocol, centers=None):
+    scores = center_separation(np.asarray(points), np.asarray(labels), centers, protocol)
+    return scores.value, scores.tie_rate
 
 
 def test_layers_are_those_of_the_network_in_order(model):
@@ -96,16 +114,28 @@ def test_layers_are_those_of_the_network_in_order(model):
 
 
 def test_held_out_csi_is_the_accuracy_of_nearest_centroid(model, train, held_out, centers):
-    found = separation(model, held_out, centers)
+    found = scores_of(model, held_out, centers)
     seen, unseen = outputs(model, train), outputs(model, held_out)
     assert list(found) == list(seen)
     for name, result in found.items():
         oracle = NearestCentroid().fit(seen[name], train.labels).score(unseen[name], held_out.labels)
-        assert result.csi == pytest.approx(oracle), name
+        assert result.value == pytest.approx(oracle), name
+
+
+def test_pooled_csi_is_that_of_averaged_maps(model, train, held_out, centers):
+    found = scores_of(model, held_out, centers, pooled=True)
+    seen, unseen = outputs(model, train), outputs(model, held_out)
+    for layer in layers(model):
+        one, other = (
+            points[layer.layer].reshape(-1, layer.channels, layer.dims // layer.channels).mean(2)
+            for points in (seen, unseen)
+        )
+        oracle = NearestCentroid().fit(one, train.labels).score(other, held_out.labels)
+        assert found[layer.layer].value == pytest.approx(oracle), layer.layer
 
 
 def test_leave_one_out_csi_agrees_with_a_loop_that_leaves_one_out(model, train, centers):
-    found = separation(model, train, centers, leave_one_out=True)
+    found = scores_of(model, train, centers, leave_one_out=True)
     points, labels = outputs(model, train), train.labels.numpy()
     for name in ("features.0", "features.5", "features.33", "avgpool", "classifier.6"):
         right = 0
@@ -113,97 +143,248 @@ def test_leave_one_out_csi_agrees_with_a_loop_that_leaves_one_out(model, train, 
             others = np.arange(len(labels)) != i
             means = [points[name][others & (labels == k)].mean(0) for k in range(10)]
             right += int(np.argmin([np.sum((points[name][i] - mean) ** 2) for mean in means])) == labels[i]
-        assert found[name].csi == pytest.approx(right / len(labels)), name
+        assert found[name].value == pytest.approx(right / len(labels)), name
 
 
 def test_in_sample_csi_scores_points_against_their_own_centers(model, held_out):
     points = outputs(model, held_out)
-    for name, result in in_sample(model, held_out).items():
+    own = {name: sums.centers() for name, sums in sums_of(model, held_out).items()}
+    for name, result in scores_of(model, held_out, own).items():
         oracle = NearestCentroid().fit(points[name], held_out.labels).score(points[name], held_out.labels)
-        assert result.csi == pytest.approx(oracle), name
+        assert result.value == pytest.approx(oracle), name
 
 
-def test_batch_size_changes_nothing(model, train, centers):
-    one_by_seven = class_centers(model, train, batch_size=7)
-    for name, found in one_by_seven.items():
-        torch.testing.assert_close(found.means, centers[name].means, rtol=1e-5, atol=1e-6)
-    whole = separation(model, train, centers, leave_one_out=True)
-    assert separation(model, train, one_by_seven, leave_one_out=True, batch_size=7) == whole
+def test_a_receiver_may_look_at_some_of_the_images(model, train):
+    some = torch.cat([torch.arange(10, 20), torch.arange(30, 50)])
+    receiver = SumReceiver(train.labels, 10, some)
+    stream(model, train.images, [receiver])
+    whole = sums_of(model, train[some])
+    own = receiver.centers()
+    for name, sums in whole.items():
+        torch.testing.assert_close(receiver.sums[name].sums, sums.sums, rtol=1e-6, atol=1e-5)
+    scorer = CenterReceiver(train.labels, own, leave_one_out=True, among=some)
+    stream(model, train.images, [scorer])
+    expected = scores_of(model, train[some], own, leave_one_out=True)
+    for name, scores in scorer.scores().items():
+        assert torch.equal(scores.credits, expected[name].credits), name
+        assert torch.equal(scores.labels, train.labels[some])
+
+
+def test_batch_size_and_split_into_two_processes_change_nothing(model, train, centers):
+    one_by_seven = sums_of(model, train, batch_size=7)
+    first, second = sums_of(model, train[:22]), sums_of(model, train[22:])
+    for name, center in centers.items():
+        torch.testing.assert_close(one_by_seven[name].centers().means, center.means, rtol=1e-5, atol=1e-6)
+        both = first[name] + second[name]
+        torch.testing.assert_close(both.centers().means, center.means, rtol=1e-5, atol=1e-6)
+        assert torch.equal(both.counts, center.counts)
+
+
+def test_two_accumulators_of_whole_numbers_are_exactly_one():
+    points, labels = torch.randint(0, 50, (40, 7)).double(), torch.arange(40) % 3
+    both = class_sums(points[:17], labels[:17]) + class_sums(points[17:], labels[17:])
+    whole = class_sums(points, labels)
+    assert torch.equal(both.sums, whole.sums)
+    assert torch.equal(both.counts, whole.counts)
+    torch.testing.assert_close(both.squares, whole.squares, rtol=1e-14, atol=0)
+
+
+def test_spread_is_the_variance_of_each_class():
+    points, labels = torch.randn(60, 4, dtype=torch.float64), torch.arange(60) % 3
+    expected = [points[labels == k].var(0, correction=0).sum() for k in range(3)]
+    torch.testing.assert_close(class_sums(points, labels).spread(), torch.stack(expected))
 
 
 def test_the_network_is_not_changed(model, train):
     model.train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    class_centers(model, train[:20])
+    sums_of(model, train[:20])
     assert model.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert not any(module._forward_hooks for module in model.modules())
 
 
+def test_the_stream_takes_any_network_and_stops_after_the_last_module_that_is_asked_for():
+    network = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(64, 3), nn.Tanh())
+    images = torch.randn(11, 2, 6, 6)
+    seen = []
+    stream(network, images, [lambda *call: seen.append(call)], ["0", "3"], batch_size=4)
+    assert [name for name, _, _ in seen] == ["0", "3"] * 3
+    assert torch.cat([index for name, _, index in seen if name == "3"]).tolist() == list(range(11))
+    with torch.no_grad():
+        torch.testing.assert_close(torch.cat([o for name, o, _ in seen if name == "3"]), network[:4](images))
+    with pytest.raises(ValueError, match="modules: found nine; wanted names among 0, 1, 2, 3, 4"):
+        stream(network, images, [], ["nine"])
+
+
 def test_noise_gives_chance_and_in_sample_misleads():
     generator = np.random.default_rng(0)
     points, labels = generator.normal(size=(2000, 300)), np.arange(2000) % 10
-    counts = np.bincount(labels)
-    means = np.stack([points[labels == k].mean(0) for k in range(10)])
     others = generator.normal(size=(2000, 300))
-    assert score(points, labels, means, counts, leave_one_out=True)[0] == pytest.approx(0.1, abs=0.03)
-    assert score(others, labels, means, counts)[0] == pytest.approx(0.1, abs=0.03)
-    assert score(points, labels, means, counts)[0] > 0.4
+    error = 4 * math.sqrt(0.1 * 0.9 / 2000)
+    assert score(points, labels, "leave-one-out")[0] == pytest.approx(0.1, abs=error)
+    assert score(others, labels, "held-out", class_sums(points, labels).centers())[0] == pytest.approx(0.1, abs=error)
+    assert score(points, labels, "in-sample")[0] > 0.4
 
 
-def test_five_points_by_hand():
-    # class 0: 0, 2, 7 with center 3; class 1: 4, 10 with center 7
-    points, labels = [[0.0], [2.0], [7.0], [4.0], [10.0]], [0, 0, 0, 1, 1]
-    means, counts = [[3.0], [7.0]], [3, 2]
-    # in-sample: 0 and 2 are nearer to 3 (right), 7 to 7 (wrong), 4 to 3 (wrong), 10 to 7 (right)
-    assert score(points, labels, means, counts) == pytest.approx((3 / 5, 0))
-    # leave-one-out: the centers of their own classes become 4.5, 3.5, 1, 10, 4. So 0 and 2 are right, 7 is nearer to 7
-    # than to 1 (wrong), 4 to 3 than to 10 (wrong), 10 to 4 than to 3 (right)
-    assert score(points, labels, means, counts, leave_one_out=True) == pytest.approx((3 / 5, 0))
+def test_eight_points_by_hand():
+    # class 0: 0, 1, 2, 9 with center 3; class 1: 5, 8, 10, 13 with center 9
+    points, labels = [[0.0], [1.0], [2.0], [9.0], [5.0], [8.0], [10.0], [13.0]], [0, 0, 0, 0, 1, 1, 1, 1]
+    # in-sample: 9 is nearer to 9 (wrong), 5 to 3 (wrong), the others are right
+    scores = center_separation(np.array(points), np.array(labels), protocol="in-sample")
+    assert scores.credits.tolist() == [1, 1, 1, 0, 0, 1, 1, 1]
+    assert scores.by_class().tolist() == [0.75, 0.75]
+    # leave-one-out: the centers of their own classes become 4, 11/3, 10/3, 1 and 31/3, 28/3, 26/3, 23/3. So 0, 1 and 2
+    # are right, 9 is nearer to 9 than to 1 (wrong), 5 to 3 than to 31/3 (wrong), and 8, 10 and 13 are right
+    left_out = center_separation(np.array(points), np.array(labels), protocol="leave-one-out")
+    assert left_out.credits.tolist() == [1, 1, 1, 0, 0, 1, 1, 1]
+    # held-out against centers 0 and 10 (one image each): 0, 1, 2 right, 9 wrong, 5 tied between both: 1/2, others right
+    given = class_sums(np.array([[0.0], [10.0]]), np.array([0, 1])).centers()
+    held_out = center_separation(np.array(points), np.array(labels), given, "held-out")
+    assert held_out.credits.tolist() == [1, 1, 1, 0, 0.5, 1, 1, 1]
+    assert held_out.tied.tolist() == [False] * 4 + [True] + [False] * 3
+    assert (held_out.value, held_out.tie_rate) == (6.5 / 8, 1 / 8)
+    # credits' variance with n - 1: (6 * 1 + 0.25 - 6.5^2 / 8) / 7
+    assert held_out.standard_error == pytest.approx(math.sqrt((6.25 - 6.5**2 / 8) / 7 / 8))
+    # differences held-out minus in-sample: 0.5 once, of eight; variance (0.25 - 0.5^2 / 8) / 7
+    assert paired_error(held_out, scores) == pytest.approx(math.sqrt((0.25 - 0.25 / 8) / 7 / 8))
+
+
+def test_paired_error_is_that_of_a_bootstrap():
+    generator = torch.Generator().manual_seed(0)
+    first = (torch.rand(400, generator=generator) < 0.8).double()
+    second = torch.where(torch.rand(400, generator=generator) < 0.1, 1 - first, first)
+    labels = torch.zeros(400, dtype=torch.int64)
+    one, other = (Scores(credit, credit > 2, labels, 1) for credit in (first, second))
+    drawn_rows = torch.randint(0, 400, (4000, 400), generator=generator)
+    bootstrap = (first - second)[drawn_rows].mean(1).std().item()
+    assert paired_error(one, other) == pytest.approx(bootstrap, rel=0.05)
+    assert paired_error(one, other) < 0.6 * math.hypot(one.standard_error, other.standard_error)
+    with pytest.raises(ValueError, match="second: found 400 images with other labels"):
+        paired_error(one, Scores(second, second > 2, labels + 1, 2))
+
+
+@pytest.mark.parametrize("protocol", ["leave-one-out", "in-sample"])
+def test_csi_does_not_change_with_shift_rotation_and_scale(protocol):
+    generator = np.random.default_rng(1)
+    labels = np.arange(300) % 5
+    points = generator.normal(size=(300, 20)) + 0.3 * generator.normal(size=(5, 20))[labels]
+    rotation = np.linalg.qr(generator.normal(size=(20, 20)))[0]
+    expected = score(points, labels, protocol)
+    assert 0.25 < expected[0] < 1
+    for moved in (points + 100, points @ rotation, points * 1e-6, points * 1e6):
+        assert score(moved, labels, protocol) == expected
+        assert score(moved.astype(np.float32), labels, protocol) == expected
+
+
+@pytest.mark.parametrize("protocol", ["leave-one-out", "in-sample"])
+def test_float32_gives_the_credits_of_float64(protocol):
+    generator = torch.Generator().manual_seed(0)
+    points, labels = torch.randn(500, 3, generator=generator) + 1000, torch.arange(500) % 10
+    points[250:] = points[:250]  # duplicates of other classes
+    points[100] = points[labels == 3].double().mean(0).float()
+    single, double = (center_separation(x, labels, protocol=protocol) for x in (points, points.double()))
+    assert torch.equal(single.credits, double.credits)
+    assert torch.equal(single.tied, double.tied)
 
 
 def test_leave_one_out_gives_the_exact_distance():
     points = torch.tensor([[0.0, 1.0], [2.0, 5.0], [7.0, 3.0], [4.0, 4.0], [9.0, 0.0]], dtype=torch.float64)
     labels, counts = torch.tensor([0, 0, 0, 1, 1]), torch.tensor([3, 2])
     means = torch.stack([points[labels == k].mean(0) for k in (0, 1)])
-    left_out = leave_one_out_distances(squared_distances(points, means, counts), labels, counts)
+    left_out = leave_one_out_distances(squared_distances(points, means), labels, counts)
     for i, label in enumerate(labels):
         others = (labels == label) & (torch.arange(5) != i)
         assert left_out[i, label] == pytest.approx(((points[i] - points[others].mean(0)) ** 2).sum().item())
 
 
-def test_the_only_image_of_a_class_has_no_center_of_its_own():
-    assert score([[0.0], [1.0], [5.0]], [0, 0, 1], [[0.5], [5.0]], [2, 1], leave_one_out=True)[0] == pytest.approx(
-        2 / 3
-    )
-
-
-def test_a_class_without_images_is_nearest_to_no_image():
-    assert score([[0.1], [5.0]], [1, 1], [[0.0], [2.5]], [0, 2]) == (1, 0)
-
-
 @pytest.mark.parametrize("constant", [0.0, 1 / 3, 1e4])
-@pytest.mark.parametrize("leave_one_out", [False, True])
-def test_a_layer_without_information_ties_everywhere_and_scores_chance(constant, leave_one_out):
-    labels = np.array([0] * 25 + [3] * 5 + [9] * 10)
-    counts = np.bincount(labels, minlength=10)
-    points, means = np.full((40, 64), constant), np.full((10, 64), constant)
-    csi, tie_rate = score(points, labels, means, counts, leave_one_out)
+@pytest.mark.parametrize("protocol", ["leave-one-out", "in-sample"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_layer_without_information_ties_everywhere_and_scores_chance(constant, protocol, dtype):
+    labels = np.array([0] * 25 + [1] * 5 + [2] * 10)
+    csi, tie_rate = score(np.full((40, 64), constant, dtype), labels, protocol)
     assert (csi, tie_rate) == (pytest.approx(1 / 3), 1)
 
 
+def test_maps_are_flattened_and_centers_pooled():
+    maps, labels = torch.randn(30, 6, 4, 5), torch.arange(30) % 3
+    flat = center_separation(maps.flatten(1), labels)
+    assert torch.equal(center_separation(maps, labels).credits, flat.credits)
+    centers = class_sums(maps, labels).centers()
+    torch.testing.assert_close(by_flat_channel(centers.means, 6), class_sums(maps.flatten(1), labels).centers().means)
+    torch.testing.assert_close(
+        centers.pooled(6).means, class_sums(maps.mean((2, 3)), labels).centers().means, rtol=1e-5, atol=1e-7
+    )
+
+
+POINTS, LABELS = np.arange(12.0).reshape(6, 2), np.array([0, 0, 1, 1, 2, 2])
+THREE = class_sums(POINTS, LABELS).centers()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"y": LABELS - 1}, "y: found labels from -1 to 1; wanted 0 to 1"),
+        ({"y": LABELS + 1, "centers": THREE}, "y: found labels from 1 to 3; wanted 0 to 2"),
+        ({"y": LABELS[:5]}, r"y: found shape \(5,\); wanted \(6,\)"),
+        ({"y": LABELS / 2}, "y: found torch.float64; wanted integers"),
+        ({"y": LABELS * 2}, "y: found 0 images of class 1; wanted at least one image"),
+        ({"y": np.array([0, 0, 1, 1, 1, 2])}, "y: found 1 images of class 2; wanted at least 2 images"),
+        ({"x": np.where(POINTS == 3, np.nan, POINTS)}, "x: found NaN or Inf; wanted finite numbers"),
+        ({"x": np.where(POINTS == 3, np.inf, POINTS)}, "x: found NaN or Inf; wanted finite numbers"),
+        ({"x": POINTS[:, :1], "centers": THREE}, "x: found 1 values an image; wanted 2, as in centers"),
+        ({"x": POINTS.reshape(6, 2, 1)}, r"x: found shape \(6, 2, 1\); wanted \[N, D\] or \[N, C, H, W\]"),
+        ({"x": POINTS[:0], "y": LABELS[:0]}, "x: found no image; wanted at least one"),
+        ({"protocol": "out-of-sample"}, "protocol: found 'out-of-sample'; wanted held-out"),
+        ({"protocol": "held-out"}, "centers: found None; wanted the centers of other images"),
+    ],
+)
+def test_bad_input_is_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        center_separation(**{"x": POINTS, "y": LABELS} | arguments)
+
+
+def test_bad_input_of_receivers_is_named():
+    network, images, labels = nn.Sequential(nn.Flatten()), torch.ones(4, 1, 2, 2), torch.tensor([0, 0, 1, 1])
+    with pytest.raises(ValueError, match="labels: found labels from 0 to 1; wanted 0 to 0"):
+        SumReceiver(labels, 1)
+    missing, broken = SumReceiver(labels, 3), SumReceiver(labels, 2)
+    stream(network, images, [missing])
+    with pytest.raises(ValueError, match=r"labels \(0\): found 0 images of class 2"):
+        missing.centers()
+    stream(network, images * torch.tensor([1.0, math.nan, 1, 1]).view(4, 1, 1, 1), [broken])
+    with pytest.raises(ValueError, match=r"labels \(0\): found NaN or Inf"):
+        broken.centers()
+    with pytest.raises(ValueError, match="centers: found 1 images of class 0; wanted at least 2"):
+        CenterReceiver(labels, {"0": class_sums(images[:2], labels[1:3]).centers()}, leave_one_out=True)
+    scorer = CenterReceiver(labels, {"0": class_sums(images, labels).centers()})
+    stream(network, images * math.inf, [scorer])
+    with pytest.raises(ValueError, match="activations of 0: found NaN or Inf"):
+        scorer.scores()
+    with pytest.raises(ValueError, match=r"other: found sums \(3, 4\); wanted \(2, 4\)"):
+        _ = broken.sums["0"] + missing.sums["0"]
+
+
 def test_dead_channels_are_those_that_are_zero_throughout():
-    sums = torch.zeros(10, 4, 6, dtype=torch.float64)
-    sums[3, 1, 2], sums[0, 2, 0] = 1.0, -1.0
-    assert ClassCenters(sums.flatten(1), torch.ones(10)).dead_share(4) == 0.5
+    means = torch.zeros(10, 6, 4, dtype=torch.float64)
+    means[3, 2, 1], means[0, 0, 2] = 1.0, -1.0
+    assert dead_share(means.flatten(1), 4) == 0.5
 
 
 def test_balanced_takes_as_many_of_each_class_and_follows_the_seed():
     split = images_of(8, seed=3)
     first, again, other = (balanced(split, "train", 50, seed) for seed in (0, 0, 1))
-    assert torch.bincount(first.labels).tolist() == [5] * 10
-    assert torch.equal(first.images, again.images)
-    assert not torch.equal(first.images, other.images)
+    assert torch.bincount(split.labels[first]).tolist() == [5] * 10
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_a_drawn_sample_holds_every_class_and_at_most_all_images():
+    split = Split(torch.zeros(100, 3, 32, 32), torch.tensor([0] * 80 + list(range(10)) * 2))
+    assert torch.bincount(split.labels[drawn(split, 20, 0)]).tolist() == [2] * 10
+    assert drawn(split, 1000, 0).tolist() == list(range(100))
+    assert not torch.equal(drawn(split, 20, 0), drawn(split, 20, 1))
 
 
 def test_balanced_names_the_key_when_a_class_has_too_few():
@@ -214,7 +395,7 @@ def test_balanced_names_the_key_when_a_class_has_too_few():
 @pytest.mark.parametrize("count", [0, 10, 35, "40"])
 def test_counts_that_cannot_be_balanced_are_refused(count):
     with pytest.raises(ValidationError):
-        CsiSettings(in_sample_train=count, in_sample_test=40)
+        CsiSettings(in_sample_train=count, in_sample_test=40, neighbour_images=40, probe_images=40)
 
 
 def test_plateau_is_the_first_within_one_standard_error():
@@ -224,7 +405,38 @@ def test_plateau_is_the_first_within_one_standard_error():
 
 
 def test_headline_names_the_plateau_and_the_last_layer():
-    values = [("first", 0.2), ("middle", 0.88), ("best", 0.9), ("last", 0.85)]
-    rows = [{"layer": name, "validation": validation} for name, validation in values]
+    values = {"first": 20, "middle": 88, "best": 90, "last": 85}
+    labels = torch.zeros(100, dtype=torch.int64)
+    scores = {name: Scores((torch.arange(100) < n).double(), labels > 0, labels, 1) for name, n in values.items()}
     expected = {"plateau_layer": "middle", "plateau_validation": 0.88, "last_validation": 0.85}
-    assert stage.headline(rows, images=100) == expected
+    assert stage.headline(list(values), scores) == expected
+
+
+def test_the_stage_writes_its_three_tables(tmp_path, monkeypatch, model):
+    splits = {"train": images_of(8, 1), "validation": images_of(4, 2), "test": images_of(5, 3)}
+    settings = CsiSettings(in_sample_train=40, in_sample_test=20, neighbour_images=30, probe_images=50)
+    monkeypatch.chdir(tmp_path)
+    stage.MODEL.parent.mkdir(parents=True)
+    save(model, stage.MODEL, {})
+    monkeypatch.setattr(stage, "load_split", splits.get)
+    monkeypatch.setattr(stage, "load_params", lambda *_: stage.Params(seed=0, device="cpu", csi=settings))
+    stage.main()
+    table, positions, by_class = map(read_csv, (stage.TABLE, stage.POSITIONS, stage.BY_CLASS))
+    assert [row["layer"] for row in table] == [row["layer"] for row in by_class] == [one.layer for one in layers(model)]
+    assert [row["block"] for row in positions] == [block.name for block in model.plan.features]
+    assert [row["layer"] for row in positions] == list(block_ends(model.plan).values())
+    assert positions[-1]["macs"] == macs(model.features)
+    csi = {row["layer"]: row for row in table}
+    for row in positions:
+        assert row["csi"] == csi[row["layer"]]["validation"]
+        assert row["csi_pooled"] == csi[row["layer"]]["validation_pooled"]
+        assert row["in_sample"] == csi[row["layer"]]["train_in_sample"]
+        assert 1 <= row["effective_rank"] <= row["channels"]
+    assert min(row["csi_gap_error"] for row in positions) == min(row["probe_gap_error"] for row in positions) == 0
+    for row, classes in zip(table, by_class, strict=True):
+        assert row["test"] == pytest.approx(np.mean([classes[name] for name in CLASSES]), abs=1e-5)
+    few = balanced(splits["test"], "test", 20, 0)
+    own = {name: sums.centers() for name, sums in sums_of(model, splits["test"][few]).items()}
+    for column, options in (("test_in_sample", {}), ("test_same", {"leave_one_out": True})):
+        for name, scores in scores_of(model, splits["test"][few], own, **options).items():
+            assert csi[name][column] == pytest.approx(scores.value, abs=1e-6), (column, name)

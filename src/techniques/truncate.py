@@ -1,11 +1,13 @@
 """Truncate: cut the network where its layers stop separating the classes, and fit a linear head.
 
-The idea is that of Saffar, Kalhor, Habibnia 2024 (doi 10.1038/s41598-024-68172-6), here by CSI on validation.
+The idea is that of Saffar, Kalhor, Habibnia 2024 (doi 10.1038/s41598-024-68172-6), here by CSI on validation, or by the
+validation accuracy of a linear probe.
 """
 
 import copy
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -19,12 +21,17 @@ from src.network.inference import predict
 from src.network.vgg import VGG, Plan
 
 HEAD_ITERATIONS = 1000
+NAMES = {"csi": "validation CSI", "probe": "validation accuracy of the probe"}
 SEPARATES_AS_ROOT = {"keep", "fold"}  # techniques after which each layer computes what it computed in the root
 
 
 class Settings(TechniqueSettings):
-    """How much CSI may be given up, and scikit-learn's C of the head (larger: weaker regularization)."""
+    """Which score decides, how much of it may be given up, and scikit-learn's C of the head (larger: less regularized).
 
+    ``by``: CSI on validation, or the validation accuracy of a linear probe.
+    """
+
+    by: Literal["csi", "probe"]
     epsilon: float = Field(ge=0, lt=1)
     head_c: float = Field(gt=0)
 
@@ -37,41 +44,43 @@ class Settings(TechniqueSettings):
 
 
 def apply(candidate: Candidate, context: Context, settings: Settings) -> Candidate:
-    """Return ``candidate`` cut after the block that validation CSI names, pooled, with a linear head.
+    """Return ``candidate`` cut after the block that the score names, pooled, with a linear head.
 
     The head is fitted on the training images. Raises `UserError` if the separation is that of another network.
     """
     plan = candidate.network.plan
-    csi = _csi_by_block(plan, context.separation)
-    last = cut(csi, settings.epsilon)
+    scores, name = _scores(plan, context.separation, settings.by), NAMES[settings.by]
+    last = cut(scores, settings.epsilon)
     network = _truncated(candidate.network, last)
     converged = _fit_head(network, context.train, settings.head_c)
     step = (
-        f"cut after {plan.features[last].name} (validation CSI {csi[last]:.4f}, highest {max(csi):.4f}), linear head: "
+        f"cut after {plan.features[last].name} ({name} {scores[last]:.4f}, highest {max(scores):.4f}), linear head: "
         f"validation accuracy {context.validation_accuracy(candidate.network):.4f} -> "
         f"{context.validation_accuracy(network):.4f}"
     )
     notes = []
-    if last == len(csi) - 1:
-        notes.append("validation CSI is highest at the last block: only the head was cut")
+    if last == len(scores) - 1:
+        notes.append(f"{name} is highest at the last block: only the head was cut")
     if not converged:
         notes.append(f"the head's solver stopped after {HEAD_ITERATIONS} iterations before it converged")
     return candidate.after(step, network, *notes, fold=True)
 
 
-def cut(csi: Sequence[float], epsilon: float) -> int:
-    """Return the position of the first value of ``csi`` within ``epsilon`` of the highest.
+def cut(scores: Sequence[float], epsilon: float) -> int:
+    """Return the position of the first of ``scores`` within ``epsilon`` of the highest.
 
-    Cutting where the index first fails to rise would let one flat block cut a network whose index still rises later.
+    Cutting where the score first fails to rise would let one flat block cut a network whose score still rises later.
     """
-    return next(position for position, value in enumerate(csi) if value >= max(csi) - epsilon)
+    return next(position for position, value in enumerate(scores) if value >= max(scores) - epsilon)
 
 
-def _csi_by_block(plan: Plan, separation: Mapping[str, float]) -> list[float]:
+def _scores(plan: Plan, separation: Mapping[str, Mapping[str, float]], by: str) -> list[float]:
+    """Return the score ``by`` at the end of each block of ``plan``."""
+    known = separation.get(by, {})
     try:
-        return [separation[block.name] for block in plan.features]
+        return [known[block.name] for block in plan.features]
     except KeyError as error:
-        raise UserError(f"plots/csi.csv: no row for block {error}; run `dvc repro csi`") from None
+        raise UserError(f"plots/positions.csv: no {by} for block {error}; run `dvc repro csi`") from None
 
 
 def _truncated(network: VGG, last: int) -> VGG:

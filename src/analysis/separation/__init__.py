@@ -1,0 +1,7 @@
+"""How well each layer of a network separates the classes: indices of arrays, and of any network as it runs.
+
+`stream` sends the output of each module to receivers while the network runs; `centers` is the Center-based Separation
+Index, `neighbours` the Separation Index, `probe` the accuracy of a linear classifier, `rank` the effective rank and
+the share of dead channels. `scores` holds what they return: one credit an image, standard errors, and the standard
+error of a difference on the same images. Nothing here knows of files or of the pipeline.
+"""

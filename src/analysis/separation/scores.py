@@ -1,0 +1,72 @@
+"""What an index returns: one credit an image, and what follows from it."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Scores:
+    """An index of one layer, image by image.
+
+    ``credits``: float64 [N] in 0..1, 1 where the image lies with its own class; ``tied``: bool [N], whether several
+    classes or neighbours were equally near; ``labels``: int64 [N]; ``classes``: their number.
+    """
+
+    credits: Tensor
+    tied: Tensor
+    labels: Tensor
+    classes: int
+
+    @property
+    def value(self) -> float:
+        """The index: the mean credit."""
+        return float(self.credits.mean())
+
+    @property
+    def tie_rate(self) -> float:
+        """The share of tied images."""
+        return float(self.tied.double().mean())
+
+    @property
+    def standard_error(self) -> float:
+        """The standard error of the index over the choice of scored images; NaN for one image."""
+        return _error_of_mean(self.credits)
+
+    def by_class(self) -> Tensor:
+        """Return the mean credit of the images of each class, float64 [K]; NaN for a class without images."""
+        sums = torch.zeros(self.classes, dtype=torch.float64, device=self.credits.device)
+        counts = torch.bincount(self.labels, minlength=self.classes)
+        return sums.index_add_(0, self.labels, self.credits) / counts
+
+
+def paired_error(first: Scores, second: Scores) -> float:
+    """Return the standard error of the difference of two indices on the same images in the same order.
+
+    Two layers, or two protocols, see the same images, and are often right on the same ones. So this error is smaller
+    than that of two independent samples. NaN for one image. Raises ValueError if the labels differ.
+    """
+    if not torch.equal(first.labels, second.labels):
+        raise ValueError(
+            f"second: found {len(second.labels)} images with other labels than the {len(first.labels)} of first; "
+            "wanted the same images in the same order"
+        )
+    return _error_of_mean(first.credits - second.credits)
+
+
+def _error_of_mean(values: Tensor) -> float:
+    return float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+
+
+def plateau(values: Sequence[float], images: int) -> int:
+    """Return the index of the first of ``values`` that is within one standard error of the highest.
+
+    ``values`` are shares of ``images`` images. After this index CSI rises by no more than chance explains: this is the
+    one-standard-error rule of Breiman et al. (1984).
+    """
+    best = max(values)
+    error = math.sqrt(best * (1 - best) / images)
+    return next(index for index, value in enumerate(values) if value >= best - error)
