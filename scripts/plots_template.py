@@ -78,10 +78,14 @@ def downloaded(package: Package, folder: Path) -> Path:
 
 def build(package: Package, archive: Path) -> Build:
     """Return what the page takes from the ``archive`` of ``package``; `UserError` if one of the files is missing."""
-    names = f"package/build/{package.name}.min.js", "package/LICENSE"
+    return Build(*members(package, archive, f"build/{package.name}.min.js", "LICENSE"))
+
+
+def members(package: Package, archive: Path, *names: str) -> list[str]:
+    """Return the texts of the files ``names`` in the ``archive`` of ``package``; `UserError` if one is missing."""
     try:
-        with tarfile.open(archive) as members:
-            return Build(*(members.extractfile(name).read().decode() for name in names))
+        with tarfile.open(archive) as files:
+            return [files.extractfile(f"package/{name}").read().decode() for name in names]
     except Exception as error:  # a damaged archive can raise almost anything
         raise UserError(f"{REGISTRY}{package.archive}: not readable: {one_line(error)}") from error
 

@@ -1,0 +1,119 @@
+"""Write the results of the working tree, of a commit or of an experiment as one page: python -m scripts.report.
+
+The page needs no network: pictures, plots and scripts are inside. The same revision gives the same bytes.
+"""
+
+import argparse
+import base64
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from scripts.plots_template import TEMPLATE
+from scripts.readme import CONDITIONS
+from scripts.report import sections
+from scripts.report.revision import Revision, commit_of, open_revision, plots_of
+from scripts.report.tablesort import SCRIPT
+from src.core.errors import UserError, exit_cleanly, one_line
+from src.core.files import atomic
+from src.core.recipes import DENSE
+from src.report.comparison import BENCHMARK, COMPARISON, RECIPES
+from src.report.table import LEGEND
+
+FOLDER = Path(__file__).parent
+OUT = Path("report.html")
+PREDICTIONS = "metrics/predictions.json"
+
+
+def main() -> None:
+    """Write the page of the working tree, or of the revision or experiment named by ``--rev``."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rev", help="a Git revision or the name of a DVC experiment; without it the working tree")
+    parser.add_argument("--out", type=Path, default=OUT, help=f"where to write the page ({OUT})")
+    arguments = parser.parse_args()
+    page = page_of(open_revision(arguments.rev))
+    with atomic(arguments.out) as temporary:
+        temporary.write_text(page, encoding="utf-8", newline="\n")
+    print(f"{arguments.out}: {len(page.encode()) / 1e6:.1f} MB; open it in a browser")
+
+
+def page_of(revision: Revision) -> str:
+    """Return the page; `UserError` if ``revision`` has no comparison, or if one of its files cannot be shown."""
+    rows = revision.rows(str(COMPARISON), "recipe", "edition", "test_accuracy")
+    if DENSE not in [row["recipe"] for row in rows]:
+        raise UserError(f"{COMPARISON}: no results in {revision.label}; run `dvc repro`")
+    try:
+        return rendered({**_results(revision, rows), **_circumstances(revision), "plots": plots_of(revision)})
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file can raise almost anything
+        raise UserError(f"{revision.label}: results not readable: {type(error).__name__}: {one_line(error)}") from None
+
+
+def _results(revision: Revision, rows: list[sections.Row]) -> dict[str, Any]:
+    """Return what the page says of the recipes."""
+    by_name = {row["recipe"]: row for row in rows}
+    history = revision.values(str(RECIPES), "recipes").get("recipes", {})
+    predictions = revision.values(PREDICTIONS, "labels", "recipes")
+    params = yaml.safe_load(revision.text("params.yaml")) or {}
+    captions = yaml.safe_load((FOLDER / "captions.yaml").read_text(encoding="utf-8"))
+    return {
+        "edition": rows[0]["edition"],
+        "headline": sections.headline(by_name, len(predictions.get("labels", ""))),
+        "table": sections.comparison(rows),
+        "legend": LEGEND,
+        "family": sections.family(rows, history, params.get("compress", {}).get("recipes", {})),
+        "card": sections.model_card(by_name, history, params, predictions),
+        "pictures": sections.captioned(revision.pictures(), captions),
+    }
+
+
+def _circumstances(revision: Revision) -> dict[str, Any]:
+    """Return how the results came about; of the latency nothing, if an older benchmark did not say how it measured."""
+    timing = revision.values(str(BENCHMARK))
+    return {
+        "label": revision.label,
+        "commit": commit_of(revision),
+        "timing": timing if timing.keys() >= set(CONDITIONS) else {},
+        "precision": revision.values("metrics/train.json").get("precision", ""),
+        "minutes": sections.minutes(revision.rows("docs/minutes.csv", "stage", "minutes", "machine")),
+        "params": revision.text("params.yaml"),
+        "requirements": revision.text("requirements.txt"),
+    }
+
+
+def rendered(values: dict[str, Any]) -> str:
+    """Return the page of ``values``, by the names that the template has for them."""
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["data_uri"] = lambda png: f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    assets = {
+        name: Markup((FOLDER / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js", SCRIPT.name)
+    }
+    return environment.get_template("page.html.jinja").render(**values, assets=assets, vega=vega())
+
+
+def vega() -> dict[str, Any]:
+    """Return the builds of Vega and their licenses, from the page of `dvc plots`; `UserError` if they are not there."""
+    try:
+        text = TEMPLATE.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{TEMPLATE}: {error.strerror}; run from the top of the repository") from None
+    builds = re.findall(r"^<script>\n(.*?)</script>$", text, re.DOTALL | re.MULTILINE)
+    licenses = re.search(r"<!--.*?\n\n(.*?)-->", text, re.DOTALL)
+    if not builds or not licenses:
+        raise UserError(f"{TEMPLATE}: has no builds of Vega; make it with `python -m scripts.plots_template`")
+    return {"builds": [Markup(build) for build in builds], "licenses": Markup(licenses[1].strip())}
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)

@@ -1,0 +1,180 @@
+"""What stands in each section of the report, as plain values; the template has the words and the layout."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.stats import binomtest
+
+from src.core.arrays import CLASSES
+from src.core.recipes import DENSE
+from src.report.columns import COLUMNS, Row
+from src.report.table import ARROWS, cell, engineering
+
+FLAGSHIP = "flagship"
+HIDDEN = ("edition", "difference_low", "difference_high")  # in the heading of the page, or in another column's cell
+NO_BREAK = "\N{NO-BREAK SPACE}"
+HEADINGS = {"difference_points": "difference, points [95 % interval]"}
+
+
+def score(accuracy: float, images: int) -> Row:
+    """Return ``accuracy`` in 0..1 and its 95 % Wilson interval as percentages; no interval without ``images``.
+
+    ``images``: the number of images on which it was measured. Wilson, "Probable inference, the law of succession, and
+    statistical inference" (1927).
+    """
+    shown = {"accuracy": f"{100 * accuracy:.2f}", "interval": ""}
+    if images:
+        interval = binomtest(round(accuracy * images), images).proportion_ci(method="wilson")
+        shown["interval"] = f"{100 * interval.low:.2f} to {100 * interval.high:.2f}"
+    return shown
+
+
+def cells_of(row: Row) -> dict[str, str]:
+    """Return the cells of ``row`` for people, by the name of the column; "" where older tables have no such column."""
+    return {column.name: cell(column, row) if column.name in row else "" for column in COLUMNS}
+
+
+def comparison(rows: Sequence[Row]) -> Row:
+    """Return the table: its columns, and for each of ``rows`` the cells with the text and the key that sorts it."""
+    columns = [column for column in COLUMNS if column.name in rows[0] and column.name not in HIDDEN]
+    headings = [
+        {
+            "text": HEADINGS.get(column.name, column.heading) + ARROWS[column.better].replace(" ", NO_BREAK),
+            "number": column.kind != "text",
+            "best_is_highest": column.better == "higher",
+        }
+        for column in columns
+    ]
+    lines = [
+        [{"text": cell(column, row), "key": column.written(row[column.name])} for column in columns] for row in rows
+    ]
+    return {"headings": headings, "lines": lines}
+
+
+def family(rows: Sequence[Row], history: Mapping[str, Row], recipes: Mapping[str, Row]) -> list[Row]:
+    """Return the trees of the recipes in ``rows``, from their roots: name, technique, what was done, cells, children.
+
+    ``history``: metrics/recipes.json; ``recipes``: those of params.yaml. Both may lack a recipe. A root is a network
+    that is no recipe itself.
+    """
+    children: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        children[str(row.get("parent", ""))].append(row)
+    recipe_names = {row["recipe"] for row in rows}
+
+    def node(row: Row) -> Row:
+        name = row["recipe"]
+        return {
+            "name": name,
+            "technique": recipes.get(name, {}).get("step", ""),
+            "done": own_steps(name, str(row.get("parent", "")), history),
+            "cells": cells_of(row),
+            "children": [node(child) for child in children[name]],
+        }
+
+    roots = [name for name in list(children) if name not in recipe_names]
+    return [{"name": root, "children": [node(row) for row in children[root]]} for root in roots]
+
+
+def own_steps(recipe: str, parent: str, history: Mapping[str, Row]) -> list[str]:
+    """Return what was done for ``recipe`` after its ``parent`` was made; ``history`` has the steps of whole paths."""
+    steps, before = (list(history.get(name, {}).get("steps", [])) for name in (recipe, parent))
+    return steps[len(before) :] if steps[: len(before)] == before else steps
+
+
+def class_scores(predictions: Row, recipe: str) -> list[Row]:
+    """Return the accuracy (%) of ``recipe`` on each class of the test images, the lowest first; [] if not known.
+
+    ``predictions``: metrics/predictions.json, one digit for each image.
+    """
+    answers = predictions.get("recipes", {}).get(recipe)
+    if not answers:
+        return []
+    labels, predicted = (
+        np.frombuffer(digits.encode(), np.uint8) - ord("0") for digits in (predictions["labels"], answers)
+    )
+    shares = {
+        name: np.mean(predicted[labels == index] == index) for index, name in enumerate(CLASSES) if index in labels
+    }
+    return [{"name": name, "accuracy": f"{100 * shares[name]:.1f}"} for name in sorted(shares, key=shares.__getitem__)]
+
+
+def model_card(rows: Mapping[str, Row], history: Mapping[str, Row], params: Row, predictions: Row) -> Row:
+    """Return what is known of the flagship, {} if no recipe has this name.
+
+    ``rows``: those of the comparison by recipe; ``history``: metrics/recipes.json; ``params``: params.yaml.
+    """
+    if FLAGSHIP not in rows:
+        return {}
+    row, images = rows[FLAGSHIP], len(predictions.get("labels", ""))
+    return {
+        "cells": cells_of(row),
+        "test": score(row["test_accuracy"], images),
+        "images": f"{images:,}" if images else "",
+        "done": list(history.get(FLAGSHIP, {}).get("steps", [])),
+        "classes": class_scores(predictions, FLAGSHIP),
+        "training": training(params),
+        "passes": engineering(row["image_passes"]) if "image_passes" in row else "",
+        "int8": params.get("compress", {}).get("recipes", {}).get(FLAGSHIP, {}).get("step") == "quantize",
+    }
+
+
+def training(params: Row) -> Row:
+    """Return name, phases and optimizer of the recipe by which the root was trained, {} if params.yaml has none."""
+    section = params.get("train", {})
+    name = section.get("recipe", "")
+    recipe = section.get("defaults", {}) | section.get("recipes", {}).get(name, {})
+    phases = [
+        f"{phase['epochs']} epochs at {phase['size']} x {phase['size']} pixels" for phase in recipe.get("phases", [])
+    ]
+    return {"name": name, "phases": phases, "optimizer": recipe.get("optimizer", "")} if phases else {}
+
+
+def headline(rows: Mapping[str, Row], images: int) -> list[Row]:
+    """Return the numbers at the top of the page, each with a label and a detail."""
+    dense = score(rows[DENSE]["test_accuracy"], images)
+    cards = [_card(f"{dense['accuracy']} %", f"{DENSE}: the trained network", _interval(dense))]
+    if FLAGSHIP in rows:
+        row = rows[FLAGSHIP]
+        found, cells = score(row["test_accuracy"], images), cells_of(row)
+        cards.append(_card(f"{found['accuracy']} %", f"{FLAGSHIP}: accuracy on test", _interval(found)))
+        cards += [
+            _card(f"{cells[ratio]} x", f"{FLAGSHIP}: {what}", f"{cells[name]}{unit}, {DENSE} {dense_cell}{unit}")
+            for ratio, name, what, unit in (
+                ("bytes_ratio", "bytes", "smaller file", ""),
+                ("latency_b1_ratio", "latency_ms_b1", "faster, one image", " ms"),
+                ("macs_ratio", "macs", "fewer MACs", ""),
+            )
+            if cells[ratio] and cells[name]
+            for dense_cell in [cells_of(rows[DENSE])[name]]
+        ]
+    return cards
+
+
+def _card(value: str, label: str, detail: str) -> Row:
+    return {"value": value, "label": label, "detail": detail}
+
+
+def _interval(found: Row) -> str:
+    return f"95 % interval {found['interval']}" if found["interval"] else "accuracy on test"
+
+
+def minutes(rows: Sequence[Row]) -> Row:
+    """Return the minutes of each stage, those of all recipes together, their sum, and the machines; {} without rows."""
+    if not rows:
+        return {}
+    spent: dict[str, float] = defaultdict(float)
+    for row in rows:
+        spent[row["stage"].partition("@")[0]] += row["minutes"]
+    stages = [{"stage": stage, "minutes": f"{time:.1f}"} for stage, time in spent.items()]
+    machines = list(dict.fromkeys(row["machine"] for row in rows))
+    return {"stages": stages, "all": f"{sum(spent.values()):.0f}", "machines": machines}
+
+
+def captioned(pictures: Mapping[str, bytes], captions: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return name, bytes and caption of all ``pictures``, in the order of ``captions``; those without one come last."""
+    order = list(captions)
+    names = sorted(pictures, key=lambda name: (order.index(name) if name in captions else len(order), name))
+    return [{"name": name, "png": pictures[name], "caption": captions.get(name, "")} for name in names]
