@@ -1,0 +1,78 @@
+"""The studies on small networks: items are computed once, levels mean what they say."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from networks import colors, plan, trained
+
+from src.compression.candidate import Candidate, Context
+from src.core.errors import UserError
+from src.core.files import read_csv
+from src.network.cost import macs
+from src.pictures.sensitivity import heat_map
+from studies import curves, items, sensitivity
+
+ROOT = Path(__file__).parents[1]
+CHOSEN = ("taylor-50", "random-50", "low_rank-70", "truncated-2")
+TWO_BLOCKS = plan(32, "pool", 32, "pool", head=(16,))
+NETWORK = plan(16, "pool", 16, "pool", head=(8,))
+
+
+def test_an_item_is_computed_once_and_again_after_a_change(tmp_path, monkeypatch):
+    monkeypatch.setattr(items, "SCRATCH", tmp_path / "scratch")
+    data = tmp_path / "data"
+    calls = []
+
+    def study():
+        data_of_now = items.fingerprint([data], images=3)
+        return items.computed("s", data_of_now, {"a": lambda: calls.append("a") or [{"x": 1}, {"x": 2}]})
+
+    data.write_text("one")
+    assert study() == study() == [{"x": 1}, {"x": 2}]
+    assert calls == ["a"]
+    data.write_text("two")
+    study()
+    assert calls == ["a", "a"]
+    with pytest.raises(UserError, match="a study needs the trained network"):
+        items.fingerprint([tmp_path / "nothing"])
+
+
+def test_rounded_weights_by_hand():
+    weight = torch.tensor([[1.0, -0.4, 0.1], [0.0, 0.0, 0.0]])
+    expected = torch.tensor([[1.0, -3 / 7, 1 / 7], [0.0, 0.0, 0.0]])  # four bits: -7 to 7 times 1/7
+    torch.testing.assert_close(sensitivity.rounded(weight, 4), expected)
+    assert (sensitivity.rounded(weight, 8) - weight).abs().max() <= 0.5 / 127
+
+
+def test_each_item_changes_one_layer_alone():
+    network = trained(NETWORK)
+    found = sensitivity.items(network, colors(40), colors(20))
+    rows = [row for compute in found.values() for row in compute()]
+    assert rows[0] == {**rows[0], "method": "none", "macs": macs(network)}
+    assert {row["method"] for row in rows} == {"none", "taylor", "random", "low_rank", "bits"}
+    assert len(rows) == 1 + 2 * (5 + 5 + 5 + 3)
+    removed = {(row["layer"], row["level"]): row["macs"] for row in rows if row["method"] == "taylor"}
+    for layer, after in (("conv0", 27 * 8 + 9 * 8 * 16 / 4), ("conv2", 27 * 16 + 9 * 16 * 8 / 4)):
+        head = (16 if layer == "conv0" else 8) * 8 + 8 * 10
+        assert removed[layer, 0.5] == after * 32 * 32 + head
+    figure = heat_map(rows)
+    assert len(figure.axes) == 5
+
+
+def test_points_of_the_curves_run_by_the_settings_of_params(monkeypatch):
+    network = trained(TWO_BLOCKS)
+    separation = {"csi": dict(zip(("conv0", "pool1", "conv2", "pool3"), (0.5, 0.6, 0.9, 0.8), strict=True))}
+    context = Context(colors(60), colors(30), seed=0, separation=separation)
+    section = yaml.safe_load((ROOT / "params.yaml").read_text())["compress"]
+    section["fine_tune"] |= {"batch_size": 20}
+    monkeypatch.setattr(curves, "POINTS", {name: curves.POINTS[name] for name in CHOSEN})
+    rows = [row for compute in curves.items(section, Candidate(network), context).values() for row in compute()]
+    assert [row["family"] for row in rows] == ["none", "taylor", "random", "low_rank", "truncated"]
+    assert [row["image_passes"] for row in rows] == [0, 60, 60, 60, 0]
+    whole, taylor, random, _, truncated = rows
+    assert taylor["macs"] == random["macs"] < whole["macs"]
+    assert truncated["parameters"] < whole["parameters"]
+    published = read_csv(ROOT / "data/reference/published.csv")
+    assert len(curves.accuracy_against_cost(rows, published).axes) == 2
