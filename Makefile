@@ -20,7 +20,7 @@ export GIT_COMMITTER_EMAIL ?= $(GIT_AUTHOR_EMAIL)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quick repro try test table readme minutes predict clean
+.PHONY: help setup demo quick repro plan try study test table report readme minutes predict clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1@\2/p' Makefile | column -t -s @
@@ -61,12 +61,21 @@ repro: .venv/installed  ## Run the full pipeline on CIFAR-10 from the trained ne
 	test -e $(NETWORK) || dvc pull $(NETWORK) || echo 'The trained network cannot be pulled; it will be trained.'
 	dvc repro
 
+plan: .venv/installed  ## Print what `make repro` would run, and the minutes it took last time
+	@python -m scripts.plan
+
 try: .venv/installed  ## Make one recipe from the trained network, and time it beside dense: make try RECIPE=name
 	@python -m scripts.try_recipe $(RECIPE)
+
+study: .venv/installed  ## Run one of the studies, about an hour each: make study NAME=sensitivity, or NAME=curves
+	@python -m studies.$(or $(NAME),$(error say which: make study NAME=sensitivity, or NAME=curves))
 
 table: .venv/installed  ## List the experiments, with lines of at most 120 characters
 	@COLUMNS=120 dvc exp show --no-pager --drop '.*' \
 	    --keep 'Experiment$$|download.source$$|(metrics/summary.json:)?(dense_val_accuracy|flagship_val_accuracy|flagship_bytes)$$'
+
+report: .venv/installed  ## Write all results into one page, report.html: make report, or make report REV=experiment-or-commit
+	@python -m scripts.report $(if $(REV),--rev "$(REV)")
 
 readme: .venv/installed  ## Write the table of results into README.md
 	python -m scripts.readme
@@ -78,5 +87,5 @@ predict: .venv/installed  ## Classify a picture with the flagship: make predict 
 	@python -m scripts.predict $(if $(IMAGE),"$(IMAGE)")
 
 clean:  ## Delete .venv, caches, checkpoints and logs (DVC's cache of results is kept)
-	rm -rf .venv .pytest_cache .ruff_cache scratch logs dvc_plots
+	rm -rf .venv .pytest_cache .ruff_cache scratch logs dvc_plots report.html
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,8 +1,9 @@
-"""Append a training run to docs/trials.csv: python -m scripts.trials NAME [--folder WORKING_COPY].
+"""Append a run to docs/trials.csv: python -m scripts.trials NAME [--recipe RECIPE] [--folder WORKING_COPY].
 
-A trial is the stage ``train`` alone, run with a changed params.yaml: ``dvc exp run -S ... train``, or
-``python -m stages.train`` in a working copy of its own. The column settings is the difference between its params.yaml
-and the last commit of that copy, as options of ``dvc exp run``.
+A trial is one stage alone, run with a changed params.yaml in a working copy of its own: ``python -m stages.train``, or
+``python -m stages.compress RECIPE``. The column settings is the difference between its params.yaml and the last commit
+of that copy, as options of ``dvc exp run``. For a recipe, pflop is what it added to its parent's training, and accuracy
+is that of the stored network.
 """
 
 import argparse
@@ -13,10 +14,11 @@ from typing import Any
 import yaml
 
 from src.analysis.curves import read_curves
-from src.compression.tree import ROOT
+from src.compression.record import network_path, read_record
+from src.compression.tree import ROOT, CompressSettings, recipe_of
 from src.core.errors import UserError, exit_cleanly, one_line
 from src.core.files import read_csv, write_csv
-from src.core.params import PARAMS, read_yaml
+from src.core.params import PARAMS, read_yaml, validate
 from src.training.schedule import chosen_recipe
 from stages.compare import TRIALS
 from stages.evaluate import CURVES
@@ -26,14 +28,38 @@ def main() -> None:
     """Read the run in the given working copy and write its row; a row of the same name is replaced."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", help="the name of the trial")
+    parser.add_argument("--recipe", help="the recipe that was made (default: the trained network itself)")
     parser.add_argument("--folder", type=Path, default=Path(), help="the working copy of the run (default: this one)")
     given = parser.parse_args()
     others = read_csv(TRIALS) if TRIALS.exists() else []
-    write_csv(TRIALS, [*(row for row in others if row["name"] != given.name), row(given.name, given.folder)])
+    new = row_of_recipe(given.name, given.recipe, given.folder) if given.recipe else row(given.name, given.folder)
+    write_csv(TRIALS, [*(row for row in others if row["name"] != given.name), new])
+
+
+def row_of_recipe(name: str, recipe: str, folder: Path) -> dict[str, Any]:
+    """Return the row of the network of ``recipe`` in ``folder``; `UserError` if it or its parent is missing."""
+    params = read_yaml(folder / PARAMS)
+    section = validate(CompressSettings, params["compress"], "compress")
+    if recipe not in section.recipes:
+        raise UserError(f"{folder / PARAMS}: unknown recipe {recipe!r}; there are: {', '.join(section.recipes)}")
+    made = recipe_of(section, recipe)
+    record, parent = (read_record(folder / network_path(each)) for each in (recipe, made.parent))
+    return {
+        "name": name,
+        "recipe": recipe,
+        "settings": " ".join(options(_committed(folder), params)),
+        "width": params["model"]["width"],
+        "epochs": made.epochs,
+        "pflop": record.pflop - parent.pflop,
+        "train_accuracy_last": "",
+        "val_accuracy_last": record.val_accuracy,
+        "val_accuracy_best": record.val_accuracy,
+        "val_accuracy_by_epoch": "",
+    }
 
 
 def row(name: str, folder: Path) -> dict[str, Any]:
-    """Return the row of the finished run in ``folder``; `UserError` if there is none."""
+    """Return the row of the finished training in ``folder``; `UserError` if there is none."""
     params, curves = read_yaml(folder / PARAMS), read_curves(folder / CURVES)
     validation, train = curves["val/accuracy"], params["train"]
     planned = chosen_recipe(train["recipe"], train["defaults"], train["recipes"]).epochs

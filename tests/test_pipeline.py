@@ -79,7 +79,7 @@ def small_params(data):
     params["train"]["recipe"] = "demo"
     params["train"]["recipes"]["demo"] |= {"phases": PHASES}
     params["train"]["recipes"]["demo"] |= {"batch_size": 30, "dropout": 0.1, "ema_decay": 0.5}
-    params["csi"] |= {"in_sample_train": 100, "in_sample_test": 50}
+    params["csi"] |= {"in_sample_train": 100, "in_sample_test": 50, "neighbour_images": 100, "probe_images": 100}
     params["benchmark"] = {"blocks": 2, "calls": 3, "batch_calls": 1}
     params["compress"]["recipes"] = RECIPES
     params["compress"]["fine_tune"] |= FINE_TUNE
@@ -275,7 +275,7 @@ def test_an_edit_of_code_schedules_what_its_wing_feeds(project):
         "src/deployment/latency.py": {f"{stage}@{r}" for stage in ("export", "test") for r in RECIPES} | {"benchmark"},
         "src/pictures/style.py": {"draw"},
         "src/report/comparison.py": {"compare", "draw"},
-        "src/analysis/separation.py": {"evaluate", "csi", "draw"},
+        "src/analysis/separation/centers.py": {"evaluate", "csi", "draw"},
     }
     for name, stages in expected.items():
         path = project / name
@@ -404,7 +404,7 @@ def test_one_recipe_tried_beside_dense(project):
     for name in ("dense", "slim"):
         assert rows[name][1] == f"{100 * compared[name]['val_accuracy']:.2f}"
         assert f"{compared[name]['bytes_ratio']:.2f}" in rows[name]
-    assert "slim was fine-tuned. Here it is compared with dense, in the whole table with tuned." in output
+    assert "slim was trained for longer than dense: the whole table compares it with tuned." in output
 
 
 def test_each_stage_logged_its_minutes(project):

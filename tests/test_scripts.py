@@ -10,11 +10,15 @@ import numpy as np
 import onnx
 import pytest
 import yaml
+from networks import plan, trained
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from scripts import check_tree, minutes, predict, readme, table, trials, try_recipe
+from scripts import plan as plans
 from src.analysis.curves import CURVES
+from src.compression.candidate import Candidate
+from src.compression.record import network_path, save_candidate
 from src.core.errors import ParamsError, UserError
 from src.core.files import read_csv, write_csv
 
@@ -315,6 +319,29 @@ def test_minutes_are_those_of_the_newest_run_with_its_interrupted_parts(tmp_path
     assert (rows["csi"]["minutes"], rows["csi"]["machine"]) == (6.5, "New, 4 cores")
 
 
+def test_trials_row_of_a_recipe(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    Path("params.yaml").write_text(json.dumps(params))
+    for command in (["init", "-q"], ["add", "."], ["-c", "user.name=n", "-c", "user.email=e", "commit", "-qm", "m"]):
+        subprocess.run(["git", *command], check=True)
+    params["compress"]["fine_tune"]["lr_peak"] = 0.123
+    params["compress"]["recipes"]["tuned"]["fine_tune"] = {"epochs": 3}
+    Path("params.yaml").write_text(json.dumps(params))
+    Path("models/networks").mkdir(parents=True)
+    network = trained(plan(8, "pool"))
+    for name, pflop in (("vgg16", 1.0), ("tuned", 1.25)):
+        save_candidate(Candidate(network, pflop=pflop), network_path(name), name, "sample", 0.875)
+    run(monkeypatch, trials, "gentle", "--recipe", "tuned")
+    (found,) = read_csv(trials.TRIALS)
+    assert (found["recipe"], found["epochs"], found["pflop"], found["val_accuracy_last"]) == ("tuned", 3, 0.25, 0.875)
+    assert "-S 'compress.fine_tune.lr_peak=0.123'" in found["settings"]
+    with pytest.raises(UserError, match="unknown recipe 'nothing'; there are: dense"):
+        run(monkeypatch, trials, "x", "--recipe", "nothing")
+    with pytest.raises(UserError, match=r"models/networks/dense\.safetensors"):
+        run(monkeypatch, trials, "x", "--recipe", "dense")
+
+
 def test_a_trial_of_a_recipe_says_its_minutes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "no time" in try_recipe.expected(["slim"], ["dense", "slim"])
@@ -322,6 +349,17 @@ def test_a_trial_of_a_recipe_says_its_minutes(tmp_path, monkeypatch):
     rows = [{"stage": name, "minutes": float(spent), "machine": "M"} for name, spent in stages.items()]
     write_csv(minutes.MINUTES, rows)
     assert "took 26 minutes in all on M" in try_recipe.expected(["truncated", "slim"], ["dense", "slim"])
+
+
+def test_the_plan_adds_up_the_minutes_that_are_known():
+    rows = {name: {"minutes": spent, "machine": "M"} for name, spent in {"train": 100.0, "csi": 2.5}.items()}
+    assert plans.plan(["csi", "new", "train"], rows).splitlines() == [
+        f"csi{'2.5':>37}",
+        f"new{'?':>37}",
+        f"train{'100.0':>35}",
+        "3 stages, 102 minutes for 2 of them on M (docs/minutes.csv)",
+    ]
+    assert plans.plan([], rows).startswith("Nothing would run")
 
 
 def test_an_unknown_recipe_cannot_be_tried(monkeypatch):

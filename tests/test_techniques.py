@@ -12,6 +12,7 @@ from networks import colors, plan, trained
 
 from src.compression.candidate import Candidate, Context, Export
 from src.compression.fine_tune import FineTune
+from src.compression.importance import accumulate_gradients
 from src.core.errors import UserError
 from src.network.cost import macs
 from src.network.folding import folded, has_batch_norm, without_batch_norm
@@ -65,7 +66,9 @@ def settings(ratio, **others):
 
 @pytest.fixture(scope="module")
 def context():
-    separation = dict(zip([block.name for block in TINY.features], (0.3, 0.4, 0.7, 0.9, 0.8), strict=True))
+    scores = {"csi": (0.3, 0.4, 0.7, 0.9, 0.8), "probe": (0.4, 0.6, 0.8, 0.7, 0.7)}
+    blocks = [block.name for block in TINY.features]
+    separation = {name: dict(zip(blocks, values, strict=True)) for name, values in scores.items()}
     return Context(colors(60), colors(30), seed=0, separation=separation)
 
 
@@ -98,15 +101,23 @@ def test_cut_is_the_first_layer_near_the_highest_index(csi, epsilon, position):
 
 def test_separation_of_another_network_is_refused(context):
     other = plan(16, "pool", 32, 32, "pool", 32, head=(24,))
-    with pytest.raises(UserError, match=r"csi\.csv: no row for block 'conv5'"):
-        truncate.apply(Candidate(trained(other)), context, truncate.Settings(epsilon=0.0, head_c=1.0))
+    for by in ("csi", "probe"):
+        with pytest.raises(UserError, match=rf"positions\.csv: no {by} for block 'conv5'"):
+            truncate.apply(Candidate(trained(other)), context, truncate.Settings(by=by, epsilon=0.0, head_c=1.0))
+
+
+def test_the_probe_can_name_the_layer(context):
+    settings = truncate.Settings(by="probe", epsilon=0.0, head_c=1.0)
+    candidate = truncate.apply(Candidate(trained(TINY)), context, settings)
+    assert candidate.network.plan.features == TINY.features[:3]
+    assert "cut after conv2 (validation accuracy of the probe 0.8000, highest 0.8000)" in candidate.steps[0]
 
 
 @pytest.mark.parametrize("without", [False, True])
 def test_truncated_network_ends_at_the_named_layer_and_classifies(without, context):
     network = trained(TINY)
     whole = without_batch_norm(network) if without else network
-    candidate = truncate.apply(Candidate(whole), context, truncate.Settings(epsilon=0.0, head_c=1.0))
+    candidate = truncate.apply(Candidate(whole), context, truncate.Settings(by="csi", epsilon=0.0, head_c=1.0))
     assert candidate.network.plan.features == whole.plan.features[:4]
     assert candidate.network.plan.head == ()
     image = torch.rand(2, 3, 32, 32)
@@ -121,7 +132,7 @@ def test_truncated_head_decides_as_scikit_learn_does(context):
     from sklearn.preprocessing import StandardScaler
 
     network = trained(TINY)
-    cut_off = truncate.apply(Candidate(network), context, truncate.Settings(epsilon=0.9, head_c=0.5)).network
+    cut_off = truncate.apply(Candidate(network), context, truncate.Settings(by="csi", epsilon=0.9, head_c=0.5)).network
     assert cut_off.plan.features == TINY.features[:1]
     with torch.no_grad():
         unit = context.train.images.float() / 255
@@ -136,7 +147,7 @@ def test_truncated_head_decides_as_scikit_learn_does(context):
 
 def test_truncate_says_when_its_solver_did_not_converge(context, monkeypatch):
     monkeypatch.setattr(truncate, "HEAD_ITERATIONS", 2)
-    candidate = truncate.apply(Candidate(trained(TINY)), context, truncate.Settings(epsilon=0.0, head_c=1.0))
+    candidate = truncate.apply(Candidate(trained(TINY)), context, truncate.Settings(by="csi", epsilon=0.0, head_c=1.0))
     assert candidate.notes == ("the head's solver stopped after 2 iterations before it converged",)
 
 
@@ -274,7 +285,7 @@ def distance(network, teacher, context):
 
 def test_taylor_adds_the_absolute_gradients_of_batches(context):
     network, images = trained(TINY), context.train[:60]
-    prune_channels._accumulate_gradients(network, images, batch=20)
+    accumulate_gradients(network, images, batch=20)
     expected = torch.zeros_like(network.classifier[-1].weight)
     for part in (images[:20], images[20:40], images[40:]):
         loss = F.cross_entropy(network(part.images / 255), part.labels, reduction="sum")
@@ -308,13 +319,18 @@ def test_fine_tuning_trains_every_weight_and_leaves_the_rest_alone(context):
 
 
 def test_quantize_leaves_the_rounding_to_the_export(context):
-    chosen = quantize.Settings(calibration_images=12, method="entropy")
+    chosen = quantize.Settings(calibration_images=12, method="entropy", keep_float=0)
     candidate = quantize.apply(Candidate(trained(TINY)), context, chosen)
     assert has_batch_norm(candidate.network)
     expected = Export(fold=True, precision="int8", calibration_images=12, calibration_method="entropy")
     assert candidate.export == expected
     few = quantize.apply(Candidate(trained(TINY)), context, chosen.model_copy(update={"calibration_images": 1000}))
     assert few.export.calibration_images == 60
+    partly = quantize.apply(Candidate(trained(TINY)), context, chosen.model_copy(update={"keep_float": 5}))
+    assert partly.export == expected.model_copy(update={"keep_float": 5})
+    assert partly.steps[0].endswith("by entropy, 5 layers in float32")
+    with pytest.raises(UserError, match=r"keep_float must be at most 5, the layers of the network \(found 6\)"):
+        quantize.apply(Candidate(trained(TINY)), context, chosen.model_copy(update={"keep_float": 6}))
 
 
 def test_keep_and_half_change_the_file_alone(context):

@@ -109,7 +109,7 @@ MISTAKES = [
         r"recipes\.r: truncate cannot follow truncate: the separation of the layers is measured on the root",
     ),
     ({"r": node("vgg16", "truncate", epsilon=2)}, r"recipes\.r\.epsilon: .*less than 1 \(found 2\)"),
-    ({"r": node("vgg16", "truncate", eps=0.1)}, r"recipes\.r\.eps: unknown key; allowed here: epsilon, head_c"),
+    ({"r": node("vgg16", "truncate", eps=0.1)}, r"recipes\.r\.eps: unknown key; allowed here: by, epsilon, head_c"),
     ({"r": node("vgg16", "fold", fine_tune={"epochs": 1})}, r"recipes\.r\.fine_tune: unknown key"),
     (
         {"r": node("vgg16", "prune_channels", fine_tune={"epochs": 0})},
@@ -145,10 +145,14 @@ def test_mistakes_in_the_tree_are_named_in_one_line(recipes, complaint):
 def test_mistakes_outside_the_recipes_are_named_where_they_stand():
     for part, values, complaint in (
         ("steps", COMMITTED["steps"] | {"melt": {}}, r"compress\.steps\.melt: unknown technique; there are: "),
-        ("steps", COMMITTED["steps"] | {"truncate": {"head_c": 1.0}}, r"compress\.steps\.truncate\.epsilon: missing"),
         (
             "steps",
-            COMMITTED["steps"] | {"truncate": {"head_c": 1.0, "epsilon": 7}},
+            COMMITTED["steps"] | {"truncate": {"by": "csi", "head_c": 1.0}},
+            r"compress\.steps\.truncate\.epsilon: missing",
+        ),
+        (
+            "steps",
+            COMMITTED["steps"] | {"truncate": {"by": "csi", "head_c": 1.0, "epsilon": 7}},
             r"compress\.steps\.truncate\.epsilon",
         ),
         ("steps", COMMITTED["steps"] | {"truncate": 3}, r"compress\.steps\.truncate: .*dictionary.*found 3"),
