@@ -8,7 +8,7 @@ from pydantic import Field
 
 from src.analysis.curves import read_curves
 from src.analysis.evaluation import Bin
-from src.core.arrays import SPLITS, load_statistics
+from src.core.arrays import CLASSES, SPLITS, load_statistics
 from src.core.dataset import load_split
 from src.core.files import read_csv
 from src.core.params import Settings, load_params
@@ -18,6 +18,7 @@ from src.pictures.augmentation import augmentation, one_class_after_another
 from src.pictures.csi import separation_by_layer
 from src.pictures.flips import flips_by_class
 from src.pictures.pareto import pareto
+from src.pictures.positions import positions, separation_by_class
 from src.pictures.style import save_figure
 from src.pictures.training import training
 from src.report.comparison import COMPARISON, FLIP_COLUMNS
@@ -28,7 +29,8 @@ CURVES = Path("plots/training/plots/metrics")
 REFERENCE_TRAINING = Path("data/reference/original-training.csv")
 REFERENCE_CSI = Path("data/reference/original-csi.csv")
 PARETO = {"bytes": "pareto_bytes", "macs": "pareto_macs", "latency_ms_b1": "pareto_latency"}  # by column
-LAYER_COLUMNS = ("layer", "kind", "block", "train", "test", "train_in_sample", "test_in_sample")
+PROTOCOLS = ("train", "train_same", "train_in_sample", "test", "test_same", "test_in_sample")
+INDICES = ("csi", "csi_gap_error", "csi_pooled", "probe", "probe_gap_error", "si", "effective_rank")
 
 
 class DrawSettings(Settings):
@@ -62,7 +64,8 @@ def main() -> None:
     classes = read_csv(Path("plots/per_class.csv"), "class", *(f"{split}_accuracy" for split in SPLITS))
     bins = read_csv(Path("plots/reliability.csv"), *Bin.__annotations__)
     mistakes = read_csv(Path("plots/mistakes.csv"), "index", "actual", "predicted", "confidence")
-    layers = read_csv(Path("plots/csi.csv"), *LAYER_COLUMNS)
+    layers = read_csv(Path("plots/csi.csv"), "layer", "kind", "block", *PROTOCOLS)
+    cuts = read_csv(Path("plots/positions.csv"), "block", *INDICES)
     figures = {
         "augmentation": _augmentation(params, edition),
         "train": _training(params.train.target_accuracy, edition),
@@ -71,6 +74,8 @@ def main() -> None:
         "reliability": evaluation.reliability_diagram(bins, edition),
         "mistakes": evaluation.mistakes(mistakes, test.images, edition),
         "csi": separation_by_layer(layers, read_csv(REFERENCE_CSI, "layer", "train_csi", "test_csi"), edition),
+        "positions": positions(cuts, edition),
+        "csi_by_class": separation_by_class(read_csv(Path("plots/csi_by_class.csv"), "layer", *CLASSES), edition),
         **_pareto(),
         "flips": flips_by_class(read_csv(Path("plots/flips.csv"), *FLIP_COLUMNS), edition),
     }

@@ -10,6 +10,7 @@ from PIL import Image
 from src.core.arrays import CLASSES, SPLITS
 from src.pictures import csi, evaluation, style, training
 from src.pictures.flips import flips_by_class
+from src.pictures.positions import positions, separation_by_class
 
 
 @pytest.fixture
@@ -25,12 +26,27 @@ def curves():
 
 
 REFERENCE = {"train_accuracy": [0.35, 0.57], "val_accuracy": [0.46, 0.63]}
-SCORES = {"train": 0.5, "test": 0.4, "train_in_sample": 0.7, "test_in_sample": 0.8}
+SCORES = {
+    "train": 0.5,
+    "test": 0.4,
+    "train_in_sample": 0.7,
+    "test_in_sample": 0.8,
+    "train_same": 0.45,
+    "test_same": 0.3,
+}
 ROWS = [
     {"layer": "features.0", "kind": "conv", "block": "1", **SCORES},
     {"layer": "features.1", "kind": "pool", "block": "1", **SCORES},
     {"layer": "avgpool", "kind": "pool", "block": "head", **SCORES},
     {"layer": "classifier.0", "kind": "linear", "block": "head", **SCORES},
+]
+INDICES = {"csi_pooled": 0.6, "probe": 0.8, "probe_gap_error": 0.01, "si": 0.5, "effective_rank": 12.5}
+POSITIONS = [
+    {"block": block, "csi": csi, "csi_gap_error": error, **INDICES}
+    for block, csi, error in (("conv1_1", 0.7, 0.006), ("conv1_2", 0.89, 0.006), ("pool1", 0.9, 0.0))
+]
+BY_CLASS = [
+    {"layer": layer} | {name: i / 10 for i, name in enumerate(CLASSES)} for layer in ("features.0", "features.1")
 ]
 CONFUSION = [{"actual": name, "predicted": CLASSES[i % 4]} for i, name in enumerate(CLASSES * 5)]
 ACCURACIES = [{"class": name} | {f"{split}_accuracy": i / 10 for split in SPLITS} for i, name in enumerate(CLASSES)]
@@ -55,6 +71,8 @@ def all_figures(curves):
         "mistakes": evaluation.mistakes(MISTAKES, torch.zeros(8, 3, 32, 32, dtype=torch.uint8), "sample"),
         "training": training.training(curves, REFERENCE, 0.9, "sample"),
         "csi": csi.separation_by_layer(ROWS, PUBLISHED, "sample"),
+        "positions": positions(POSITIONS, "sample"),
+        "csi_by_class": separation_by_class(BY_CLASS, "sample"),
         "flips": flips_by_class(FLIPS, "sample"),
     }
 
@@ -128,3 +146,20 @@ def test_csi_leaves_out_reference_points_of_another_head():
     axes = csi.separation_by_layer(ROWS, PUBLISHED, "sample").axes[0]
     published = [line for line in axes.lines if "original study" in str(line.get_label())]
     assert [line.get_xdata().tolist() for line in published] == [[0, 1, 2]] * 2
+
+
+def test_csi_splits_the_bias_into_its_two_parts():
+    _, train, test = csi.separation_by_layer(ROWS, PUBLISHED, "sample").axes
+    for axes, parts in ((train, (25, -5)), (test, (50, -10))):
+        assert [line.get_ydata()[0] for line in axes.lines[:2]] == pytest.approx(parts)
+
+
+def test_positions_mark_the_first_cut_within_the_interval_of_the_best():
+    figure = positions(POSITIONS, "sample")
+    assert "CSI: first within its interval, conv1_2" in texts(figure)  # 1 point below, interval 1.96 * 0.6
+    assert "linear probe: first within its interval, conv1_1" in texts(figure)
+
+
+def test_csi_by_class_has_a_row_for_each_class():
+    image = separation_by_class(BY_CLASS, "sample").axes[0].images[0].get_array()
+    assert image[:, 0].tolist() == [i / 10 for i in range(10)]

@@ -24,25 +24,32 @@ REFERENCE = (
 
 
 def separation_by_layer(rows: Sequence[Row], reference: Sequence[Row], edition: str) -> Figure:
-    """Return a figure of the CSI of every layer on train and test in both protocols, and below it their difference.
+    """Return a figure of the CSI of every layer on train and test in both protocols, and below it what lies between.
 
-    ``rows`` are those of plots/csi.csv. ``reference`` holds the values of the original study, with the columns layer,
+    In-sample minus held-out has two parts. Inclusion: each image is a part of its own center (in-sample minus
+    leave-one-out on the same images). Few images a center: leave-one-out with the centers of few images minus held-out
+    with those of the whole training set. ``rows`` are those of plots/csi.csv. ``reference`` holds the values of the original study, with the columns layer,
     train_csi and test_csi. Of these, only layers that are in ``rows`` are drawn, and none of the head, because the
     original study has another head.
     """
-    figure = new_figure(12, 8.5)
-    upper, lower = figure.subplots(2, sharex=True, height_ratios=[3, 1])
+    figure = new_figure(12, 9.5)
+    upper, middle, lower = figure.subplots(3, sharex=True, height_ratios=[3, 1, 1])
     _draw_csi(upper, rows, reference)
-    _draw_bias(lower, rows)
-    for axes in (upper, lower):
+    _draw_parts(middle, rows, "train")
+    _draw_parts(lower, rows, "test")
+    for axes in (upper, middle, lower):
         _shade_blocks(axes, rows)
         axes.grid(visible=False, axis="x")
-    for middle, label in _block_labels(rows):
-        upper.text(middle, 1.02, label, ha="center", va="center", fontsize=9.5)
-    upper.set_title(f"Center Separation Index across layers (CIFAR-10, {edition} edition)")
+    for center, label in _block_labels(rows):
+        upper.text(center, 1.02, label, ha="center", va="center", fontsize=9.5)
+    upper.set_title(
+        f"Center Separation Index across layers (CIFAR-10, {edition} edition)\n"
+        "Solid: what new images see. Dotted: centers of the scored images. Below: the two reasons why they differ"
+    )
     lower.set_xticks(range(len(rows)), [f"{row['layer']}  {row['kind']}" for row in rows], rotation=90, fontsize=8.5)
     lower.set(xlim=(-0.6, len(rows) - 0.4), xlabel="layer, in order")
-    figure.legend(*upper.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    curves, parts = upper.get_legend_handles_labels(), middle.get_legend_handles_labels()
+    figure.legend(*map(list.__add__, curves, parts), loc="outside lower center", ncols=5)
     return figure
 
 
@@ -54,13 +61,14 @@ def _draw_csi(axes: Axes, rows: Sequence[Row], reference: Sequence[Row]) -> None
     axes.set(ylim=(0, 1.05), ylabel="CSI (share of images)")
 
 
-def _draw_bias(axes: Axes, rows: Sequence[Row]) -> None:
-    """Draw by how many points the in-sample CSI is higher than the held-out CSI."""
-    for split in ("train", "test"):
-        excess = [100 * (row[f"{split}_in_sample"] - row[split]) for row in rows]
-        axes.plot(excess, "v:", color=SPLIT_COLORS[split], markersize=4, linewidth=1.4)
+def _draw_parts(axes: Axes, rows: Sequence[Row], split: str) -> None:
+    """Draw the two parts of the difference between in-sample and held-out CSI of ``split``, in points."""
+    inclusion = [100 * (row[f"{split}_in_sample"] - row[f"{split}_same"]) for row in rows]
+    few = [100 * (row[f"{split}_same"] - row[split]) for row in rows]
+    axes.plot(inclusion, "v-", color=COLORS["purple"], markersize=4, linewidth=1.4, label="image inside its own center")
+    axes.plot(few, "s-", color=COLORS["sky"], markersize=4, linewidth=1.4, label="centers of few images")
     axes.axhline(0, color=COLORS["black"], linewidth=0.8)
-    axes.set(ylabel="in-sample minus\nheld-out (points)")
+    axes.set(ylabel=f"{split}: parts\n(points)")
 
 
 def _shade_blocks(axes: Axes, rows: Sequence[Row]) -> None:

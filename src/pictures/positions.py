@@ -1,0 +1,90 @@
+"""Pictures of the positions where the network can be cut, and of the separation of each class."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from src.core.arrays import CLASSES
+from src.pictures.style import COLOR_MAP, COLORS, new_figure
+
+Row = Mapping[str, Any]
+Z = 1.96  # standard errors on each side of a 95 % interval
+SCORES = (
+    ("csi", "CSI, flattened", "blue", "o-"),
+    ("csi_pooled", "CSI, mean over the map", "sky", "o--"),
+    ("probe", "linear probe", "orange", "s-"),
+)
+
+
+def positions(rows: Sequence[Row], edition: str) -> Figure:
+    """Return a figure of what each index says at each position where the network can be cut.
+
+    ``rows`` are those of plots/positions.csv. Left: by how much each score is below its highest value, with its paired
+    95 % interval. Right: all indices on one page, and the effective rank.
+    """
+    figure = new_figure(13, 5)
+    left, right = figure.subplots(1, 2)
+    for score, label, color in (("csi", "CSI", "blue"), ("probe", "linear probe", "orange")):
+        _draw_gap(left, rows, score, label, COLORS[color])
+    left.axhline(0, color=COLORS["black"], linewidth=0.8)
+    left.set(ylabel="points below the highest value (validation)", ylim=(-12, 2), title="Where could it be cut?")
+    for score, label, color, style in SCORES:
+        right.plot([row[score] for row in rows], style, color=COLORS[color], markersize=4, label=f"{label}, validation")
+    right.plot([row["si"] for row in rows], "^-", color=COLORS["green"], markersize=4, label="SI, train")
+    right.set(ylabel="share of images", ylim=(0, 1.02), title="All indices")
+    _draw_rank(right, rows)
+    for axes in (left, right):
+        axes.set_xticks(range(len(rows)), [row["block"] for row in rows], rotation=90)
+        axes.set_xlabel("cut after")
+    left.legend(loc="lower right")
+    figure.suptitle(
+        f"Separation at the end of each block (CIFAR-10, {edition} edition)\n"
+        "A cut is safe where the interval reaches zero; before that it costs the points shown"
+    )
+    return figure
+
+
+def _draw_gap(axes: Axes, rows: Sequence[Row], score: str, label: str, color: str) -> None:
+    """Draw ``score`` less its highest value in points, with its interval, and mark the first that reaches zero."""
+    highest = max(row[score] for row in rows)
+    gaps = np.array([100 * (row[score] - highest) for row in rows])
+    errors = np.array([100 * Z * row[f"{score}_gap_error"] for row in rows])
+    axes.errorbar(range(len(rows)), gaps, errors, fmt="o-", color=color, markersize=4, capsize=2, label=label)
+    first = int(np.argmax(gaps + errors >= 0))
+    axes.axvline(first, color=color, linestyle=":", label=f"{label}: first within its interval, {rows[first]['block']}")
+
+
+def _draw_rank(axes: Axes, rows: Sequence[Row]) -> None:
+    other = axes.twinx()
+    ranks = [row["effective_rank"] for row in rows]
+    other.plot(ranks, "x:", color=COLORS["gray"], markersize=5, label="effective rank (right axis)")
+    other.set(ylabel="effective rank of pooled features", ylim=(0, None))
+    other.grid(visible=False)
+    other.spines.right.set_visible(True)
+    lines, labels = axes.get_legend_handles_labels()
+    more, names = other.get_legend_handles_labels()
+    axes.legend(lines + more, labels + names, loc="lower right", fontsize=9)
+
+
+def separation_by_class(rows: Sequence[Row], edition: str) -> Figure:
+    """Return a heat map of the CSI of each class on test in each layer.
+
+    ``rows`` are those of plots/csi_by_class.csv.
+    """
+    grid = np.array([[row[name] for row in rows] for name in CLASSES])
+    figure = new_figure(13, 4.6)
+    axes = figure.add_subplot()
+    image = axes.imshow(grid, cmap=COLOR_MAP, vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks(range(len(rows)), [row["layer"] for row in rows], rotation=90, fontsize=8.5)
+    axes.set_yticks(range(len(CLASSES)), CLASSES)
+    axes.set(xlabel="layer, in order", ylabel="class")
+    axes.grid(visible=False)
+    axes.set_title(
+        f"CSI of each class on test (CIFAR-10, {edition} edition)\n"
+        "The share of a class's images that are nearest to its own center: which classes separate early, which late"
+    )
+    figure.colorbar(image, label="CSI (share of images)")
+    return figure
