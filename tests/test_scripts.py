@@ -98,15 +98,27 @@ def test_readme_shows_numbers_conditions_and_steps_and_keeps_the_rest(workspace,
     text = Path("README.md").read_text()
     assert text.startswith("# Before\n")
     assert text.endswith("\nafter\n")
-    cells = "91.23 | -0.50 [-0.80, -0.20] | dense | 953.3 k | 19.6 M | 16.00 | 3.8 MB | 16.00 | 8.00 | 0.50 | 16.16"
-    assert f"| flagship | {cells} |" in text
-    assert "| dense | 91.23 |  |  | 15.3 M |" in text
+    assert "| flagship | 91.23 | -0.50 [-0.80, -0.20] | 16.00 | 16.00 | 16.16 |" in text
     assert "| recipe | test % ↑ |" in text
-    assert all(len(line) <= 120 for line in text.splitlines() if not line.startswith("|"))
     assert "sample edition" in text
-    assert "12 calls on 1 thread of Some CPU (AVX2 VNNI; ONNX Runtime 1, NumPy 2, Python 3)" in text
-    assert text.count("Some CPU") == 1
-    assert "- **dense**: kept as it is.\n- **flagship**: cut after pool4; fine-tuned 3 epochs; mind the gap.\n" in text
+    whole = Path("docs/results.md").read_text()
+    cells = "91.23 | -0.50 [-0.80, -0.20] | dense | 953.3 k | 19.6 M | 16.00 | 3.8 MB | 16.00 | 8.00 | 0.50 | 16.16"
+    assert f"| flagship | {cells} |" in whole
+    assert "| dense | 91.23 |  |  | 15.3 M |" in whole
+    for each in (text, whole):
+        assert all(len(line) <= 120 for line in each.splitlines() if not line.startswith("|"))
+    assert "12 calls on 1 thread of Some CPU (AVX2 VNNI; ONNX Runtime 1, NumPy 2, Python 3)" in whole
+    assert whole.count("Some CPU") == 1
+    assert "- **dense**: kept as it is.\n- **flagship**: cut after pool4; fine-tuned 3 epochs; mind the gap.\n" in whole
+
+
+def test_readme_shows_only_the_most_important_recipes(workspace, monkeypatch):
+    write_csv(Path("metrics/comparison.csv"), [row("dense"), row("another"), row("flagship", 16)])
+    history = {name: {"steps": [], "note": ""} for name in ("dense", "another", "flagship")}
+    Path("metrics/recipes.json").write_text(json.dumps({"recipes": history}))
+    run(monkeypatch, readme)
+    assert "another" not in Path("README.md").read_text()
+    assert "| another |" in Path("docs/results.md").read_text()
 
 
 @pytest.mark.parametrize("text", ["", readme.BEGIN, f"{readme.END}\n{readme.BEGIN}", 2 * f"{readme.BEGIN}{readme.END}"])
