@@ -47,8 +47,8 @@ def test_the_committed_tree_is_sound_and_every_technique_has_its_settings():
 
 def test_the_readmes_override_of_a_recipe_reaches_its_setting(tmp_path):
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    apply_overrides(tmp_path / "params.yaml", ["compress.recipes.channels.ratio=0.7"])  # as dvc exp run -S does
-    assert read_tree(tmp_path / "params.yaml")["channels"].settings.ratio == 0.7
+    apply_overrides(tmp_path / "params.yaml", ["compress.recipes.slim.ratio=0.5"])  # as dvc exp run -S does
+    assert read_tree(tmp_path / "params.yaml")["slim"].settings.ratio == 0.5
 
 
 def test_no_technique_has_a_default_in_the_code():
@@ -174,6 +174,14 @@ def workspace(tmp_path, monkeypatch):
         Path(name).symlink_to(ROOT / name)
     params = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"device": "cpu"}
     params["compress"]["fine_tune"] |= {"epochs": 2, "batch_size": 20}
+    params["compress"]["recipes"] = {
+        "dense": node("vgg16", "keep"),
+        "tuned": node("vgg16", "fine_tune"),
+        "truncated": node("vgg16", "truncate"),
+        "slim": node("truncated", "prune_channels", ratio=0.4),
+        "flagship": node("slim", "quantize"),
+        "channels": node("vgg16", "prune_channels"),
+    }
     write(params)
     PREPARED.mkdir(parents=True)
     for name, count in (("train", 60), ("validation", 30), ("test", 40)):
@@ -182,7 +190,9 @@ def workspace(tmp_path, monkeypatch):
     network_path("vgg16").parent.mkdir(parents=True)
     record = {"edition": "sample", "image_passes": 900, "pflop": 0.5}
     save(trained(TINY), network_path("vgg16"), record, half=True)
-    write_csv(compress.CSI, [{"layer": f"features.{i}", "validation": min(i, 9) / 10} for i in range(11)])
+    ends = zip(TINY.features, TINY.module_ends(), strict=True)
+    scores = [(block.name, min(end - 1, 9) / 10) for block, end in ends]
+    write_csv(compress.POSITIONS, [{"block": block, "csi": score, "probe": score} for block, score in scores])
     return params
 
 
