@@ -39,7 +39,7 @@ def positions(rows: Sequence[Row], edition: str) -> Figure:
     for axes in (left, right):
         axes.set_xticks(range(len(rows)), [row["block"] for row in rows], rotation=90)
         axes.set_xlabel("cut after")
-    left.legend(loc="lower right")
+    left.legend(loc="upper left", fontsize=9)
     figure.suptitle(
         f"Separation at the end of each block (CIFAR-10, {edition} edition)\n"
         "A cut is safe where the interval reaches zero; before that it costs the points shown"
