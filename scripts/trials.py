@@ -8,10 +8,9 @@ is that of the stored network.
 
 import argparse
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from src.analysis.curves import read_curves
 from src.compression.record import network_path, read_record
@@ -105,7 +104,10 @@ def _committed(folder: Path) -> dict[str, Any]:
     shown = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
     if shown.returncode:
         raise UserError(f"{folder}: no {PARAMS} in the last commit ({one_line(shown.stderr)})")
-    return yaml.safe_load(shown.stdout)
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / PARAMS
+        path.write_text(shown.stdout)
+        return read_yaml(path)
 
 
 if __name__ == "__main__":
