@@ -37,7 +37,7 @@ setup: .venv/installed  ## Create .venv and install the pinned requirements
 	pip install --quiet -r requirements-dev.txt
 	touch $@
 
-demo: .venv/installed  ## Run the whole pipeline on the bundled sample, as a DVC experiment (3 to 4 minutes on 2 cores)
+demo: .venv/installed  ## Run the whole pipeline on the bundled sample, as a DVC experiment (5 to 6 minutes on 2 cores)
 quick: .venv/installed  ## Run the whole pipeline on CIFAR-10 from nothing, with the recipe fast and a small tree (about 1 hour)
 demo quick:
 	@python -m scripts.check_tree $@.overrides
@@ -56,7 +56,7 @@ test: .venv/installed-dev  ## Lint and test (under 10 minutes on 2 cores)
 	ruff format --check .
 	pytest -n 2
 
-repro: .venv/installed  ## Run the full pipeline on CIFAR-10 from the trained network, which is pulled (25 minutes)
+repro: .venv/installed  ## Run the full pipeline on CIFAR-10 from the trained network, which is pulled (1 hour 40 minutes)
 	@python -m scripts.check_tree
 	test -e $(NETWORK) || dvc pull $(NETWORK) || echo 'The trained network cannot be pulled; it will be trained.'
 	dvc repro
