@@ -21,6 +21,7 @@ from src.compression.candidate import Candidate
 from src.compression.record import network_path, save_candidate
 from src.core.errors import ParamsError, UserError
 from src.core.files import read_csv, write_csv
+from src.report.table import readable
 
 ROOT = Path(__file__).parents[1]
 CONDITIONS = {
@@ -127,6 +128,11 @@ def test_readme_without_its_markers_is_refused(workspace, monkeypatch, text):
     with pytest.raises(UserError, match="results:begin"):
         run(monkeypatch, readme)
     assert Path("README.md").read_text() == text
+
+
+def test_small_counts_are_shown_whole():
+    shown = readable([row("dense") | {"settings_tried": 20}], ("settings_tried", "parameters"))
+    assert shown == [{"tried": "20", "params": "15.3 M"}]
 
 
 def test_table_is_aligned_and_narrow_whatever_the_names():

@@ -12,8 +12,7 @@ LEGEND = (
     "the recipe named under against, in percentage points, with its 95 % interval over images, not over seeds (paired "
     "bootstrap); within chance: the interval contains 0."
 )
-
-
+SMALLEST_PREFIX = 1000  # k
 ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}
 
 
@@ -53,5 +52,7 @@ def _difference(points: float, low: float, high: float) -> str:
 
 
 def engineering(value: float, unit: str = "") -> str:
-    """Return ``value`` with one decimal and an SI prefix: 15.3 M."""
+    """Return ``value`` with one decimal and an SI prefix: 15.3 M. A number below 1,000 is shown as it is: 20."""
+    if abs(value) < SMALLEST_PREFIX:
+        return f"{value:g} {unit}".strip()
     return EngFormatter(unit, places=1)(value).strip()
