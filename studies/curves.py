@@ -20,10 +20,9 @@ from src.core.errors import exit_cleanly
 from src.core.files import read_csv, write_csv
 from src.core.params import PARAMS, read_yaml, validate
 from src.network.cost import macs, parameters
-from src.network.vgg import load
 from src.pictures.curves import accuracy_against_cost
 from src.pictures.style import save_figure
-from stages.compress import separation_by_block
+from stages.compress import POSITIONS, separation_by_block
 from studies.items import Row, computed, fingerprint
 
 RESULTS = Path("studies/results/curves.csv")
@@ -44,11 +43,9 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     section = read_yaml(PARAMS)[SECTION]
     kept = {"fine_tune": section["fine_tune"], "steps": section["steps"], "points": POINTS}
-    files = [network_path(ROOT), PREPARED / "train.npz", PREPARED / "validation.npz", Path(__file__)]
+    files = [network_path(ROOT), PREPARED / "train.npz", PREPARED / "validation.npz", POSITIONS, Path(__file__)]
     root, _ = load_candidate(ROOT)
-    teacher = load(network_path(ROOT))
-    separation = separation_by_block(teacher.plan)
-    context = Context(load_split("train"), load_split("validation"), SEED, separation, teacher)
+    context = Context(load_split("train"), load_split("validation"), SEED, separation_by_block())
     rows = computed("curves", fingerprint(files, **kept), items(section, root, context))
     write_csv(RESULTS, rows)
     save_figure(accuracy_against_cost(rows, read_csv(PUBLISHED)), RESULTS.with_suffix(".png"))

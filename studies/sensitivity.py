@@ -10,6 +10,7 @@ import copy
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -90,16 +91,18 @@ def _without_channels(network: VGG, index: int, name: str, sample: Split) -> Ite
     """Yield the network without a share of the channels of one convolution, the least important first."""
     import torch_pruning as tp
 
+    def group(whole: VGG, channels: list[int]) -> Any:
+        graph = tp.DependencyGraph().build_dependency(whole, torch.zeros(1, 3, 32, 32))
+        return graph.get_pruning_group(whole.convolutions[index], tp.prune_conv_out_channels, channels)
+
+    scored = copy.deepcopy(network)
+    every = [*range(scored.convolutions[index].out_channels)]
+    order = importance(name, scored, sample, IMPORTANCE_BATCH, SEED)(group(scored, every)).argsort()
     for share in SHARES:
         pruned = copy.deepcopy(network)
-        scored = importance(name, pruned, sample, IMPORTANCE_BATCH, SEED)
-        graph = tp.DependencyGraph().build_dependency(pruned, torch.zeros(1, 3, 32, 32))
-        layer = pruned.convolutions[index]
-        every = graph.get_pruning_group(layer, tp.prune_conv_out_channels, [*range(layer.out_channels)])
-        removed = scored(every).argsort()[: round(share * layer.out_channels)].tolist()
-        graph.get_pruning_group(layer, tp.prune_conv_out_channels, removed).prune()
+        group(pruned, order[: round(share * len(every))].tolist()).prune()
         widths = list(network.plan.widths)
-        widths[index] = layer.out_channels
+        widths[index] = pruned.convolutions[index].out_channels
         yield share, rebuild(network.plan.with_widths(tuple(widths)), pruned.state_dict())
 
 
