@@ -67,8 +67,8 @@ plan: .venv/installed  ## Print what `make repro` would run, and the minutes it 
 try: .venv/installed  ## Make one recipe from the trained network, and time it beside dense: make try RECIPE=name
 	@python -m scripts.try_recipe $(RECIPE)
 
-study: .venv/installed  ## Run one of the studies, about an hour each: make study NAME=sensitivity, or NAME=curves
-	@python -m studies.$(or $(NAME),$(error say which: make study NAME=sensitivity, or NAME=curves))
+study: .venv/installed  ## Run one of the studies: make study NAME=sensitivity, curves (an hour each) or lengths
+	@python -m studies.$(or $(NAME),$(error say which: make study NAME=sensitivity; or NAME=curves; or NAME=lengths))
 
 table: .venv/installed  ## List the experiments, with lines of at most 120 characters
 	@COLUMNS=120 dvc exp show --no-pager --drop '.*' \

@@ -58,7 +58,7 @@ def rows(train: np.ndarray, labels: np.ndarray, validation: np.ndarray, validati
         "accuracy": NearestCentroid().fit(train, labels).predict(validation) == validation_labels,
         "accuracy_unit": NearestCentroid().fit(unit(train), labels).predict(unit(validation)) == validation_labels,
     }
-    chosen = {name: (labels == number, validation_labels == number) for number, name in enumerate(CLASSES)}
+    chosen = {CLASSES[number]: (labels == number, validation_labels == number) for number in np.unique(labels)}
     chosen["all"] = (np.full(len(labels), True), np.full(len(validation_labels), True))
     return [
         {

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -12,7 +13,7 @@ from src.core.errors import UserError
 from src.core.files import read_csv
 from src.network.cost import macs
 from src.pictures.sensitivity import heat_map
-from studies import curves, items, sensitivity
+from studies import curves, items, lengths, sensitivity
 
 ROOT = Path(__file__).parents[1]
 CHOSEN = ("taylor-50", "random-50", "low_rank-70", "truncated-2")
@@ -76,3 +77,14 @@ def test_points_of_the_curves_run_by_the_settings_of_params(monkeypatch):
     assert truncated["parameters"] < whole["parameters"]
     published = read_csv(ROOT / "data/reference/published.csv")
     assert len(curves.accuracy_against_cost(rows, published).axes) == 2
+
+
+def test_a_long_image_moves_the_center_of_its_class_but_not_at_unit_length():
+    """Class 0 points to the right, class 1 upward; the third image of class 0 is very long and turned a little."""
+    train = np.array([[1.0, 0.0], [1.0, 0.1], [100.0, 60.0], [0.0, 1.0], [0.1, 1.0], [0.0, 1.0]])
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    found = {row["class"]: row for row in lengths.rows(train, labels, train[[0, 3]], labels[[0, 3]])}
+    first, second = found["airplane"], found["automobile"]
+    assert first["largest_squared_length"] == pytest.approx(100**2 + 60**2)
+    assert first["median_squared_length"] == pytest.approx(1.01)
+    assert (first["accuracy"], first["accuracy_unit"], second["accuracy"]) == (0, 1, 1)
