@@ -1,0 +1,79 @@
+"""Does separation tell where to cut? python -m studies.separation (or: make study NAME=separation); 75 minutes.
+
+Trains six networks at half width, measures each at its 18 positions, and writes tables and pictures to
+studies/results/separation/. Ctrl-C is safe: what is finished is not computed again. README.md beside this file has the
+protocol and the hypotheses.
+"""
+
+import argparse
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from src.core.arrays import PREPARED, load_statistics
+from src.core.dataset import load_split
+from src.core.errors import exit_cleanly
+from src.core.files import write_csv
+from src.core.params import PARAMS, read_yaml
+from src.network.vgg import ModelSettings, vgg16_plan
+from src.pictures.separation import bias_by_position, cuts_by_score
+from src.pictures.style import save_figure
+from src.training.checkpoints import SCRATCH
+from src.training.schedule import chosen_recipe
+from studies.items import Row, computed, fingerprint
+from studies.separation import answers, measures, networks
+from studies.separation.measures import SPLITS, Counts, positions
+
+RESULTS = Path("studies/results/separation")
+RECIPE, WIDTH = "fast", 0.5
+
+
+def main() -> None:
+    """Compute what is missing, then write the tables and the pictures."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    splits = {name: load_split(name) for name in SPLITS}
+    setup = setup_of(read_yaml(PARAMS)["train"], splits)
+    counts = Counts()
+    rows: dict[str, list[Row]] = {}
+    for name, make in networks.makers(setup).items():
+        network = make()
+        depends_on = fingerprint([setup.folder / f"{name}.safetensors", Path(measures.__file__)])
+        rows[name] = computed("separation", depends_on, {name: partial(positions, name, network, splits, counts)})
+    write(rows, counts)
+
+
+def setup_of(section: dict[str, Any], splits: dict[str, Any]) -> networks.Setup:
+    """Return what the networks share; their files lie in a folder that is named by a hash of data and settings."""
+    recipe = chosen_recipe(RECIPE, section["defaults"], section["recipes"])
+    plan = vgg16_plan(ModelSettings(head="compact", width=WIDTH))
+    code = [PREPARED / "train.npz", PREPARED / "validation.npz", Path(networks.__file__)]
+    folder = SCRATCH / "studies" / "separation" / fingerprint(code, recipe=recipe.model_dump(), width=WIDTH)
+    return networks.Setup(plan, recipe, splits["train"], splits["validation"], load_statistics(), folder)
+
+
+def write(rows: dict[str, list[Row]], counts: Counts) -> None:
+    """Write the tables and pictures that follow from ``rows``, by network."""
+    seeds = [f"seed-{seed}" for seed in networks.SEEDS]
+    alike = {name: rows[name] for name in seeds}
+    cuts, bias = answers.cuts(rows, seeds), answers.bias(rows, counts.each)
+    of_seeds = [row for row in cuts if row["network"] in alike]
+    means = answers.means(of_seeds, ["score"], answers.PRICES)
+    by_position = ["images_a_class", "position", "block"]
+    bias_means = answers.means(answers.bias(alike, counts.each), by_position, ["inclusion", "few"])
+    tables = {
+        "positions": [row for each in rows.values() for row in each],
+        "cuts": cuts,
+        "cuts_mean": means,
+        "loss_against_csi": answers.against(of_seeds, "csi", "loss"),
+        "bias": bias,
+        "bias_mean": bias_means,
+        "flips": answers.flips(rows, counts.each),
+    }
+    for name, table in tables.items():
+        write_csv(RESULTS / f"{name}.csv", table)
+    save_figure(cuts_by_score(tables["positions"], cuts), RESULTS / "cuts.png")
+    save_figure(bias_by_position(bias_means), RESULTS / "bias.png")
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)

@@ -1,0 +1,134 @@
+"""What the table of positions says: the cut that each score names, its price, and the bias of in-sample CSI."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from operator import ne
+from statistics import median
+
+import numpy as np
+from scipy import stats
+
+from studies.items import Row
+
+SCORES = ("csi", "csi_pooled", "csi_unit", "probe", "si", "in_sample_300")
+WORTH = "test_accuracy"
+PRICES = ("macs_share", "test_accuracy", "loss", "regret", "steps_away")
+
+
+def named(rows: Sequence[Row], score: str) -> int:
+    """Return the first position of ``rows``, those of one network, within one paired standard error of the highest."""
+    highest = max(row[score] for row in rows)
+    return next(place for place, row in enumerate(rows) if row[score] >= highest - row[f"{score}_error"])
+
+
+def cuts(networks: Mapping[str, Sequence[Row]], seeds: Sequence[str]) -> list[Row]:
+    """Return a row for each network and score: the cut that it names, and the price (`PRICES`; points, MACs as shares).
+
+    ``networks``: the rows of `studies.separation.measures.positions` by network; ``seeds``: those that are alike, of
+    which the others give the control ``same_as_others``.
+    """
+    right = {name: named(rows, WORTH) for name, rows in networks.items()}
+    found: list[Row] = []
+    for name, rows in networks.items():
+        places = {score: named(rows, score) for score in SCORES} | {"depth": len(rows) - 1, "right": right[name]}
+        places["same_as_others"] = round(median(right[other] for other in seeds if other != name))
+        for score, place in places.items():
+            correlation = _correlation(rows, score) if score in SCORES else {}
+            found.append({"network": name, "score": score, **_price(rows, place, right[name]), **correlation})
+    return found
+
+
+def _price(rows: Sequence[Row], place: int, right: int) -> Row:
+    """Return what the cut at ``place`` costs: loss against the best position, regret against the best as cheap."""
+    worth = [row[WORTH] for row in rows]
+    affordable = [row[WORTH] for row in rows if row["macs"] <= rows[place]["macs"]]
+    return {
+        "position": place,
+        "block": rows[place]["block"],
+        "macs_share": rows[place]["macs"] / rows[-1]["macs"],
+        "test_accuracy": worth[place],
+        "loss": 100 * (max(worth) - worth[place]),
+        "regret": 100 * (max(affordable) - worth[place]),
+        "steps_away": place - right,
+    }
+
+
+def _correlation(rows: Sequence[Row], score: str) -> Row:
+    """Return Kendall's tau of ``score`` and test accuracy over positions, and its partial value given depth."""
+
+    def tau(first: Sequence[float], second: Sequence[float]) -> float:
+        return float(stats.kendalltau(first, second).statistic)
+
+    values, worth, depth = [row[score] for row in rows], [row[WORTH] for row in rows], range(len(rows))
+    together, with_depth, worth_with_depth = tau(values, worth), tau(values, depth), tau(worth, depth)
+    rest = (1 - with_depth**2) * (1 - worth_with_depth**2)
+    partial = (together - with_depth * worth_with_depth) / rest**0.5 if rest > 0 else float("nan")
+    return {"tau": together, "partial_tau": partial}
+
+
+def means(rows: Sequence[Row], by: Sequence[str], columns: Sequence[str]) -> list[Row]:
+    """Return for each group of ``rows`` with the same values of ``by`` the means of ``columns`` over the networks.
+
+    ``COLUMN_low`` and ``COLUMN_high`` are the ends of the 95 % t interval, with a degree of freedom less than networks.
+    """
+    groups: dict[tuple[object, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in by), []).append(row)
+    found: list[Row] = []
+    for key, group in groups.items():
+        summary: Row = {**dict(zip(by, key, strict=True)), "networks": len(group)}
+        for column in columns:
+            summary |= _interval(column, [row[column] for row in group])
+        found.append(summary)
+    return found
+
+
+def _interval(column: str, values: Sequence[float]) -> Row:
+    mean = float(np.mean(values))
+    reach = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)) if len(values) > 1 else float("nan")
+    return {column: mean, f"{column}_low": mean - reach, f"{column}_high": mean + reach}
+
+
+def against(rows: Sequence[Row], reference: str, column: str) -> list[Row]:
+    """Return for each score the mean difference of ``column`` from the score ``reference`` on the same network."""
+    known = {row["network"]: row[column] for row in rows if row["score"] == reference}
+    differences = [row | {"difference": row[column] - known[row["network"]]} for row in rows]
+    return means([row for row in differences if row["score"] != reference], ["score"], ["difference"])
+
+
+def bias(networks: Mapping[str, Sequence[Row]], each: Sequence[int]) -> list[Row]:
+    """Return the two parts of the bias, in points, for each network, position and number n of ``each``."""
+    return [
+        {
+            "network": name,
+            "position": row["position"],
+            "block": row["block"],
+            "images_a_class": n,
+            "in_sample": row[f"in_sample_{n}"],
+            "inclusion": 100 * (row[f"in_sample_{n}"] - row[f"own_{n}"]),
+            "few": 100 * (row[f"own_{n}"] - row[f"many_{n}"]),
+        }
+        for name, rows in networks.items()
+        for n in each
+        for row in rows
+    ]
+
+
+def flips(networks: Mapping[str, Sequence[Row]], each: Sequence[int]) -> list[Row]:
+    """Return for each network and n: sign flips between neighbours, and the cut by in-sample and by held-out CSI."""
+
+    def falls(rows: Sequence[Row], column: str) -> list[bool]:
+        return [later[column] < earlier[column] for earlier, later in pairwise(rows)]
+
+    return [
+        {
+            "network": name,
+            "images_a_class": n,
+            "sign_flips": sum(map(ne, falls(rows, f"in_sample_{n}"), falls(rows, f"many_{n}"))),
+            "cut_in_sample": rows[named(rows, f"in_sample_{n}")]["block"],
+            "cut_own": rows[named(rows, f"own_{n}")]["block"],
+            "cut_many": rows[named(rows, f"many_{n}")]["block"],
+        }
+        for name, rows in networks.items()
+        for n in each
+    ]
