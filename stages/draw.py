@@ -10,18 +10,23 @@ from src.analysis.curves import read_curves
 from src.analysis.evaluation import Bin
 from src.core.arrays import CLASSES, SPLITS, load_statistics
 from src.core.dataset import load_split
-from src.core.files import read_csv
+from src.core.files import read_csv, read_json
 from src.core.params import Settings, load_params
 from src.core.stage import run_stage
 from src.pictures import evaluation
 from src.pictures.augmentation import augmentation, one_class_after_another
+from src.pictures.classes import accuracy_by_class
 from src.pictures.csi import separation_by_layer
+from src.pictures.family import family_tree
 from src.pictures.flips import flips_by_class
+from src.pictures.history import controls
 from src.pictures.pareto import pareto
 from src.pictures.positions import positions, separation_by_class
 from src.pictures.style import save_figure
 from src.pictures.training import training
-from src.report.comparison import COMPARISON, FLIP_COLUMNS
+from src.pictures.widths import widths_by_layer
+from src.report.columns import COLUMNS
+from src.report.comparison import COMPARISON, FLIP_COLUMNS, RECIPES
 from src.training.schedule import chosen_recipe
 
 PLOTS = Path("plots")
@@ -62,6 +67,8 @@ def main() -> None:
     edition, test = load_statistics().edition, load_split("test")
     confusion = read_csv(Path("plots/confusion.csv"), "actual", "predicted")
     classes = read_csv(Path("plots/per_class.csv"), "class", *(f"{split}_accuracy" for split in SPLITS))
+    flips = read_csv(Path("plots/flips.csv"), *FLIP_COLUMNS)
+    images = dict(zip(CLASSES, test.labels.bincount(minlength=len(CLASSES)).tolist(), strict=True))
     bins = read_csv(Path("plots/reliability.csv"), *Bin.__annotations__)
     mistakes = read_csv(Path("plots/mistakes.csv"), "index", "actual", "predicted", "confidence")
     layers = read_csv(Path("plots/csi.csv"), "layer", "kind", "block", *PROTOCOLS)
@@ -76,8 +83,9 @@ def main() -> None:
         "csi": separation_by_layer(layers, read_csv(REFERENCE_CSI, "layer", "train_csi", "test_csi"), edition),
         "positions": positions(cuts, edition),
         "csi_by_class": separation_by_class(read_csv(Path("plots/csi_by_class.csv"), "layer", *CLASSES), edition),
-        **_pareto(),
-        "flips": flips_by_class(read_csv(Path("plots/flips.csv"), *FLIP_COLUMNS), edition),
+        **_recipes(edition),
+        "classes": accuracy_by_class(flips, images, edition),
+        "flips": flips_by_class(flips, edition),
     }
     for name, figure in figures.items():
         save_figure(figure, PLOTS / f"{name}.png")
@@ -97,9 +105,16 @@ def _training(target: float, edition: str) -> Figure:
     return training(read_curves(CURVES), reference, target, edition)
 
 
-def _pareto() -> dict[str, Figure]:
-    rows = read_csv(COMPARISON, "recipe", "edition", "parent", "test_accuracy", *PARETO)
-    return {name: pareto(rows, column) for column, name in PARETO.items()}
+def _recipes(edition: str) -> dict[str, Figure]:
+    """Return the pictures of the recipes: accuracy against each cost, the tree, and the widths of pruned networks."""
+    rows = read_csv(COMPARISON, *(column.name for column in COLUMNS))
+    histories = read_json(RECIPES, "recipes")["recipes"]
+    chosen = controls(histories)
+    return {
+        **{name: pareto(rows, column, chosen) for column, name in PARETO.items()},
+        "family": family_tree(rows, histories, chosen),
+        "widths": widths_by_layer(histories, chosen, edition),
+    }
 
 
 if __name__ == "__main__":

@@ -1,16 +1,32 @@
 """The pictures: their labels, their numbers, and that the same figure gives the same bytes."""
 
 import io
+from itertools import combinations
+from pathlib import Path
 
 import matplotlib.image
+import numpy as np
 import pytest
 import torch
+import yaml
+from matplotlib.collections import PathCollection
+from matplotlib.colors import to_hex
+from matplotlib.patches import FancyBboxPatch
+from matplotlib.text import Text
 from PIL import Image
 
 from src.core.arrays import CLASSES, SPLITS
+from src.core.files import read_json
 from src.pictures import csi, evaluation, style, training
+from src.pictures.classes import accuracy_by_class, beyond_chance
+from src.pictures.family import family_tree, tree_places
 from src.pictures.flips import flips_by_class
+from src.pictures.history import controls, technique
+from src.pictures.pareto import pareto
 from src.pictures.positions import positions, separation_by_class
+from src.pictures.widths import pruned_shapes, widths_by_layer
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -60,11 +76,61 @@ FLIPS = [
     for recipe, wrong in (("half", 0), ("int8", 5))
     for name in CLASSES
 ]
+IMAGES = dict.fromkeys(CLASSES, 100)
+BY_CHANCE = "removed 50.0% of the channels by random draw 0 (validation accuracy before: 0.9), fine-tuned 1 epochs"
+FROM_SCRATCH = "trained 2 epochs from new weights: validation accuracy 0.5000"
+DEMO = {  # the tree of demo.overrides: parent, and the last step as the technique writes it
+    "dense": ("vgg16", "kept as it is"),
+    "half": ("vgg16", "weights stored in float16"),
+    "tuned": ("vgg16", "fine-tuned 2 epochs: validation accuracy 0.5000 -> 0.5100"),
+    "taught": ("vgg16", "distilled at temperature 4, the teacher counts 90%; fine-tuned 1 epochs"),
+    "thin": ("vgg16", "factorized with 80% of the energy: 41 layers instead of 15, 2.78 times fewer MACs"),
+    "sparse": ("vgg16", "set 90.0000% of the weights to zero by global magnitude (validation accuracy at once: 0.1)"),
+    "shared": ("sparse", "gave the weights of each layer at most 32 values, fine-tuned 1 epochs"),
+    "folded": ("vgg16", "folded BatchNorm"),
+    "truncated": ("vgg16", "cut after conv4_2 (validation CSI 0.5, highest 0.5), linear head"),
+    "channels": ("truncated", "removed 50.0% of the channels by taylor (validation accuracy before: 0.5), fine-tuned"),
+    "flagship": ("channels", "int8 with ranges of 1000 training images by minmax"),
+    "scratch": ("channels", f"the same shape, {FROM_SCRATCH}"),
+    "small": ("channels", f"VGG16 of width 0.109375, 1,000 MACs (the network before has 1,100), {FROM_SCRATCH}"),
+}
+DENSE_WIDTHS = {"conv1_1": 16, "conv1_2": 16, "conv2_1": 32}
+WIDTHS = {
+    "thin": {"conv1_1": 16, "conv1_2.in": 4, "conv1_2.core": 5, "conv1_2": 16, "conv2_1": 32},
+    "truncated": {"conv1_1": 16, "conv1_2": 16},
+    **{name: {"conv1_1": 8, "conv1_2": 12} for name in ("channels", "flagship", "scratch")},
+    "small": {"conv1_1": 8, "conv1_2": 8, "conv2_1": 16},
+}
 PUBLISHED = [{"layer": row["layer"], "train_csi": 0.6, "test_csi": 0.55} for row in ROWS]
 
 
+def tree(**recipes):
+    """Rows of metrics/comparison.csv and recipes of metrics/recipes.json for recipes of `DEMO` or for ``recipes``."""
+    chosen = recipes or DEMO
+    rows = [compared_row(name, parent, place) for place, (name, (parent, _)) in enumerate(chosen.items())]
+    return rows, {name: history(name, step) for name, (_, step) in chosen.items()}
+
+
+def compared_row(name, parent, place):
+    accuracy = {"val_accuracy": 0.9 - place / 100, "test_accuracy": 0.8 - place / 100}
+    difference = {"difference_points": -place, "difference_low": -place - 2.0, "difference_high": -place + 1.0}
+    cost = {"bytes": 4_000_000 // (place + 1), "macs": 10_000_000 // (place + 1), "latency_ms_b1": 4 / (place + 1)}
+    return {"recipe": name, "edition": "sample", "parent": parent, "reference": "dense"} | accuracy | difference | cost
+
+
+def history(name, step):
+    hidden = {} if name in ("truncated", "channels", "flagship", "scratch") else {"hidden1": 32}
+    return {"steps": [step], "widths": {"convolutions": WIDTHS.get(name, DENSE_WIDTHS), "hidden": hidden}}
+
+
 def all_figures(curves):
+    rows, histories = tree()
+    chosen = controls(histories)
     return {
+        "pareto": pareto(rows, "bytes", chosen),
+        "family": family_tree(rows, histories, chosen),
+        "widths": widths_by_layer(histories, chosen, "sample"),
+        "classes": accuracy_by_class(FLIPS, IMAGES, "sample"),
         "confusion": evaluation.confusion(CONFUSION, "sample"),
         "per_class": evaluation.class_accuracy(ACCURACIES, "sample"),
         "reliability": evaluation.reliability_diagram(BINS, "sample"),
@@ -86,7 +152,7 @@ def test_every_chart_names_its_axes_and_the_edition(curves):
         assert any("sample edition" in text for text in texts(figure)), name
         charts = [axes for axes in figure.axes if len(axes.get_yticks())]
         assert all(axes.get_ylabel() for axes in charts), name
-        assert name == "mistakes" or any(axes.get_xlabel() for axes in charts), name
+        assert name in ("mistakes", "family") or any(axes.get_xlabel() for axes in charts), name
 
 
 def test_the_same_figure_gives_the_same_bytes_and_no_version(curves, tmp_path):
@@ -163,3 +229,156 @@ def test_positions_mark_the_first_cut_within_the_interval_of_the_best():
 def test_csi_by_class_has_a_row_for_each_class():
     image = separation_by_class(BY_CLASS, "sample").axes[0].images[0].get_array()
     assert image[:, 0].tolist() == [i / 10 for i in range(10)]
+
+
+def test_controls_are_new_weights_and_chance_and_not_what_is_made_from_them():
+    _, histories = tree()
+    assert controls(histories) == {"scratch", "small"}
+    chance = {"steps": ["folded BatchNorm", BY_CHANCE]}
+    assert controls({"chance": chance, "int8": {"steps": [BY_CHANCE, "int8"]}, "empty": {"steps": []}}) == {"chance"}
+
+
+def test_controls_of_the_committed_run_are_those_of_params():
+    histories = read_json(ROOT / "metrics/recipes.json", "recipes")["recipes"]
+    recipes = yaml.safe_load((ROOT / "params.yaml").read_text())["compress"]["recipes"]
+    by_params = {
+        name
+        for name, recipe in recipes.items()
+        if recipe["step"] in ("reinitialize", "small") or recipe.get("importance") == "random"
+    }
+    assert controls(histories) == by_params & histories.keys()
+
+
+def test_technique_is_the_last_step_without_settings_and_accuracies():
+    done = {name: technique(["before", step]) for name, (_, step) in DEMO.items()}
+    assert done["channels"] == "removed 50.0% of the channels by taylor"
+    assert done["scratch"] == "the same shape"
+    assert done["small"] == "VGG16 of width 0.109375"
+    assert done["taught"] == "distilled at temperature 4"
+    assert technique([]) == ""
+
+
+def test_pareto_shows_controls_as_rings_and_the_others_filled():
+    rows, histories = tree()
+    axes = pareto(rows, "macs", controls(histories)).axes[0]
+    dots = [one for one in axes.collections if isinstance(one, PathCollection)]
+    faces = {row["recipe"]: to_hex(dot.get_facecolor()[0]) for row, dot in zip(rows, dots, strict=True)}
+    assert {name for name, face in faces.items() if face == "#ffffff"} == {"scratch", "small"}
+    assert any("control" in text for text in texts(axes.figure))
+    assert not any("control" in text for text in texts(pareto(rows, "macs")))
+
+
+def test_pareto_draws_the_interval_of_the_difference_around_the_accuracy():
+    rows, _ = tree()
+    bars = pareto(rows, "bytes").axes[0].containers
+    assert len(bars) == len(rows) - 1  # dense is the reference
+    ((x, low), (_, high)) = bars[0].lines[2][0].get_segments()[0]
+    assert (x, low, high) == pytest.approx((rows[1]["bytes"], 79 - 2, 79 + 1))
+
+
+@pytest.mark.parametrize("draw", ["pareto", "family", "widths", "classes"])
+def test_pictures_of_recipes_work_with_dense_alone(draw, tmp_path):
+    rows, histories = tree(dense=DEMO["dense"])
+    figures = {
+        "pareto": lambda: pareto(rows, "bytes", controls(histories)),
+        "family": lambda: family_tree(rows, histories, controls(histories)),
+        "widths": lambda: widths_by_layer(histories, controls(histories), "sample"),
+        "classes": lambda: accuracy_by_class([], IMAGES, "sample"),
+    }
+    figure = figures[draw]()
+    style.save_figure(figure, tmp_path / "one.png")
+    assert any("sample edition" in text for text in texts(figure))
+
+
+def test_places_of_the_tree_are_leaves_on_lines_of_their_own_and_parents_in_the_middle():
+    places = tree_places({"a": "root", "b": "a", "c": "a", "d": "root"})
+    assert places == {"b": (2, 0), "c": (2, 1), "a": (1, 0.5), "d": (1, 2), "root": (0, 1.25)}
+
+
+def test_every_node_of_the_family_has_accuracies_and_size_and_controls_are_hollow():
+    rows, histories = tree()
+    figure = family_tree(rows, histories, controls(histories))
+    found = texts(figure)
+    assert {row["recipe"] for row in rows} <= set(found)
+    assert "val 88.00 %, test 78.00 %" in found  # tuned, the third row
+    assert {"4.0 MB", "2.0 MB"} <= set(found)
+    assert "removed 50.0% of the channels by taylor" in found
+    boxes = [box for box in figure.axes[0].patches if isinstance(box, FancyBboxPatch) and box.get_label() in DEMO]
+    hollow = {box.get_label() for box in boxes if to_hex(box.get_facecolor()) == "#ffffff"}
+    assert (len(boxes), hollow) == (len(rows), {"scratch", "small"})
+
+
+def test_no_text_of_the_family_leaves_its_box_and_no_box_overlaps_another():
+    rows, histories = tree()
+    figure = family_tree(rows, histories, controls(histories))
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    boxes = [box.get_window_extent() for box in axes.patches if isinstance(box, FancyBboxPatch)]
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+    inside = [text.get_window_extent() for text in axes.texts if "edition" not in text.get_text()]
+    assert all(any(box.containsx(t.x0) and box.containsx(t.x1) and box.overlaps(t) for box in boxes) for t in inside)
+    assert not any(one.overlaps(other) for one, other in combinations(inside, 2))
+
+
+def test_titles_are_inside_the_figure_even_of_a_tree_with_dense_alone():
+    rows, histories = tree(dense=DEMO["dense"])
+    for figure in (family_tree(rows, histories, {"dense"}), widths_by_layer(histories, (), "sample")):
+        figure.draw_without_rendering()
+        title = next(text for text in figure.findobj(Text) if "edition" in text.get_text())
+        assert figure.bbox.x0 <= title.get_window_extent().x0
+        assert title.get_window_extent().x1 <= figure.bbox.x1
+
+
+def test_the_bar_of_a_node_is_the_share_of_the_file_of_dense():
+    rows, histories = tree()
+    bars = [bar for bar in family_tree(rows, histories, ()).axes[0].patches if not isinstance(bar, FancyBboxPatch)]
+    assert [bar.get_width() / bars[0].get_width() for bar in bars[:3]] == pytest.approx([1, 1 / 2, 1 / 3], rel=1e-3)
+
+
+def test_shapes_are_those_with_other_widths_than_dense_each_once():
+    _, histories = tree()
+    shapes = pruned_shapes(histories)  # thin and truncated kept the width of every layer that they have
+    assert [names for names, _ in shapes] == [["channels", "flagship", "scratch"], ["small"]]
+    assert shapes[0][1] == {"conv1_1": 8, "conv1_2": 12}
+
+
+def test_widths_say_channels_share_and_removed_layers_and_are_hollow_for_controls():
+    _, histories = tree()
+    figure = widths_by_layer(histories, controls(histories), "sample")
+    assert len(figure.axes) == 2
+    first, second = figure.axes
+    assert [text.get_text() for text in first.texts] == ["8\n50%", "12\n75%", "removed", "removed"]
+    assert "channels, flagship, scratch (control): 20 of 96 channels" in texts(figure)
+    filled = [[bar.get_facecolor()[3] for bar in axes.containers[1]] for axes in (first, second)]
+    assert filled == [[1, 1], [0, 0, 0, 0]]
+    assert [bar.get_height() for bar in first.containers[1]] == [8, 12]
+
+
+def test_widths_without_a_pruned_recipe_say_so():
+    _, histories = tree(dense=DEMO["dense"], thin=DEMO["thin"])
+    assert any("no recipe has fewer" in text for text in texts(widths_by_layer(histories, (), "sample")))
+
+
+def test_classes_show_points_with_their_sign_and_a_column_for_all():
+    figure = accuracy_by_class(FLIPS, IMAGES, "sample")
+    image = figure.axes[0].images[0]
+    assert image.get_array().tolist() == [[3] * 11, [-2] * 11]  # points: 3 of 100 images more, 2 fewer
+    orange, purple = (image.cmap(image.norm(value)) for value in (-2, 2))
+    assert orange[0] > orange[2]
+    assert purple[2] > purple[0]
+    assert image.norm(0) == pytest.approx(0.5)
+    assert {"+3.0", "-2.0", "half (against dense)", "all"} <= set(texts(figure))
+
+
+def test_a_change_is_beyond_chance_if_the_exact_test_of_its_images_says_so():
+    gained, lost = np.array([[0, 0, 5, 5]]), np.array([[0, 9, 6, 15]])  # p: 1, 0.0039, 1, and for all 0.041
+    assert beyond_chance(gained, lost).tolist() == [[False, True, False, True]]
+    assert beyond_chance(gained, lost - [[0, 2, 0, 2]]).tolist() == [[False, True, False, False]]  # 0.0156, 0.096
+
+
+def test_numbers_within_chance_are_not_bold():
+    figure = accuracy_by_class(FLIPS, IMAGES, "sample")
+    weights = {text.get_text(): [] for text in figure.axes[0].texts}
+    for text in figure.axes[0].texts:
+        weights[text.get_text()].append(text.get_fontweight())
+    assert weights == {"+3.0": ["normal"] * 10 + ["bold"], "-2.0": ["normal"] * 10 + ["bold"]}

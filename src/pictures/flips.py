@@ -7,11 +7,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from src.pictures.style import new_figure
+from src.pictures.style import DARK, DIVERGING, new_figure
 
 Row = dict[str, Any]
-COLOR_MAP = "PuOr"  # two colors that color-blind readers can tell apart, white in the middle
-DARK = 0.65  # share of the largest value from which the background of a cell is dark
 
 
 def flips_by_class(rows: Sequence[Row], edition: str) -> Figure:
@@ -29,7 +27,7 @@ def flips_by_class(rows: Sequence[Row], edition: str) -> Figure:
     gained, lost = (np.array([row[key] for row in rows]).reshape(shape) for key in ("became_right", "became_wrong"))
     axes = figure.add_subplot()
     limit = max(1, np.abs(gained - lost).max())
-    image = axes.imshow(gained - lost, cmap=COLOR_MAP, vmin=-limit, vmax=limit, aspect="auto")
+    image = axes.imshow(gained - lost, cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
     _write_cells(axes, gained, lost, limit)
     axes.set_xticks(range(len(classes)), classes)
     axes.set_yticks(range(len(recipes)), recipes, fontsize=9)

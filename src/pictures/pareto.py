@@ -1,15 +1,19 @@
 """Pictures of test accuracy against bytes, MACs or latency, with the Pareto front and the family of the recipes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.path import Path
 from matplotlib.text import Annotation, Text
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox
 
 from src.core.recipes import DENSE
+from src.pictures.history import CONTROL_LABEL
 from src.pictures.style import COLORS, new_figure
 from src.report.columns import BY_NAME, Row
 from src.report.comparison import pareto_front
@@ -18,6 +22,7 @@ FORMATTERS = {"bytes": partial(EngFormatter, "B"), "count": EngFormatter, "ms": 
 MARGIN = 1.6  # free space at both ends of the logarithmic axis, as a factor
 HEIGHT = 2.0  # the axis spans at least so many points of accuracy, so that chance does not look like a large difference
 DISTANCES = (12, 22, 34, 48, 62, 76)  # from a point to its label, in typographic points
+DOT = 6  # half of the width of a point, pixels
 ARROW = {"arrowstyle": "-", "color": COLORS["gray"], "linewidth": 0.8, "shrinkA": 0, "shrinkB": 5}
 PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
 SIDES = {-1: "right", 0: "center", 1: "left"}  # horizontal alignment of a label, by its direction
@@ -25,22 +30,59 @@ SIDES = {-1: "right", 0: "center", 1: "left"}  # horizontal alignment of a label
 DIRECTIONS = ((0, 1), (-1, 1), (-1, 0), (1, 0), (0, -1), (1, -1), (1, 1), (-1, -1))
 
 
-def pareto(rows: Sequence[Row], cost: str) -> Figure:
+def pareto(rows: Sequence[Row], cost: str, controls: Collection[str] = ()) -> Figure:
     """Return a figure of test accuracy (%) of the ``rows`` of the comparison against ``cost``, a column with an axis.
 
-    A thin line goes from each recipe to those that start from its network.
+    A thin line goes from each recipe to those that start from its network. A bar is the 95 % interval of a recipe's
+    difference from its reference, around its accuracy. The markers of ``controls`` are hollow.
     """
     points = {row["recipe"]: (row[cost], 100 * row["test_accuracy"]) for row in rows}
-    figure = new_figure(7.5, 4.8)
+    figure = new_figure(9, 6)
     axes = figure.add_subplot()
-    _draw_front(axes, [*points.values()])
+    front = _draw_front(axes, [*points.values()])
     _draw_family(axes, rows, points)
-    for name, (x, y) in points.items():  # dense is the first row, so its star covers no dot
-        marker, color = ("*", COLORS["red"]) if name == DENSE else ("o", COLORS["blue"])
-        axes.scatter(x, y, s=220 if name == DENSE else 40, marker=marker, color=color, zorder=3)
-    _describe(axes, [*points.values()], cost, rows[0]["edition"])
-    place_labels(axes, points)
+    bars = _draw_intervals(axes, rows, points)
+    _draw_points(axes, points, controls)
+    _describe(axes, rows, cost)
+    place_labels(axes, points, [*front, *bars])
     return figure
+
+
+def _draw_points(axes: Axes, points: Mapping[str, tuple[float, float]], controls: Collection[str]) -> None:
+    """Draw a star for dense, the first point, so that it covers no dot; a dot for each other, a ring for a control."""
+    label: str | None = CONTROL_LABEL
+    for name, (x, y) in points.items():
+        if name == DENSE:
+            axes.scatter(x, y, s=300, marker="*", color=COLORS["red"], zorder=3)
+        elif name in controls:
+            ring = {"facecolor": "white", "edgecolor": COLORS["blue"], "linewidth": 1.8, "label": label}
+            axes.scatter(x, y, s=40, zorder=3, **ring)
+            label = None
+        else:
+            axes.scatter(x, y, s=40, color=COLORS["blue"], zorder=3)
+
+
+def _draw_intervals(axes: Axes, rows: Sequence[Row], points: Mapping[str, tuple[float, float]]) -> list[Bbox]:
+    """Draw the interval of the difference of each recipe from its reference, moved to the accuracy of the recipe.
+
+    Return the bars as boxes without width, in the units of the axes.
+    """
+    style = {"fmt": "none", "ecolor": COLORS["blue"], "elinewidth": 1.2, "capsize": 3, "zorder": 2.5}
+    label: str | None = "95 % interval of the difference from the reference"
+    bars = []
+    for row in rows:
+        if row["recipe"] != row["reference"]:
+            (x, y), (below, above) = points[row["recipe"]], _interval(row)
+            axes.errorbar(x, y, [[below], [above]], label=label, **style)
+            bars.append(Bbox([[x, y - below], [x, y + above]]))
+            label = None
+    return bars
+
+
+def _interval(row: Row) -> tuple[float, float]:
+    """Return how far the interval of the difference reaches below and above the difference, in points."""
+    below = row["difference_points"] - row["difference_low"]
+    return max(0.0, below), max(0.0, row["difference_high"] - row["difference_points"])
 
 
 def _draw_family(axes: Axes, rows: Sequence[Row], points: Mapping[str, tuple[float, float]]) -> None:
@@ -53,54 +95,83 @@ def _draw_family(axes: Axes, rows: Sequence[Row], points: Mapping[str, tuple[flo
             label = None
 
 
-def _draw_front(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
-    """Draw the Pareto front as steps, up to the highest cost of all points."""
+def _draw_front(axes: Axes, points: Sequence[tuple[float, float]]) -> list[Bbox]:
+    """Draw the Pareto front as steps, up to the highest cost of all points.
+
+    Return its lines as boxes without width or height, in the units of the axes.
+    """
     front = [points[position] for position in pareto_front(points)]
     front.append((max(cost for cost, _ in points), front[-1][1]))
     label = "Pareto front: nothing cheaper is as accurate"
     axes.step(*zip(*front, strict=True), where="post", color=COLORS["orange"], linewidth=2, label=label)
+    lines = []
+    for (x, y), (next_x, next_y) in pairwise(front):
+        lines += [Bbox([[x, y], [next_x, y]]), Bbox([[next_x, y], [next_x, next_y]])]
+    return lines
 
 
-def _describe(axes: Axes, points: Sequence[tuple[float, float]], cost: str, edition: str) -> None:
+def _describe(axes: Axes, rows: Sequence[Row], cost: str) -> None:
     column = BY_NAME[cost]
-    costs, accuracies = zip(*points, strict=True)
+    costs = [row[cost] for row in rows]
     axes.set(xscale="log", xlim=(min(costs) / MARGIN, max(costs) * MARGIN), xlabel=f"{column.axis}, logarithmic")
-    title = f"Accuracy against {column.axis.partition(' (')[0]} (CIFAR-10, {edition} edition)"
-    axes.set(ylabel="test accuracy (%)", title=title)
+    title = f"Accuracy against {column.axis.partition(' (')[0]} (CIFAR-10, {rows[0]['edition']} edition)"
+    axes.set(ylabel="test accuracy (%)", title=f"{title}\nThe further up and to the left, the better")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FORMATTERS[column.kind]())
-    middle, span = (min(accuracies) + max(accuracies)) / 2, max(accuracies) - min(accuracies)
-    axes.set_ylim(middle - max(0.75 * span, HEIGHT / 2), middle + max(0.75 * span, HEIGHT / 2))
+    low = min(100 * row["test_accuracy"] - _interval(row)[0] for row in rows)
+    high = max(100 * row["test_accuracy"] + _interval(row)[1] for row in rows)
+    half = max(0.6 * (high - low), HEIGHT / 2)
+    axes.set_ylim((low + high) / 2 - half, (low + high) / 2 + half)
     axes.figure.legend(loc="outside lower center", ncols=2)
 
 
-def place_labels(axes: Axes, points: Mapping[str, tuple[float, float]]) -> list[Annotation]:
+def place_labels(axes: Axes, points: Mapping[str, tuple[float, float]], lines: Sequence[Bbox] = ()) -> list[Annotation]:
     """Write the name of each point at the nearest place where it covers no name and no point; return the labels.
 
-    A thin line connects a label to its point. If no place near the point is free, the last one that was tried is used.
+    A thin line connects a label to its point; it crosses no name and no other such line. A place that also covers none
+    of ``lines``, boxes in the units of the axes, is preferred. If no place near the point is free, the last one that
+    was tried is used.
     """
     figure = axes.figure
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # otherwise a later layout would move the places found below
-    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in axes.transData.transform([*points.values()])]
-    labels = []
+    dots = [
+        Bbox.from_bounds(x - DOT, y - DOT, 2 * DOT, 2 * DOT) for x, y in axes.transData.transform([*points.values()])
+    ]
+    drawn = [axes.transData.transform_bbox(box).padded(2) for box in lines]
+    labels: list[Annotation] = []
     for name, point in points.items():
-        label = _free_label(axes, point, name, taken)
-        taken.append(_text_box(label))
+        label = axes.annotate(name, point, (0, 0), textcoords="offset points", arrowprops=ARROW, bbox=PAPER)
+        label.set_verticalalignment("center")
+        if not _moved_to_a_free_place(label, [*dots, *drawn], labels):
+            _moved_to_a_free_place(label, dots, labels)
         labels.append(label)
     return labels
 
 
-def _free_label(axes: Axes, point: tuple[float, float], name: str, taken: Sequence[Bbox]) -> Annotation:
-    label = axes.annotate(name, point, (0, 0), textcoords="offset points", va="center", arrowprops=ARROW, bbox=PAPER)
+def _moved_to_a_free_place(label: Annotation, taken: Sequence[Bbox], others: Sequence[Annotation]) -> bool:
+    """Move ``label`` to the nearest place where it covers nothing; return whether there is one inside the axes.
+
+    ``taken`` are boxes in pixels, ``others`` the labels that have a place; their names and lines stay free too.
+    """
+    names, lines = [_text_box(other) for other in others], [_leader(other) for other in others]
     for distance in DISTANCES:
         for right, up in DIRECTIONS:
             label.set(position=(distance * right, distance * up), ha=SIDES[right])
-            box = _text_box(label)
-            if _inside(box, axes.bbox) and not box.count_overlaps(taken):
-                return label
-    return label
+            box, leader = _text_box(label), _leader(label)
+            covers = box.count_overlaps([*taken, *names]) or any(line.intersects_bbox(box) for line in lines)
+            crosses = any(map(leader.intersects_bbox, names)) or any(map(leader.intersects_path, lines))
+            if _inside(box, label.axes.bbox) and not covers and not crosses:
+                return True
+    return False
+
+
+def _leader(label: Annotation) -> Path:
+    """Return the line from the edge of the dot of ``label`` to the middle of its text, in pixels."""
+    box = _text_box(label)
+    start, end = label.axes.transData.transform(label.xy), np.array([(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2])
+    return Path([start + DOT * (end - start) / max(np.hypot(*(end - start)), DOT), end])
 
 
 def _text_box(label: Annotation) -> Bbox:

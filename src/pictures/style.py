@@ -24,6 +24,8 @@ COLORS = {
 }
 SPLIT_COLORS = {"train": COLORS["blue"], "validation": COLORS["orange"], "test": COLORS["green"]}
 COLOR_MAP = "cividis"  # its lightness rises evenly, and color-blind readers see it as others do
+DIVERGING = "PuOr"  # for values around zero: two colors that color-blind readers can tell apart, white in the middle
+DARK = 0.65  # share of the largest value from which the background of a cell is dark in DIVERGING
 DPI = 120
 STYLE = {
     "figure.constrained_layout.use": True,

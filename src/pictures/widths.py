@@ -1,0 +1,82 @@
+"""The picture of the widths of the layers that recipes with fewer channels kept."""
+
+import textwrap
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from src.core.recipes import DENSE
+from src.pictures.style import COLORS, new_figure
+
+Widths = dict[str, int]
+PANEL = 1.55  # height of the panel of one shape, inches
+LONGEST = 120  # characters of a line of names
+
+
+def widths_by_layer(histories: Mapping[str, Mapping[str, Any]], controls: Collection[str], edition: str) -> Figure:
+    """Return a figure with a panel for each shape that has other widths than dense: the channels of every layer.
+
+    ``histories`` are the recipes of metrics/recipes.json. Recipes of one shape share a panel. Bars are hollow where all
+    of them are ``controls``.
+    """
+    dense = _widths(histories[DENSE])
+    shapes = pruned_shapes(histories)
+    figure = new_figure(12, (1.7 if shapes else 0.8) + PANEL * len(shapes))
+    title = f"Channels of each layer (CIFAR-10, {edition} edition)"
+    if not shapes:
+        figure.suptitle(f"{title}: no recipe has fewer channels than dense in a layer that it keeps")
+        return figure
+    hint = "Gray outline: dense. Blue, and the numbers: the channels that are left, and their share"
+    hint += ". Not filled: controls" if any(set(names) <= set(controls) for names, _ in shapes) else ""
+    figure.suptitle(f"{title}\n{hint}")
+    panels = figure.subplots(len(shapes), sharex=True, squeeze=False)[:, 0]
+    for axes, (names, widths) in zip(panels, shapes, strict=True):
+        _draw_widths(axes, dense, widths, hollow=set(names) <= set(controls))
+        listed = ", ".join(f"{name} (control)" if name in controls else name for name in names)
+        total = f"{sum(widths.values()):,} of {sum(dense.values()):,} channels"
+        axes.set_title(textwrap.fill(f"{listed}: {total}", LONGEST), loc="left", fontsize=10)
+    panels[-1].set_xticks(range(len(dense)), dense)
+    panels[-1].set_xlabel("layer, in order")
+    return figure
+
+
+def pruned_shapes(histories: Mapping[str, Mapping[str, Any]]) -> list[tuple[list[str], Widths]]:
+    """Return each shape that has another width than dense in a layer of dense, with the recipes that have it.
+
+    A shape is the width of each layer. The thin layers into which a factorized layer was divided are left out: its
+    last one has the name and the width of the layer.
+    """
+    dense = _widths(histories[DENSE])
+    shapes: list[tuple[list[str], Widths]] = []
+    for name, history in histories.items():
+        widths = {layer: width for layer, width in _widths(history).items() if layer in dense}
+        if all(width == dense[layer] for layer, width in widths.items()):
+            continue
+        same = next((names for names, other in shapes if other == widths), None)
+        if same is None:
+            shapes.append(([name], widths))
+        else:
+            same.append(name)
+    return shapes
+
+
+def _widths(history: Mapping[str, Any]) -> Widths:
+    """Return the width of each layer of a recipe: channels of convolutions, then units of hidden layers."""
+    return {**history["widths"]["convolutions"], **history["widths"]["hidden"]}
+
+
+def _draw_widths(axes: Axes, dense: Widths, widths: Widths, hollow: bool) -> None:
+    """Draw the outline of ``dense``, the bars of ``widths``, and what both say of each layer."""
+    axes.bar(range(len(dense)), dense.values(), 0.8, facecolor="none", edgecolor=COLORS["gray"], linewidth=0.8)
+    face = "none" if hollow else COLORS["sky"]
+    places = [place for place, layer in enumerate(dense) if layer in widths]
+    axes.bar(places, widths.values(), 0.8, facecolor=face, edgecolor=COLORS["blue"], linewidth=1.2)
+    for place, (layer, width) in enumerate(dense.items()):
+        text = f"{widths[layer]}\n{widths[layer] / width:.0%}" if layer in widths else "removed"
+        top = max(width, widths.get(layer, 0))
+        axes.text(place, top + 0.02 * max(dense.values()), text, ha="center", va="bottom", fontsize=7.5)
+    highest = max(*dense.values(), *widths.values())
+    axes.set(ylabel="channels", xlim=(-0.6, len(dense) - 0.4), ylim=(0, 1.45 * highest))
+    axes.grid(visible=False, axis="x")
