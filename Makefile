@@ -5,6 +5,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 NETWORK = models/networks/vgg16.safetensors
+# Where PyTorch lies without gigabytes of CUDA, for Linux machines without an NVIDIA card
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # The pipeline runs in a temporary folder: relative paths must lead back here, and checkpoints must outlast it
 ABSOLUTE = SCRATCH_FOLDER="$(CURDIR)/scratch" \
     $(if $(CIFAR10_ARCHIVE),CIFAR10_ARCHIVE="$$(realpath -- "$$CIFAR10_ARCHIVE")")
@@ -30,12 +32,17 @@ setup: .venv/installed  ## Create .venv and install the pinned requirements
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, found " + sys.version.split()[0])'
 	$(PYTHON) -m venv .venv
-	pip install --quiet -r requirements.txt
-	touch $@
+	@if [ "$$(uname)" = Linux ] && ! command -v nvidia-smi > /dev/null; then \
+	    echo 'No NVIDIA card: PyTorch is taken from $(TORCH_INDEX)'; \
+	    pip install --no-deps --timeout 10 --retries 0 --index-url $(TORCH_INDEX) $$(grep '^torch\(vision\)\?==' requirements.txt) \
+	        || echo 'That did not work: PyTorch is taken from PyPI, with CUDA (some gigabytes)'; \
+	fi
+	pip install -r requirements.txt
+	@touch $@
 
 .venv/installed-dev: .venv/installed requirements-dev.txt
-	pip install --quiet -r requirements-dev.txt
-	touch $@
+	pip install -r requirements-dev.txt
+	@touch $@
 
 demo: .venv/installed  ## Run the whole pipeline on the bundled sample, as a DVC experiment (5 to 6 minutes on 2 cores)
 quick: .venv/installed  ## Run the whole pipeline on CIFAR-10 from nothing, with the recipe fast and a small tree (about 70 minutes)
@@ -67,8 +74,8 @@ plan: .venv/installed  ## Print what `make repro` would run, and the minutes it 
 try: .venv/installed  ## Make one recipe from the trained network, and time it beside dense: make try RECIPE=name
 	@python -m scripts.try_recipe $(RECIPE)
 
-study: .venv/installed  ## Run one of the studies: make study NAME=sensitivity, curves (an hour each) or lengths
-	@python -m studies.$(or $(NAME),$(error say which: make study NAME=sensitivity; or NAME=curves; or NAME=lengths))
+study: .venv/installed  ## Run one of the studies: make study NAME=separation (studies/README.md lists all)
+	@python -m studies.$(or $(NAME),$(error say which: make study NAME=separation; studies/README.md lists all))
 
 table: .venv/installed  ## List the experiments, with lines of at most 120 characters
 	@COLUMNS=120 dvc exp show --no-pager --drop '.*' \
