@@ -13,6 +13,7 @@ from src.pictures.style import COLOR_MAP, COLORS, new_figure
 Row = Mapping[str, Any]
 CONTROLS = {"shuffled": "red", "random": "gray"}  # all other networks are alike
 ALIKE = "blue"
+LABELS = {"seed-0": "four seeds", "shuffled": "20 % of the labels shuffled", "random": "random weights"}
 
 
 def cuts_by_score(positions: Sequence[Row], cuts: Sequence[Row]) -> Figure:
@@ -25,7 +26,7 @@ def cuts_by_score(positions: Sequence[Row], cuts: Sequence[Row]) -> Figure:
     blocks = [*dict.fromkeys(row["block"] for row in positions)]
     for name in dict.fromkeys(row["network"] for row in positions):
         worth = [100 * row["test_accuracy"] for row in positions if row["network"] == name]
-        left.plot(worth, "o-", markersize=3, color=COLORS[CONTROLS.get(name, ALIKE)], label=name, alpha=0.7)
+        left.plot(worth, "o-", markersize=3, color=COLORS[CONTROLS.get(name, ALIKE)], label=LABELS.get(name), alpha=0.7)
     left.set_xticks(range(len(blocks)), blocks, rotation=90)
     left.set(xlabel="cut after", ylabel="test accuracy (%) of a linear head", title="What a cut is worth")
     left.legend(fontsize=9)
