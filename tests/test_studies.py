@@ -7,13 +7,15 @@ import pytest
 import torch
 import yaml
 from networks import colors, plan, trained
+from sklearn.neighbors import NearestCentroid
 
 from src.compression.candidate import Candidate, Context
 from src.core.errors import UserError
 from src.core.files import read_csv
 from src.network.cost import macs
+from src.pictures.branches import separation_of_branches
 from src.pictures.sensitivity import heat_map
-from studies import curves, items, lengths, sensitivity
+from studies import branches, curves, items, lengths, sensitivity
 
 ROOT = Path(__file__).parents[1]
 CHOSEN = ("taylor-50", "random-50", "low_rank-70", "truncated-2")
@@ -88,3 +90,16 @@ def test_a_long_image_moves_the_center_of_its_class_but_not_at_unit_length():
     assert first["largest_squared_length"] == pytest.approx(100**2 + 60**2)
     assert first["median_squared_length"] == pytest.approx(1.01)
     assert (first["accuracy"], first["accuracy_unit"], second["accuracy"]) == (0, 1, 1)
+
+
+def test_separation_of_the_last_layers_of_a_whole_and_of_a_cut_network():
+    whole, cut = trained(plan(8, "pool", 16, "pool", head=(16,))), trained(plan(8, "pool"))
+    train, test = colors(60), colors(40)
+    rows = [*branches.last_layers("vgg16", whole, train, test), *branches.last_layers("truncated", cut, train, test)]
+    assert [row["block"] for row in rows] == ["conv0", "pool1", "conv2", "pool3", "logits", "conv0", "pool1", "logits"]
+    pooled = {name: lengths.pooled(whole, split.images) for name, split in (("train", train), ("test", test))}
+    oracle = NearestCentroid().fit(pooled["train"], train.labels).score(pooled["test"], test.labels)
+    assert rows[3]["csi_pooled"] == pytest.approx(oracle)
+    left, right = separation_of_branches(rows).axes
+    assert [len(line.get_xdata()) for line in left.lines] == [len(line.get_xdata()) for line in right.lines] == [5, 3]
+    assert list(left.lines[1].get_xdata()) == [0, 1, 4]  # the logits are in one column
