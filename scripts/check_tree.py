@@ -32,7 +32,7 @@ def check(params: Path) -> None:
     """Raise `ParamsError` in one line for the first mistake in the recipes, or in the list ``release``."""
     recipes, released = read_tree(params), read_yaml(params).get("release")
     known = f"must be a list of recipes out of: {', '.join(recipes)}"
-    if not isinstance(released, list) or [name for name in released if name not in recipes]:
+    if not isinstance(released, list) or [name for name in released if name not in list(recipes)]:
         raise ParamsError(f"{PARAMS}: release: {known} (found {released!r})")
 
 
