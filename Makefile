@@ -55,7 +55,7 @@ demo quick:
 	@printf '%s\n' '' 'The committed results and your working tree are as they were. Next:' \
 	    '  source .venv/bin/activate' \
 	    '  dvc plots diff HEAD $@    the plots of this experiment beside the committed ones' \
-	    '  dvc exp show --only-changed    all experiments' \
+	    '  make table    all experiments' \
 	    '  make repro    the full pipeline on CIFAR-10, from the trained network'
 
 test: .venv/installed-dev  ## Lint and test (under 10 minutes on 2 cores)
