@@ -45,7 +45,7 @@ setup: .venv/installed  ## Create .venv and install the pinned requirements
 	@touch $@
 
 demo: .venv/installed  ## Run the whole pipeline on the bundled sample, as a DVC experiment (5 to 6 minutes on 2 cores)
-quick: .venv/installed  ## Run the whole pipeline on CIFAR-10 from nothing, with the recipe fast and a small tree (about 70 minutes)
+quick: .venv/installed  ## Run the whole pipeline on CIFAR-10 from nothing, with the recipe fast and a small tree (about an hour)
 demo quick:
 	@python -m scripts.check_tree $@.overrides
 	@dvc exp remove --quiet $@ 2>/dev/null || true
