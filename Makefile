@@ -44,7 +44,7 @@ setup: .venv/installed  ## Create .venv and install the pinned requirements
 	pip install -r requirements-dev.txt
 	@touch $@
 
-demo: .venv/installed  ## Run the whole pipeline on the bundled sample, as a DVC experiment (5 to 6 minutes on 2 cores)
+demo: .venv/installed  ## Run the whole pipeline on the bundled sample, as a DVC experiment (5 minutes on 2 cores)
 quick: .venv/installed  ## Run the whole pipeline on CIFAR-10 from nothing, with the recipe fast and a small tree (about an hour)
 demo quick:
 	@python -m scripts.check_tree $@.overrides
