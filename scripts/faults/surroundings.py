@@ -5,10 +5,10 @@ import time
 from collections.abc import Iterator
 
 from scripts.faults.judge import Bench, Case, differences, failed, line_of
+from scripts.faults.processes import STEPS
 from scripts.faults.project import Project, module, remove
 
 DAYS = 10 * 24 * 3600  # seconds
-TRAININGS = {"train": 12, "compress@tuned": 4}  # a step in the middle of each
 
 
 def _forced(project: Project, bench: Bench, stages: tuple[str, ...], **changes: str | None) -> Case:
@@ -18,8 +18,8 @@ def _forced(project: Project, bench: Bench, stages: tuple[str, ...], **changes: 
 
 
 def no_home(bench: Bench) -> Iterator[Case]:
-    """HOME and XDG_* are not set, or HOME names a folder that is not there: split, train,
-    export and draw, whose libraries keep files there, end with the right bytes.
+    """HOME and XDG_* are not set, or HOME names a folder that is not there: split, train, export
+    and draw, whose libraries keep files there, end with the right bytes.
     """
     project = bench.copy("home")
     nothing = dict.fromkeys(("HOME", "USER", "LOGNAME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR"))
@@ -50,12 +50,12 @@ def clock_backwards(bench: Bench) -> Iterator[Case]:
     text = (project.side / "sitecustomize.py").read_text()
     (side / "sitecustomize.py").write_text(f"{text}\nbackwards()\n")
     late = Project(project.folder, side)
-    for stage in [stage for stage in bench.stages if stage in TRAININGS]:
-        fault = f"kill|step {TRAININGS[stage]}|{module(stage)}"
+    for stage in [stage for stage in bench.stages if stage in STEPS]:
+        fault = f"kill|step {STEPS[stage]}|{module(stage)}"
         killed = late.dvc("repro", "--force", "--single-item", stage, FAULT=fault)
         again = late.dvc("repro", "--single-item", stage)
         wrong = [] if killed.code else ["was not killed"]
         wrong += failed(again) + ([] if "going on after step" in again.output else ["does not go on from a checkpoint"])
         yield Case(stage, tuple(wrong + differences(project, bench)), line_of(again))
-    others = tuple(stage for stage in bench.stages if stage not in TRAININGS)
+    others = tuple(stage for stage in bench.stages if stage not in STEPS)
     yield _forced(late, bench, others if bench.short else ("split", "evaluate", "export@flagship", "compare"))

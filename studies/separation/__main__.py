@@ -54,12 +54,11 @@ def setup_of(section: dict[str, Any], splits: dict[str, Any]) -> networks.Setup:
 def write(rows: dict[str, list[Row]], counts: Counts) -> None:
     """Write the tables and pictures that follow from ``rows``, by network."""
     seeds = [f"seed-{seed}" for seed in networks.SEEDS]
-    alike = {name: rows[name] for name in seeds}
     cuts, bias = answers.cuts(rows, seeds), answers.bias(rows, counts.each)
-    of_seeds = [row for row in cuts if row["network"] in alike]
+    of_seeds = [row for row in cuts if row["network"] in seeds]
     means = answers.means(of_seeds, ["score"], answers.PRICES)
     by_position = ["images_a_class", "position", "block"]
-    bias_means = answers.means(answers.bias(alike, counts.each), by_position, ["inclusion", "few"])
+    bias_means = answers.means([row for row in bias if row["network"] in seeds], by_position, ["inclusion", "few"])
     tables = {
         "positions": [row for each in rows.values() for row in each],
         "cuts": cuts,
