@@ -17,10 +17,6 @@ from scripts.faults.judge import Bench, Case, Skipped, differences, failed, halv
 from scripts.faults.project import TEMPORARY, Done, Project, contents, forked
 
 SHORT_PASS = ("kill -9", "SIGTERM", "two at once", "full disk", "read-only", "damaged files", "strange params")
-OPEN = {  # found, and not mended yet
-    "SIGTERM": "a stage that gets SIGTERM leaves its temporary files",
-    "read-only": "a stage that cannot write its log prints a traceback",
-}
 ROOT = Path(__file__).parent.parent
 
 pytestmark = pytest.mark.timeout(1800)
@@ -32,13 +28,7 @@ def bench(tmp_path_factory):
     return undisturbed(tmp_path_factory.mktemp("Käse & Brötchen, 'ß'"), short=True)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(reason=OPEN[name], strict=True)) if name in OPEN else name
-        for name in SHORT_PASS
-    ],
-)
+@pytest.mark.parametrize("name", SHORT_PASS)
 def test_short_pass(bench, name):
     cases, reason = tried(FAULTS[name], bench)
     if reason:

@@ -11,7 +11,7 @@ from scripts.faults.project import Done, Project, ended, module, remove
 
 STEPS = {"train": 12, "compress@tuned": 4}  # a step in the middle of a training
 CP = """#!/bin/sh
-head -c 1000 "$1" > "$2/$(basename "$1")"
+head -c 1000 "$1" > "$2"
 kill -9 0
 """
 

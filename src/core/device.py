@@ -33,7 +33,8 @@ def seed_everything(seed: int) -> None:
     """Seed PyTorch, and ask it for algorithms that give the same bits in every run."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # needed for the same bits from cuBLAS
     torch.manual_seed(seed)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # As use_deterministic_algorithms(True, warn_only=True), without two seconds for the import of PyTorch's compiler
+    torch.set_deterministic_debug_mode("warn")
     torch.backends.cudnn.benchmark = False
 
 

@@ -1,9 +1,11 @@
 """Mistakes of users, which end a command with one line, and the exit codes."""
 
+import errno
 import sys
 from collections.abc import Callable
 
 INTERRUPTED = 130
+NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class UserError(Exception):
@@ -25,11 +27,18 @@ def one_line(error: Exception) -> str:
 
 
 def exit_cleanly(main: Callable[[], None]) -> None:
-    """Run a command's ``main``: a `UserError` becomes one line on stderr, Ctrl-C becomes exit code 130."""
+    """Run a command's ``main``: a `UserError` becomes one line on stderr, Ctrl-C becomes exit code 130.
+
+    So does a full disk or a folder without the right to write, wherever it is met (logs and curves, for example).
+    """
     try:
         main()
     except UserError as error:
         sys.exit(_complain(str(error), error.exit_code))
+    except OSError as error:
+        if error.errno not in NOT_WRITABLE:
+            raise
+        sys.exit(_complain(f"{error.filename or 'a file'}: cannot be written: {error.strerror}", UserError.exit_code))
     except KeyboardInterrupt as interrupt:
         sys.exit(_complain(str(interrupt) or "interrupted", INTERRUPTED))
 
