@@ -177,6 +177,11 @@ class VGG(nn.Module):
         """The hidden layers and the last layer in order."""
         return [module for module in self.classifier if isinstance(module, nn.Linear)]
 
+    @property
+    def weighted_layers(self) -> list[nn.Conv2d | nn.Linear]:
+        """The convolutions and the linear layers in order: what has filters or a matrix of weights."""
+        return [*self.convolutions, *self.linear_layers]
+
 
 def _features(plan: Plan) -> list[nn.Module]:
     layers: list[nn.Module] = []

@@ -45,7 +45,7 @@ def factorized(network: VGG, energy: float, only: str | None = None) -> VGG:
     ``only`` names a single block that may be factorized.
     """
     features, head, weights = [], [], []
-    layers = iter([*network.convolutions, *network.linear_layers])
+    layers = iter(network.weighted_layers)
     for block in network.plan.features:
         if isinstance(block, Pool):
             features.append(block)
@@ -122,7 +122,7 @@ def _tensors(weight: np.ndarray, bias: Tensor | None = None) -> Weights:
 @torch.no_grad()
 def _filled(target: VGG, weights: list[Weights], source: VGG) -> VGG:
     """Return ``target`` with ``weights`` in the order of its layers, and the BatchNorms of ``source``."""
-    for layer, (weight, bias) in zip([*target.convolutions, *target.linear_layers], weights, strict=True):
+    for layer, (weight, bias) in zip(target.weighted_layers, weights, strict=True):
         layer.weight.copy_(weight)
         layer.bias.copy_(bias)
     norms = [[module for module in each.features if isinstance(module, nn.BatchNorm2d)] for each in (target, source)]

@@ -10,7 +10,6 @@ import copy
 import numpy as np
 import torch
 from pydantic import Field
-from torch import nn
 
 from src.compression.candidate import Candidate, Context
 from src.compression.fine_tune import FineTune, after_fine_tuning, fine_tune
@@ -63,7 +62,7 @@ def prune(network: VGG, sparsity: float) -> None:
     magnitude as the largest one that goes all go. 15 million weights take 0.3 s on one core; numpy.partition is faster
     than torch.kthvalue, but slow among many equal numbers, so the zeros are left out.
     """
-    weights = [layer.weight for layer in _layers(network)]
+    weights = [layer.weight for layer in network.weighted_layers]
     magnitudes = torch.cat([weight.abs().flatten() for weight in weights]).cpu().numpy()
     filled = magnitudes[magnitudes > 0]
     surplus = len(filled) - (len(magnitudes) - round(sparsity * len(magnitudes)))
@@ -76,9 +75,5 @@ def prune(network: VGG, sparsity: float) -> None:
 
 def share_of_zeros(network: VGG) -> float:
     """Return the share of zeros among the entries of all filter banks and matrices of ``network``."""
-    weights = [layer.weight for layer in _layers(network)]
+    weights = [layer.weight for layer in network.weighted_layers]
     return sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
-
-
-def _layers(network: VGG) -> list[nn.Conv2d | nn.Linear]:
-    return [*network.convolutions, *network.linear_layers]

@@ -28,7 +28,7 @@ def apply(candidate: Candidate, context: Context, settings: Settings) -> Candida
     The network itself stays in float32: rounding happens in the export. Raises `UserError` if more layers are to be
     kept than there are.
     """
-    layers = len(candidate.network.convolutions) + len(candidate.network.linear_layers)
+    layers = len(candidate.network.weighted_layers)
     if settings.keep_float > layers:
         raise UserError(f"keep_float must be at most {layers}, the layers of the network (found {settings.keep_float})")
     images = min(settings.calibration_images, len(context.train))

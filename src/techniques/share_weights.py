@@ -9,7 +9,7 @@ changes each weight, and after each step the weights that share a value get thei
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from src.compression.candidate import Candidate, Context
 from src.compression.fine_tune import FineTune, after_fine_tuning, fine_tune
@@ -33,7 +33,7 @@ def apply(candidate: Candidate, context: Context, settings: Settings) -> Candida
     BatchNorm is not folded when the network is exported: each channel's factor would give it values of its own.
     """
     network = candidate.network
-    labels = [clusters(layer.weight, settings.values, context.seed) for layer in _layers(network)]
+    labels = [clusters(layer.weight, settings.values, context.seed) for layer in network.weighted_layers]
 
     def after_step(model: VGG, progress: float) -> None:
         share(model, labels)
@@ -85,13 +85,9 @@ def share(network: VGG, labels: list[np.ndarray]) -> None:
     ``labels`` hold for each layer what `clusters` gave. Weights with the label `ZERO` become zero. Biases and BatchNorm
     are left alone.
     """
-    for layer, own in zip(_layers(network), labels, strict=True):
+    for layer, own in zip(network.weighted_layers, labels, strict=True):
         entries = layer.weight.detach().cpu().numpy().ravel()
         means = np.bincount(own, entries) / np.maximum(np.bincount(own), 1)
         means[ZERO] = 0
         shared = means.astype(np.float32)[own].reshape(layer.weight.shape)
         layer.weight.copy_(torch.from_numpy(shared))
-
-
-def _layers(network: VGG) -> list[nn.Conv2d | nn.Linear]:
-    return [*network.convolutions, *network.linear_layers]
