@@ -1,17 +1,23 @@
 """Print what `dvc repro` would run, and how many minutes each stage took last time: python -m scripts.plan.
 
-The minutes are those of docs/minutes.csv. Nothing runs.
+The minutes are those of docs/minutes.csv. The last line adds up what the training of all recipes costs, by
+metrics/comparison.csv. Nothing runs.
 """
 
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scripts.minutes import MINUTES, known
+from src.compression.tree import ROOT, Recipe, read_tree
 from src.core.errors import UserError, exit_cleanly, one_line
+from src.core.files import read_csv
+from src.core.recipes import DENSE
+from src.report.comparison import COMPARISON
 
+FROM_NOTHING = ("reinitialize", "small")  # their PFLOP are those of their own training alone
 RUNS = re.compile(r"^Running stage '(.+)'", re.MULTILINE)
 
 
@@ -22,6 +28,7 @@ def main() -> None:
     if dry.returncode:
         raise UserError(f"`dvc repro --dry` failed: {one_line(dry.stderr)}")
     print(plan(RUNS.findall(dry.stdout), known()))
+    print(cost(read_tree(), read_csv(COMPARISON, "recipe", "pflop")))
 
 
 def plan(stages: list[str], rows: Mapping[str, Mapping[str, Any]]) -> str:
@@ -35,6 +42,22 @@ def plan(stages: list[str], rows: Mapping[str, Mapping[str, Any]]) -> str:
     total = sum(row["minutes"] for row in known_rows)
     lines.append(f"{len(stages)} stages, {total:.0f} minutes for {len(known_rows)} of them on {machines} ({MINUTES})")
     return "\n".join(lines)
+
+
+def cost(recipes: Mapping[str, Recipe], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return a line with the PFLOP that the training of ``recipes`` took, and how many have no row in ``rows`` yet."""
+    total = pflop(recipes, rows)
+    missing = len(recipes.keys() - {row["recipe"] for row in rows})
+    unknown = f"; {missing} recipes are not in it yet" if missing else ""
+    return f"The training of all recipes, from the trained network on, costs {total:.2f} PFLOP ({COMPARISON}{unknown})"
+
+
+def pflop(recipes: Mapping[str, Recipe], rows: Sequence[Mapping[str, Any]]) -> float:
+    """Return the PFLOP of all trainings of ``recipes`` that ``rows`` know, without that of the trained network."""
+    spent = {row["recipe"]: row["pflop"] for row in rows}
+    spent[ROOT] = spent[DENSE]
+    before = {name: 0 if recipe.step in FROM_NOTHING else spent.get(recipe.parent) for name, recipe in recipes.items()}
+    return sum(spent[name] - since for name, since in before.items() if name in spent and since is not None)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -19,8 +20,10 @@ from scripts import plan as plans
 from src.analysis.curves import CURVES
 from src.compression.candidate import Candidate
 from src.compression.record import network_path, save_candidate
+from src.compression.tree import read_tree
 from src.core.errors import ParamsError, UserError
 from src.core.files import read_csv, write_csv
+from src.report.comparison import COMPARISON
 from src.report.table import readable
 
 ROOT = Path(__file__).parents[1]
@@ -378,6 +381,21 @@ def test_the_plan_adds_up_the_minutes_that_are_known():
         "3 stages, 102 minutes for 2 of them on M (docs/minutes.csv)",
     ]
     assert plans.plan([], rows).startswith("Nothing would run")
+
+
+def test_the_training_of_all_recipes_is_added_up_once():
+    nodes = {"dense": ("vgg16", "keep"), "a": ("vgg16", "distill"), "b": ("a", "fine_tune"), "c": ("b", "small")}
+    recipes = {name: SimpleNamespace(parent=parent, step=step) for name, (parent, step) in nodes.items()}
+    rows = [{"recipe": name, "pflop": pflop} for name, pflop in {"dense": 2.0, "a": 2.5, "b": 2.75, "c": 1.0}.items()]
+    assert plans.pflop(recipes, rows) == 0.5 + 0.25 + 1.0
+    assert plans.cost(recipes | {"new": recipes["a"]}, rows).endswith(
+        "costs 1.75 PFLOP (metrics/comparison.csv; 1 recipes are not in it yet)"
+    )
+
+
+def test_the_committed_recipes_cost_at_most_four_pflop(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert plans.pflop(read_tree(), read_csv(COMPARISON)) <= 4
 
 
 def test_an_unknown_recipe_cannot_be_tried(monkeypatch):
