@@ -383,6 +383,15 @@ def test_the_plan_adds_up_the_minutes_that_are_known():
     assert plans.plan([], rows).startswith("Nothing would run")
 
 
+def test_the_plan_holds_what_depends_on_a_changed_stage(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert plans.with_dependents(["compare"]) == ["compare", "draw"]
+    after = plans.with_dependents(["compress@distilled", "draw"])
+    assert {"compress@flagship", "export@flagship", "release@flagship", "benchmark", "draw"} <= set(after)
+    assert after.index("compress@distilled") < after.index("compress@flagship") < after.index("draw")
+    assert not {"train", "compress@slim", "export@channels"} & set(after)
+
+
 def test_the_training_of_all_recipes_is_added_up_once():
     nodes = {"dense": ("vgg16", "keep"), "a": ("vgg16", "distill"), "b": ("a", "fine_tune"), "c": ("b", "small")}
     recipes = {name: SimpleNamespace(parent=parent, step=step) for name, (parent, step) in nodes.items()}

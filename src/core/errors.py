@@ -20,8 +20,8 @@ class ParamsError(UserError):
     exit_code = 2
 
 
-def one_line(error: Exception) -> str:
-    """Return why ``error`` was raised, in one line of at most 400 characters."""
+def one_line(error: Exception | str) -> str:
+    """Return why ``error`` was raised, or the text ``error``, in one line of at most 400 characters."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(str(text).split())[:400]
 
