@@ -1,8 +1,8 @@
 """Print what `dvc repro` would run, and how many minutes each stage took last time: python -m scripts.plan.
 
 These are the stages that changed, and all that depend on them; DVC will skip one of those if the files that it reads
-come out with the same bytes. The minutes are those of docs/minutes.csv. The last line adds up what the training of all recipes costs, by
-metrics/comparison.csv. Nothing runs.
+come out with the same bytes. The minutes are those of docs/minutes.csv. The last line adds up what the training of all
+recipes costs, by metrics/comparison.csv. Nothing runs.
 """
 
 import re
@@ -19,13 +19,14 @@ from src.core.recipes import DENSE
 from src.report.comparison import COMPARISON
 
 FROM_NOTHING = ("reinitialize", "small")  # their PFLOP are those of their own training alone
+OPTIONS = ("--dry", "--allow-missing", "--no-run-cache", "--ignore-errors")
 RUNS = re.compile(r"^Running stage '(.+)'", re.MULTILINE)
 
 
 def main() -> None:
     """Print a line for each stage, and the sum."""
     # Errors are ignored: DVC fails at a changed stage whose input is not there yet, because its own parent changed
-    command = [sys.executable, "-m", "dvc", "repro", *"--dry --allow-missing --no-run-cache --ignore-errors".split()]
+    command = [sys.executable, "-m", "dvc", "repro", *OPTIONS]
     dry = subprocess.run(command, check=False, capture_output=True, text=True)
     if dry.returncode:
         raise UserError(f"`dvc repro --dry` failed: {one_line(dry.stderr)}")
