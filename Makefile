@@ -58,9 +58,10 @@ demo quick:
 	    '  make table    all experiments' \
 	    '  make repro    the full pipeline on CIFAR-10, from the trained network'
 
-test: .venv/installed-dev  ## Lint and test (under 10 minutes on 2 cores)
+test: .venv/installed-dev  ## Lint, check types and test (under 10 minutes on 2 cores)
 	ruff check .
 	ruff format --check .
+	mypy
 	pytest -n 2
 
 repro: .venv/installed  ## Run the full pipeline on CIFAR-10 from the trained network, which is pulled (1 hour 40 minutes)
@@ -94,5 +95,5 @@ predict: .venv/installed  ## Classify a picture with the flagship: make predict 
 	@python -m scripts.predict $(if $(IMAGE),"$(IMAGE)")
 
 clean:  ## Delete .venv, caches, checkpoints and logs (DVC's cache of results is kept)
-	rm -rf .venv .pytest_cache .ruff_cache scratch logs dvc_plots report.html
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache scratch logs dvc_plots report.html
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

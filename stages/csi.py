@@ -15,7 +15,7 @@ from src.analysis.separation.rank import dead_share, effective_rank
 from src.analysis.separation.sampling import CsiSettings, balanced, drawn
 from src.analysis.separation.scores import Scores, paired_error, plateau
 from src.analysis.separation.stream import stream
-from src.core.arrays import CLASSES, SPLITS
+from src.core.arrays import CLASSES, SPLITS, SplitName
 from src.core.dataset import Split, load_split
 from src.core.device import pick_device, seed_everything
 from src.core.files import write_csv, write_json
@@ -32,6 +32,7 @@ BY_CLASS = Path("plots/csi_by_class.csv")
 COLUMNS = ("train", "validation", "test", "train_in_sample", "test_in_sample")  # of TABLE, before the tie rate
 MORE_COLUMNS = ("validation_pooled", "train_same", "test_same")  # after it
 Row = dict[str, Any]
+Splits = Mapping[SplitName, Split]
 ByLayer = Mapping[str, Scores]
 
 
@@ -66,7 +67,7 @@ def main() -> None:
     write_csv(POSITIONS, position_rows(model, channels, scores, probes, ranks, neighbours))
 
 
-def few_of(splits: Mapping[str, Split], params: Params) -> dict[str, Tensor]:
+def few_of(splits: Splits, params: Params) -> dict[str, Tensor]:
     """Return the places of the few images of the in-sample protocols of train and test."""
     return {
         "train": balanced(splits["train"], "train", params.csi.in_sample_train, params.seed),
@@ -74,7 +75,7 @@ def few_of(splits: Mapping[str, Split], params: Params) -> dict[str, Tensor]:
     }
 
 
-def centers_of(model: VGG, splits: Mapping[str, Split], few: Mapping[str, Tensor]) -> dict[str, dict[str, Centers]]:
+def centers_of(model: VGG, splits: Splits, few: Mapping[str, Tensor]) -> dict[str, dict[str, Centers]]:
     """Return the centers from train, and those of the few images of each in-sample protocol, by layer."""
     classes = len(CLASSES)
     train = SumReceiver(splits["train"].labels, classes)
@@ -87,7 +88,7 @@ def centers_of(model: VGG, splits: Mapping[str, Split], few: Mapping[str, Tensor
 
 def scores_of(
     model: VGG,
-    splits: Mapping[str, Split],
+    splits: Splits,
     few: Mapping[str, Tensor],
     centers: Mapping[str, Mapping[str, Centers]],
     keepers: Mapping[str, PooledKeeper],

@@ -54,8 +54,8 @@ def _calibration(candidate: Candidate, network: VGG, seed: int) -> Calibration |
     settings = candidate.export
     if settings.precision != "int8":
         return None
-    images = random_images(load_split("train"), settings.calibration_images, seed).images
-    calibration = Calibration(images.numpy(), settings.calibration_method)
+    sample = random_images(load_split("train"), settings.calibration_images, seed)
+    calibration = Calibration(sample.images.numpy(), settings.calibration_method)
     if settings.keep_float == 0:
         return calibration
     ranking = random_images(load_split("validation"), RANKING_IMAGES, seed)

@@ -112,8 +112,8 @@ def path_to(recipe: Recipe, recipes: Mapping[str, Recipe]) -> list[Recipe]:
     path = [recipe]
     while (parent := path[0].parent) != ROOT:
         if parent not in recipes:
-            names = ", ".join([ROOT, *recipes])
-            raise _mistake(f"{RECIPES}.{path[0].name}.from", f"unknown parent {parent!r}; there are: {names}")
+            known = ", ".join([ROOT, *recipes])
+            raise _mistake(f"{RECIPES}.{path[0].name}.from", f"unknown parent {parent!r}; there are: {known}")
         if parent in (step.name for step in path):
             names = [step.name for step in path]
             circle = " -> ".join([parent, *names[: names.index(parent) + 1]])
@@ -145,7 +145,7 @@ def _check_tuned(recipes: Mapping[str, Recipe]) -> None:
     """Raise `ParamsError` unless ``tuned``, the dense network trained on, has as much training as any other recipe."""
     paths = {name: path_to(recipe, recipes) for name, recipe in recipes.items() if name != TUNED}
     sums = {name: sum(step.epochs for step in path) for name, path in paths.items()}
-    longest = max(sums, key=sums.get)
+    longest = max(sums, key=sums.__getitem__)
     tuned = recipes.get(TUNED)
     if below := [name for name, path in paths.items() if TUNED in (step.name for step in path)]:
         raise _mistake(f"{RECIPES}.{below[0]}.from", f"nothing may follow {TUNED}, the control of the other recipes")

@@ -58,7 +58,7 @@ def read_json(path: Path, *keys: str) -> dict[str, Any]:
         raise UserError(f"{path}: not readable: {one_line(error)}") from None
 
 
-def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
+def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: tuple[str, ...] | None = None) -> None:
     """Write ``rows`` to ``path`` as CSV with a header, with floats rounded to six decimals.
 
     ``columns`` are the columns to write, in order; with them the header is written even if there are no rows. Without
@@ -88,7 +88,7 @@ def parse_csv(content: bytes, *columns: str) -> list[dict[str, Any]]:
         raise ValueError(f"the header has {cells[0]} cells; there are rows with {min(cells)} to {max(cells)}")
     table = pd.read_csv(io.BytesIO(content), keep_default_na=False, na_values=[""])
     _require(columns, table.columns)
-    return table.to_dict("records")
+    return table.to_dict("records")  # type: ignore[return-value]  # pandas does not know that the header is text
 
 
 def _require(names: Sequence[str], found: Container[str]) -> None:

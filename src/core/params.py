@@ -106,8 +106,9 @@ def merged(defaults: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     result = dict(defaults)
     for name, value in changes.items():
         before = result.get(name)
-        both = isinstance(before, Mapping) and isinstance(value, Mapping)
-        result[name] = merged(before, value) if both else value
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            value = merged(before, value)
+        result[name] = value
     return result
 
 
@@ -128,7 +129,7 @@ def _holds(tree: Any, location: Iterable[Any]) -> bool:
     return True
 
 
-def _allowed(mistake: dict[str, Any], schema: type[Settings]) -> str:
+def _allowed(mistake: Mapping[str, Any], schema: type[Settings]) -> str:
     if mistake["type"] == "missing":
         return "missing"
     if mistake["type"] != "extra_forbidden":
@@ -167,8 +168,8 @@ def _known(params: dict[str, Any], stage: dict[str, Any], key: str | None) -> di
     """Return what templates of ``stage`` may name: ``params``, and key and item of a foreach stage."""
     if key is None:
         return params
-    place = _TEMPLATE.fullmatch(stage["foreach"])[1].split(".")
-    return params | {"key": key, "item": _get(params, [*place, key])}
+    (place,) = _TEMPLATE.findall(stage["foreach"])
+    return params | {"key": key, "item": _get(params, [*place.split("."), key])}
 
 
 def _fill(path: str, known: dict[str, Any]) -> str:

@@ -76,14 +76,15 @@ def most_sensitive(
     ``images`` [N, 3, 32, 32] with ``labels`` int [N]. That of the float32 file, which is common to all, does not
     change the order. Of two equal layers the first in the network is named first.
     """
-    model, layers, losses = _graph(network), layer_names(network), {}
+    model, layers = _graph(network), layer_names(network)
+    losses: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "one.onnx"
         for layer in layers:
             others = tuple(other for other in layers if other != layer)
             _quantize(copy.deepcopy(model), path, replace(calibration, in_float=others))  # it takes the tensors away
             losses[layer] = float(F.cross_entropy(torch.from_numpy(logits(path, images)), torch.from_numpy(labels)))
-    return tuple(sorted(layers, key=losses.get, reverse=True)[:count])
+    return tuple(sorted(layers, key=losses.__getitem__, reverse=True)[:count])
 
 
 def layer_names(network: VGG) -> dict[str, str]:
@@ -92,7 +93,8 @@ def layer_names(network: VGG) -> dict[str, str]:
     The last layer is no block of the plan and is called ``last``: features.0 is conv1_1, ..., classifier.6 is last.
     """
     modules = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    blocks = [block.name for block in (*network.plan.convolutions, *network.plan.head)]
+    plan = network.plan
+    blocks = [*(block.name for block in plan.convolutions), *(block.name for block in plan.head)]
     return dict(zip(modules, [*blocks, "last"], strict=True))
 
 
@@ -114,7 +116,7 @@ def nonzero_parameters(network: VGG, path: Path) -> int:
 def _graph(network: VGG) -> onnx.ModelProto:
     """Return ``network`` as an ONNX model. BatchNorm stays a node where the plan has it."""
     with _quiet():
-        program = torch.onnx.export(
+        program: torch.onnx.ONNXProgram = torch.onnx.export(  # type: ignore[assignment]  # None only without dynamo
             copy.deepcopy(network).cpu().eval(),
             (torch.zeros(2, 3, SIDE, SIDE),),
             input_names=[INPUT],
@@ -201,7 +203,7 @@ class _Reader(CalibrationDataReader):
 
     def __init__(self, images: np.ndarray) -> None:
         self.images = images
-        self.feeds = iter(())
+        self.feeds: Iterator[dict[str, np.ndarray]] = iter(())
 
     def __len__(self) -> int:
         return -(-len(self.images) // BATCH)

@@ -20,7 +20,7 @@ def macs(model: nn.Module, side: int = 32) -> int:
     """
     counts: list[int] = []
 
-    def count(module: nn.Module, _: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+    def count(module: nn.Conv2d | nn.Linear, _: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         counts.append(output.numel() * module.weight[0].numel())
 
     layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]

@@ -148,6 +148,9 @@ class VGG(nn.Module):
     It begins with the normalization by the training set's ``mean`` and ``std`` (one number a channel).
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, plan: Plan, mean: Tensor | None = None, std: Tensor | None = None) -> None:
         super().__init__()
         self.plan = plan
@@ -157,7 +160,7 @@ class VGG(nn.Module):
         self.avgpool = MeanPool(plan.pooled_side)
         self.classifier = nn.Sequential(*_classifier(plan))
         self.apply(_he_init)
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # PyTorch's types lack this form
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits [N, classes] of ``images`` [N, 3, H, W] in 0..1."""
@@ -216,7 +219,7 @@ def _he_init(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     if isinstance(module, nn.Linear):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-    if isinstance(module, nn.Conv2d | nn.Linear):
+    if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)
 
 
@@ -235,7 +238,7 @@ def rebuild(plan: Plan, tensors: Mapping[str, Tensor]) -> VGG:
     with torch.device("meta"):
         network = VGG(plan)
     network.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, assign=True)
-    return network.to(memory_format=torch.channels_last).eval()
+    return network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
 
 def save(model: VGG, path: Path, record: Mapping[str, Any], half: bool = False) -> None:

@@ -1,15 +1,16 @@
 """Pictures of test accuracy against bytes, MACs or latency, with the Pareto front and the family of the recipes."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.path import Path
 from matplotlib.text import Annotation, Text
-from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import EngFormatter, Formatter, FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox
 
 from src.core.recipes import DENSE
@@ -18,7 +19,11 @@ from src.pictures.style import COLORS, new_figure
 from src.report.columns import BY_NAME, Row
 from src.report.comparison import pareto_front
 
-FORMATTERS = {"bytes": partial(EngFormatter, "B"), "count": EngFormatter, "ms": partial(FuncFormatter, "{0:g}".format)}
+FORMATTERS: dict[str, Callable[[], Formatter]] = {
+    "bytes": partial(EngFormatter, "B"),
+    "count": EngFormatter,
+    "ms": partial(FuncFormatter, "{0:g}".format),
+}
 MARGIN = 1.6  # free space at both ends of the logarithmic axis, as a factor
 HEIGHT = 2.0  # the axis spans at least so many points of accuracy, so that chance does not look like a large difference
 DISTANCES = (12, 22, 34, 48, 62, 76)  # from a point to its label, in typographic points
@@ -55,7 +60,7 @@ def _draw_points(axes: Axes, points: Mapping[str, tuple[float, float]], controls
         if name == DENSE:
             axes.scatter(x, y, s=300, marker="*", color=COLORS["red"], zorder=3)
         elif name in controls:
-            ring = {"facecolor": "white", "edgecolor": COLORS["blue"], "linewidth": 1.8, "label": label}
+            ring: dict[str, Any] = {"facecolor": "white", "edgecolor": COLORS["blue"], "linewidth": 1.8, "label": label}
             axes.scatter(x, y, s=40, zorder=3, **ring)
             label = None
         else:
@@ -67,7 +72,7 @@ def _draw_intervals(axes: Axes, rows: Sequence[Row], points: Mapping[str, tuple[
 
     Return the bars as boxes without width, in the units of the axes.
     """
-    style = {"fmt": "none", "ecolor": COLORS["blue"], "elinewidth": 1.2, "capsize": 3, "zorder": 2.5}
+    style: dict[str, Any] = {"fmt": "none", "ecolor": COLORS["blue"], "elinewidth": 1.2, "capsize": 3, "zorder": 2.5}
     label: str | None = "95 % interval of the difference from the reference"
     bars = []
     for row in rows:
@@ -87,7 +92,7 @@ def _interval(row: Row) -> tuple[float, float]:
 
 def _draw_family(axes: Axes, rows: Sequence[Row], points: Mapping[str, tuple[float, float]]) -> None:
     """Draw a line from the parent of each of ``rows`` to it; the root has the point of dense, the same network."""
-    label = "from a recipe to those made from its network"
+    label: str | None = "from a recipe to those made from its network"
     for row in rows:
         if row["recipe"] != DENSE:
             ends = zip(points.get(row["parent"], points[DENSE]), points[row["recipe"]], strict=True)
@@ -133,7 +138,7 @@ def place_labels(axes: Axes, points: Mapping[str, tuple[float, float]], lines: S
     of ``lines``, boxes in the units of the axes, is preferred. If no place near the point is free, the last one that
     was tried is used.
     """
-    figure = axes.figure
+    figure = axes.figure.get_figure(root=True)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # otherwise a later layout would move the places found below
     dots = [
@@ -162,7 +167,7 @@ def _moved_to_a_free_place(label: Annotation, taken: Sequence[Bbox], others: Seq
             box, leader = _text_box(label), _leader(label)
             covers = box.count_overlaps([*taken, *names]) or any(line.intersects_bbox(box) for line in lines)
             crosses = any(map(leader.intersects_bbox, names)) or any(map(leader.intersects_path, lines))
-            if _inside(box, label.axes.bbox) and not covers and not crosses:
+            if _inside(box, label.axes.bbox) and not covers and not crosses:  # type: ignore[union-attr]  # it has axes
                 return True
     return False
 
@@ -170,7 +175,8 @@ def _moved_to_a_free_place(label: Annotation, taken: Sequence[Bbox], others: Seq
 def _leader(label: Annotation) -> Path:
     """Return the line from the edge of the dot of ``label`` to the middle of its text, in pixels."""
     box = _text_box(label)
-    start, end = label.axes.transData.transform(label.xy), np.array([(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2])
+    start = label.axes.transData.transform(label.xy)  # type: ignore[union-attr]  # it has axes
+    end = np.array([(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2])
     return Path([start + DOT * (end - start) / max(np.hypot(*(end - start)), DOT), end])
 
 

@@ -4,10 +4,12 @@ Figures are easy to read, also for color-blind readers, and the same figure alwa
 """
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.typing import RcKeyType
 
 from src.core.files import atomic
 
@@ -27,7 +29,7 @@ COLOR_MAP = "cividis"  # its lightness rises evenly, and color-blind readers see
 DIVERGING = "PuOr"  # for values around zero: two colors that color-blind readers can tell apart, white in the middle
 DARK = 0.65  # share of the largest value from which the background of a cell is dark in DIVERGING
 DPI = 120
-STYLE = {
+STYLE: dict[RcKeyType, Any] = {
     "figure.constrained_layout.use": True,
     "font.family": "DejaVu Sans",
     "font.size": 10,

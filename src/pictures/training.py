@@ -1,6 +1,7 @@
 """The picture of a training run: loss and accuracy of each epoch, and below them learning rate and image size."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -48,7 +49,7 @@ def _draw_accuracies(axes: Axes, curves: Curves, reference: Curves, target: floa
     axes.legend(loc="lower right")
 
 
-def _line(axes: Axes, values: Sequence[float], label: str | None, color: str, **style: object) -> None:
+def _line(axes: Axes, values: Sequence[float], label: str | None, color: str, **style: Any) -> None:
     axes.plot(range(1, len(values) + 1), values, label=label, color=color, **{"marker": ".", **style})
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -69,10 +69,10 @@ def _widths(history: Mapping[str, Any]) -> Widths:
 
 def _draw_widths(axes: Axes, dense: Widths, widths: Widths, hollow: bool) -> None:
     """Draw the outline of ``dense``, the bars of ``widths``, and what both say of each layer."""
-    axes.bar(range(len(dense)), dense.values(), 0.8, facecolor="none", edgecolor=COLORS["gray"], linewidth=0.8)
+    axes.bar(range(len(dense)), [*dense.values()], 0.8, facecolor="none", edgecolor=COLORS["gray"], linewidth=0.8)
     face = "none" if hollow else COLORS["sky"]
     places = [place for place, layer in enumerate(dense) if layer in widths]
-    axes.bar(places, widths.values(), 0.8, facecolor=face, edgecolor=COLORS["blue"], linewidth=1.2)
+    axes.bar(places, [*widths.values()], 0.8, facecolor=face, edgecolor=COLORS["blue"], linewidth=1.2)
     for place, (layer, width) in enumerate(dense.items()):
         text = f"{widths[layer]}\n{widths[layer] / width:.0%}" if layer in widths else "removed"
         top = max(width, widths.get(layer, 0))

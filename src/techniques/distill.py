@@ -29,6 +29,8 @@ class Settings(TechniqueSettings):
 
 def apply(candidate: Candidate, context: Context, settings: Settings) -> Candidate:
     """Return ``candidate`` after fine-tuning with the objective of `distillation`; the teacher's cost is counted."""
+    if context.teacher is None:
+        raise ValueError("distill needs a teacher")
     loss = distillation(context.teacher, settings)
     tuned = fine_tune(candidate.network, context, settings.fine_tune, loss)
     step = f"distilled at temperature {settings.temperature:g}, the teacher counts {settings.mixing:.0%}; "

@@ -5,6 +5,8 @@ low power mobile applications" (arXiv:1511.06530); computed by tensorly (higher-
 are factorized by the singular value decomposition. A layer that would not get cheaper is left alone.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from pydantic import Field
@@ -44,32 +46,26 @@ def factorized(network: VGG, energy: float, only: str | None = None) -> VGG:
 
     ``only`` names a single block that may be factorized.
     """
-    features, head, weights = [], [], []
-    layers = iter(network.weighted_layers)
+    features: list[Conv | Pool] = []
+    head: list[Hidden] = []
+    weights: list[Weights] = []
+    convolutions = iter(network.convolutions)
     for block in network.plan.features:
         if isinstance(block, Pool):
             features.append(block)
             continue
-        parts = _parts(block, next(layers), energy, only)
+        layer = next(convolutions)
+        parts = _convolutions(block, layer, energy) if only in (None, block.name) else [(block, _weights(layer))]
         features += [part for part, _ in parts]
         weights += [both for _, both in parts]
-    for block in network.plan.head:
-        parts = _parts(block, next(layers), energy, only)
-        head += [part for part, _ in parts]
-        weights += [both for _, both in parts]
-    weights.append(_weights(next(layers)))
+    *hidden_layers, last = network.linear_layers
+    for hidden, linear in zip(network.plan.head, hidden_layers, strict=True):
+        halves = _matrices(hidden, linear, energy) if only in (None, hidden.name) else [(hidden, _weights(linear))]
+        head += [half for half, _ in halves]
+        weights += [both for _, both in halves]
+    weights.append(_weights(last))
     plan = network.plan.model_copy(update={"features": tuple(features), "head": tuple(head)})
     return _filled(VGG(plan, network.mean, network.std).to(network.mean.device), weights, network)
-
-
-def _parts(
-    block: Conv | Hidden, layer: nn.Module, energy: float, only: str | None
-) -> list[tuple[Conv | Hidden, Weights]]:
-    """Return the blocks, with their tensors, that take the place of ``block``: itself, if it may not be factorized."""
-    if only not in (None, block.name):
-        return [(block, _weights(layer))]
-    factorize = _convolutions if isinstance(block, Conv) else _matrices
-    return factorize(block, layer, energy)
 
 
 def _convolutions(block: Conv, layer: nn.Conv2d, energy: float) -> list[tuple[Conv, Weights]]:
@@ -82,8 +78,8 @@ def _convolutions(block: Conv, layer: nn.Conv2d, energy: float) -> list[tuple[Co
     if channels * into + into * out * area + out * width >= channels * width * area or block.kernel == 1:
         return [(block, _weights(layer))]
     (core, (last, first)), _ = partial_tucker(bank, rank=[out, into], modes=[0, 1], init="svd")
-    plain = {"batch_norm": False, "relu": False}
-    thin = {"kernel": 1, "padding": 0}
+    plain: dict[str, Any] = {"batch_norm": False, "relu": False}
+    thin: dict[str, Any] = {"kernel": 1, "padding": 0}
     return [
         (Conv(name=f"{block.name}.in", channels=into, **plain, **thin), _tensors(first.T[..., None, None])),
         (block.model_copy(update={"name": f"{block.name}.core", "channels": out, **plain}), _tensors(core)),
@@ -112,7 +108,8 @@ def _rank(tensor: np.ndarray, energy: float) -> int:
 
 
 def _weights(layer: nn.Conv2d | nn.Linear) -> Weights:
-    return layer.weight.detach(), layer.bias.detach()
+    tensors = layer.state_dict()
+    return tensors["weight"], tensors["bias"]
 
 
 def _tensors(weight: np.ndarray, bias: Tensor | None = None) -> Weights:
@@ -123,8 +120,7 @@ def _tensors(weight: np.ndarray, bias: Tensor | None = None) -> Weights:
 def _filled(target: VGG, weights: list[Weights], source: VGG) -> VGG:
     """Return ``target`` with ``weights`` in the order of its layers, and the BatchNorms of ``source``."""
     for layer, (weight, bias) in zip(target.weighted_layers, weights, strict=True):
-        layer.weight.copy_(weight)
-        layer.bias.copy_(bias)
+        layer.load_state_dict({"weight": weight, "bias": bias})
     norms = [[module for module in each.features if isinstance(module, nn.BatchNorm2d)] for each in (target, source)]
     for ours, theirs in zip(*norms, strict=True):
         ours.load_state_dict(theirs.state_dict())

@@ -107,7 +107,7 @@ def _fit_head(network: VGG, train: Split, c: float) -> bool:
         warnings.simplefilter("ignore", ConvergenceWarning)
         regression.fit(scaler.fit_transform(features), train.labels.cpu().numpy())
     weight = torch.from_numpy(regression.coef_ / scaler.scale_)
-    head = network.classifier[-1]
+    head = network.linear_layers[-1]
     head.weight.copy_(weight)
     head.bias.copy_(torch.from_numpy(regression.intercept_) - weight @ torch.from_numpy(scaler.mean_))
     return bool(regression.n_iter_.max() < HEAD_ITERATIONS)
@@ -116,5 +116,5 @@ def _fit_head(network: VGG, train: Split, c: float) -> bool:
 def _pooled(network: VGG, images: Tensor) -> Tensor:
     """Return what the head of ``network`` sees of uint8 ``images`` [N, 3, 32, 32]: float32 [N, channels]."""
     headless = copy.deepcopy(network)
-    headless.classifier = nn.Identity()
+    headless.classifier = nn.Sequential()
     return predict(headless, images)

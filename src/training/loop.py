@@ -165,7 +165,7 @@ class _Run:
     @property
     def averaged(self) -> VGG:
         """The network to keep: with averaged weights where there is an average."""
-        return self.average.module if self.average else self.model
+        return self.average.module if self.average else self.model  # type: ignore[return-value]  # a copy of model
 
     def announce(self) -> None:
         """Tell the reporter how much is still to do, if the run does not end early."""

@@ -82,11 +82,12 @@ class Muon(torch.optim.Optimizer):
         self.precision, self.normed = precision, normed
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]  # PyTorch's takes a closure, which no one here gives
         """Apply the gradients."""
         for group in self.param_groups:
             for weight in filter(lambda weight: weight.grad is not None, group["params"]):
-                update = orthogonalized(as_matrix(self._momentum(weight, group["momentum"])), self.precision)
+                mixture = self._momentum(weight, weight.grad, group["momentum"])
+                update = orthogonalized(as_matrix(mixture), self.precision)
                 matrix = as_matrix(weight)
                 if self.normed:
                     matrix.mul_(len(matrix) ** 0.5 / matrix.norm())
@@ -94,12 +95,12 @@ class Muon(torch.optim.Optimizer):
                 matrix.mul_(1 - group["lr"] * group["weight_decay"])
                 matrix.add_(update, alpha=-group["lr"] * scale)
 
-    def _momentum(self, weight: nn.Parameter, momentum: float) -> Tensor:
-        """Return the Nesterov mixture of the gradient of ``weight`` and its running average."""
+    def _momentum(self, weight: nn.Parameter, gradient: Tensor, momentum: float) -> Tensor:
+        """Return the Nesterov mixture of the ``gradient`` of ``weight`` and its running average."""
         if not self.state[weight]:
             self.state[weight]["average"] = torch.zeros_like(weight)
-        average = self.state[weight]["average"].lerp_(weight.grad, 1 - momentum)
-        return weight.grad.lerp(average, momentum)
+        average = self.state[weight]["average"].lerp_(gradient, 1 - momentum)
+        return gradient.lerp(average, momentum)
 
 
 def orthogonalized(matrix: Tensor, precision: torch.dtype = torch.float32) -> Tensor:

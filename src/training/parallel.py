@@ -8,7 +8,7 @@ With more than two processes a run that goes on from a checkpoint may add gradie
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -91,10 +91,9 @@ def mean(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def from_first(value: Value) -> Value:
-    """Return ``value`` as the first process has it."""
-    if processes() == 1:
-        return value
-    values = [value]
-    dist.broadcast_object_list(values)
+def from_first(value: Value | None) -> Value:
+    """Return ``value`` as the first process has it; the others may give None."""
+    values: list[Any] = [value]
+    if processes() > 1:
+        dist.broadcast_object_list(values)
     return values[0]

@@ -18,8 +18,9 @@ LOGS = Path("logs")
 class PlainLive:
     """The part of ``dvclive.Live`` that is used here, for machines without DVCLive. It writes the same bytes."""
 
-    def __init__(self, dir: str, **_: Any) -> None:
-        self.folder, self.step, self.rows = Path(dir), 0, {}
+    def __init__(self, dir: str) -> None:
+        self.folder, self.step = Path(dir), 0
+        self.rows: dict[str, float] = {}
 
     def log_metric(self, name: str, value: float) -> None:
         """Append ``value`` to ``plots/metrics/<name>.tsv``."""
@@ -117,5 +118,5 @@ def _live(folder: Path) -> Any:
     try:
         from dvclive import Live
     except ImportError:
-        Live = PlainLive  # noqa: N806
+        return PlainLive(str(folder))
     return Live(dir=str(folder), dvcyaml=False, save_dvc_exp=False)
