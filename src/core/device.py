@@ -36,7 +36,7 @@ def seed_everything(seed: int) -> None:
     # As use_deterministic_algorithms(True, warn_only=True), without two seconds for the import of PyTorch's compiler
     torch.set_deterministic_debug_mode("warn")
     # Nothing here reads memory before it is written; filling it costs up to a tenth of a forward pass
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a property of a module
     torch.backends.cudnn.benchmark = False
 
 
