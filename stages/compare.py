@@ -13,15 +13,14 @@ from src.report.comparison import (
     BENCHMARK,
     COMPARISON,
     FLIP_COLUMNS,
-    RECIPES,
     comparison_rows,
     flip_rows,
     formatted,
     headline_metrics,
     predicted_classes,
-    recipe_history,
     require_one_edition,
 )
+from src.report.history import RECIPES, recipe_history
 
 TESTED = Path("models/tested")
 TRIALS = Path("docs/trials.csv")
@@ -41,15 +40,22 @@ TESTED_KEYS = (
 )
 
 
+class CompareSection(RecipesSection):
+    """What this stage reads of the section ``compress``: the recipes, and the importance that prune_channels has."""
+
+    steps: dict[str, dict[str, str]]
+
+
 class Params(Settings):
     """What this stage reads of params.yaml."""
 
-    compress: RecipesSection
+    compress: CompareSection
 
 
 def main() -> None:
     """Compare the recipes of params.yaml; files of recipes that are no longer there are ignored."""
-    recipes = load_params("compare", Params).compress.recipes
+    params = load_params("compare", Params).compress
+    recipes = params.recipes
     tested = {recipe: read_json(TESTED / f"{recipe}.json", *TESTED_KEYS) for recipe in recipes}
     parents = {recipe: values["from"] for recipe, values in recipes.items()}
     timings, trials = _timings(recipes), [row["recipe"] for row in read_csv(TRIALS, "recipe")]
@@ -59,7 +65,7 @@ def main() -> None:
     write_csv(COMPARISON, map(formatted, rows))
     write_csv(FLIPS, flip_rows(tested, labels), FLIP_COLUMNS)
     write_json(SUMMARY, headline_metrics(rows))
-    write_json(RECIPES, recipe_history(tested))
+    write_json(RECIPES, recipe_history(tested, recipes, params.steps))
     write_json(PREDICTIONS, predicted_classes(tested, labels))
 
 

@@ -26,7 +26,8 @@ from src.pictures.style import save_figure
 from src.pictures.training import training
 from src.pictures.widths import widths_by_layer
 from src.report.columns import COLUMNS
-from src.report.comparison import COMPARISON, FLIP_COLUMNS, RECIPES
+from src.report.comparison import COMPARISON, FLIP_COLUMNS
+from src.report.history import RECIPES
 from src.training.schedule import chosen_recipe
 
 PLOTS = Path("plots")
