@@ -21,12 +21,15 @@ from src.report.comparison import (
     require_one_edition,
 )
 from src.report.history import RECIPES, recipe_history
+from src.report.weights import CODEBOOK_COLUMNS, WEIGHT_COLUMNS, codebook_rows, weight_rows
 
 TESTED = Path("models/tested")
 TRIALS = Path("docs/trials.csv")
 SUMMARY = Path("metrics/summary.json")
 PREDICTIONS = Path("metrics/predictions.json")
 FLIPS = Path("plots/flips.csv")
+WEIGHTS = Path("plots/weights.csv")
+CODEBOOK = Path("plots/codebook.csv")
 TESTED_KEYS = (
     "edition",
     "val_accuracy",
@@ -37,6 +40,8 @@ TESTED_KEYS = (
     "macs",
     "image_passes",
     "steps",
+    "weights",
+    "codebook",
 )
 
 
@@ -64,6 +69,8 @@ def main() -> None:
     rows = comparison_rows(tested, timings, parents, labels, trials)
     write_csv(COMPARISON, map(formatted, rows))
     write_csv(FLIPS, flip_rows(tested, labels), FLIP_COLUMNS)
+    write_csv(WEIGHTS, weight_rows(tested), WEIGHT_COLUMNS)
+    write_csv(CODEBOOK, codebook_rows(tested), CODEBOOK_COLUMNS)
     write_json(SUMMARY, headline_metrics(rows))
     write_json(RECIPES, recipe_history(tested, recipes, params.steps))
     write_json(PREDICTIONS, predicted_classes(tested, labels))

@@ -19,6 +19,7 @@ from src.core.params import Settings, load_params, recipe_name
 from src.core.stage import run_stage
 from src.deployment.onnx import Calibration, export, layer_names, most_sensitive, nonzero_parameters
 from src.deployment.runtime import logits
+from src.deployment.weights import codebook, histogram, layer_weights
 from src.network.cost import macs, parameters
 from src.network.folding import folded
 from src.network.vgg import VGG
@@ -46,7 +47,7 @@ def main() -> None:
     export(network, file, candidate.export.precision == "float16", calibration)
     head = {"recipe": name, "edition": record.edition, "val_accuracy": _validation_accuracy(file)}
     notes = _in_float(network, calibration)
-    write_json(FILES / f"{name}.json", head | _cost(network, file) | _history(candidate, notes))
+    write_json(FILES / f"{name}.json", head | _cost(network, file) | _history(candidate, notes) | _weights(candidate))
 
 
 def _calibration(candidate: Candidate, network: VGG, seed: int) -> Calibration | None:
@@ -88,6 +89,16 @@ def _cost(network: VGG, file: Path) -> dict[str, Any]:
             "hidden": {block.name: block.width for block in network.plan.head},
         },
     }
+
+
+def _weights(candidate: Candidate) -> dict[str, Any]:
+    """Return how the weights of the stored network are distributed, in float32.
+
+    That is before the export folds BatchNorm and rounds: folding gives each channel a factor of its own, and rounding
+    to int8 a grid of its own, and both would hide what the techniques did.
+    """
+    weights = layer_weights(candidate.network)
+    return {"weights": histogram(weights), "codebook": codebook(weights)}
 
 
 def _history(candidate: Candidate, notes: Iterable[str]) -> dict[str, Any]:

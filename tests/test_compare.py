@@ -60,6 +60,8 @@ def cost(wrong: int, scale: int = 1, edition: str = "sample", passes: int = 5) -
         "note": "",
         "image_passes": passes,
         "pflop": 0.5,
+        "weights": {"values": [-0.1, 0.0, 0.1], "counts": [300, 800, 100], "zeros": [0, 500, 0]},
+        "codebook": {},
         "predicted": "".join(str((label + (i < wrong)) % 10) for i, label in enumerate(LABELS)),
     }
 
@@ -290,6 +292,20 @@ def test_stage_writes_table_summary_and_history_of_the_recipes_in_params(workspa
     assert predictions["labels"] == "01234567890123456789"
     assert predictions["recipes"]["tuned"] == predictions["labels"]
     assert len((workspace / "plots/flips.csv").read_text().splitlines()) == 1 + 3 * 10
+
+
+def test_stage_writes_the_histograms_of_all_recipes_and_the_codebooks_of_those_that_have_one(workspace):
+    stage.main()
+    header, *rows = (workspace / "plots/weights.csv").read_text().splitlines()
+    assert header == "recipe,value,count,zeros"
+    assert rows[:3] == ["dense,-0.1,300,0", "dense,0.0,800,500", "dense,0.1,100,0"]
+    assert len(rows) == 3 * len(RECIPES)
+    assert (workspace / "plots/codebook.csv").read_text() == "recipe,layer,value,count\n"
+    books = {"conv1_1": {"values": [-0.5, 0.0], "counts": [3, 9]}, "last": {"values": [0.25], "counts": [40]}}
+    (workspace / "models/tested/int8.json").write_text(json.dumps(TESTED["int8"] | {"codebook": books}))
+    stage.main()
+    rows = (workspace / "plots/codebook.csv").read_text().splitlines()[1:]
+    assert rows == ["int8,conv1_1,-0.5,3", "int8,conv1_1,0.0,9", "int8,last,0.25,40"]
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from src.pictures.flips import flips_by_class
 from src.pictures.history import controls, technique
 from src.pictures.pareto import pareto
 from src.pictures.positions import positions, separation_by_class
+from src.pictures.weights import same_histograms, weights_and_codebooks
 from src.pictures.widths import pruned_shapes, widths_by_layer
 
 ROOT = Path(__file__).parent.parent
@@ -98,6 +99,20 @@ WIDTHS = {
     **{name: {"conv1_1": 8, "conv1_2": 12} for name in ("channels", "flagship", "scratch")},
     "small": {"conv1_1": 8, "conv1_2": 8, "conv2_1": 16},
 }
+WEIGHTS = [  # of 1,000 weights: a bell, the same with zeros, and the bell once more
+    {"recipe": name, "value": value, "count": count, "zeros": zeros}
+    for name, counts in (
+        ("dense", {-0.1: (100, 0), 0.0: (700, 0), 0.1: (200, 0)}),
+        ("sparse", {-0.1: (100, 0), 0.0: (700, 650), 0.1: (200, 0)}),
+        ("int8", {-0.1: (100, 0), 0.0: (700, 0), 0.1: (200, 0)}),
+    )
+    for value, (count, zeros) in counts.items()
+]
+BOOKS = [
+    {"recipe": "shared", "layer": layer, "value": value, "count": count}
+    for layer, book in (("conv1_1", {-0.5: 10, 0.0: 80, 0.25: 10}), ("last", {-0.02: 1, 0.08: 9}))
+    for value, count in book.items()
+]
 PUBLISHED = [{"layer": row["layer"], "train_csi": 0.6, "test_csi": 0.55} for row in ROWS]
 
 
@@ -128,6 +143,7 @@ def all_figures(curves):
         "pareto": pareto(rows, "bytes", chosen),
         "family": family_tree(rows, histories, chosen),
         "widths": widths_by_layer(histories, chosen, "sample"),
+        "weights": weights_and_codebooks(WEIGHTS, BOOKS, "sample"),
         "classes": accuracy_by_class(FLIPS, IMAGES, "sample"),
         "confusion": evaluation.confusion(CONFUSION, "sample"),
         "per_class": evaluation.class_accuracy(ACCURACIES, "sample"),
@@ -341,6 +357,40 @@ def test_widths_say_channels_share_and_removed_layers_and_are_hollow_for_control
 def test_widths_without_a_pruned_recipe_say_so():
     _, histories = tree(dense=DEMO["dense"], thin=DEMO["thin"])
     assert any("no recipe has fewer" in text for text in texts(widths_by_layer(histories, (), "sample")))
+
+
+def test_weights_of_the_same_histogram_share_a_panel_and_zeros_are_drawn_apart():
+    assert [names for names, _, _ in same_histograms(WEIGHTS)] == [["dense", "int8"], ["sparse"]]
+    figure = weights_and_codebooks(WEIGHTS, [], "sample")
+    bell, sparse = figure.axes[:2]
+    assert (bell.get_title("left"), sparse.get_title("left")) == ("dense, int8", "sparse")
+    assert [bar.get_height() for bar in bell.patches] == pytest.approx([0.1, 0.7, 0.2])
+    assert [bar.get_height() for bar in sparse.patches] == pytest.approx([0.1, 0.05, 0.2, 0, 0.65, 0])
+    assert [text.get_text() for text in sparse.texts] == ["65.0% zeros"]
+    assert not bell.texts
+
+
+def test_marks_of_a_codebook_have_the_place_of_the_value_and_the_share_of_the_weights():
+    axes = next(
+        axes for axes in weights_and_codebooks(WEIGHTS, BOOKS, "sample").axes if axes.get_title("left") == "shared"
+    )
+    (marks,) = axes.collections
+    places = [[-1, 0], [0, 0], [0.5, 0], [-0.25, 1], [1, 1]]  # value / largest magnitude, line of the layer
+    assert np.allclose(marks.get_offsets(), places)
+    assert np.allclose(marks.get_array(), [0.1, 0.8, 0.1, 0.1, 0.9])
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["conv1_1", "last"]
+
+
+def test_weights_without_zeros_and_without_a_codebook_say_so(tmp_path):
+    figure = weights_and_codebooks([row for row in WEIGHTS if row["recipe"] == "dense"], [], "sample")
+    style.save_figure(figure, tmp_path / "one.png")
+    assert any("No recipe here has weights that were set to zero" in text for text in texts(figure))
+    assert any("no recipe here has layers with only a few distinct values" in text for text in texts(figure))
+
+
+def test_weights_of_more_recipes_than_fit_into_a_line():
+    many = [row | {"recipe": str(i), "count": row["count"] + i} for i in range(6) for row in WEIGHTS[:3]]
+    assert len(weights_and_codebooks(many, BOOKS, "sample").axes) == 6 + 2  # one panel each, the codebook, its colors
 
 
 def test_classes_show_points_with_their_sign_and_a_column_for_all():
