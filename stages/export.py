@@ -44,9 +44,11 @@ def main() -> None:
     network = folded(candidate.network) if candidate.export.fold else candidate.network
     file = FILES / f"{name}.onnx"
     calibration = _calibration(candidate, network, params.seed)
+    print(f"export {name}: writes the file in {candidate.export.precision}", flush=True)
     export(network, file, candidate.export.precision == "float16", calibration)
     head = {"recipe": name, "edition": record.edition, "val_accuracy": _validation_accuracy(file)}
     notes = _in_float(network, calibration)
+    print(f"export {name}: measures size and weights", flush=True)
     write_json(FILES / f"{name}.json", head | _cost(network, file) | _history(candidate, notes) | _weights(candidate))
 
 
@@ -61,7 +63,10 @@ def _calibration(candidate: Candidate, network: VGG, seed: int) -> Calibration |
         return calibration
     ranking = random_images(load_split("validation"), RANKING_IMAGES, seed)
     images, labels = ranking.images.numpy(), ranking.labels.numpy()
-    return replace(calibration, in_float=most_sensitive(network, calibration, images, labels, settings.keep_float))
+    chosen = most_sensitive(
+        network, calibration, images, labels, settings.keep_float, "export: each layer alone in int8"
+    )
+    return replace(calibration, in_float=chosen)
 
 
 def _in_float(network: VGG, calibration: Calibration | None) -> list[str]:
@@ -74,7 +79,7 @@ def _in_float(network: VGG, calibration: Calibration | None) -> list[str]:
 
 def _validation_accuracy(file: Path) -> float:
     images, labels = load_arrays("validation")
-    return float(np.mean(logits(file, images).argmax(1) == labels))
+    return float(np.mean(logits(file, images, f"export {file.stem}: validation").argmax(1) == labels))
 
 
 def _cost(network: VGG, file: Path) -> dict[str, Any]:
