@@ -20,12 +20,12 @@ class Terminal(io.StringIO):
 
 
 def test_without_a_terminal_there_is_one_line_at_the_end_and_no_bar(capsys):
-    shown = progress(iter("abc"), 3, "letters", "letter")
+    shown = progress(iter("abc"), 3, "alphabet", "letters")
     assert next(shown) == "a"
     assert capsys.readouterr() == ("", "")
     assert [*shown] == ["b", "c"]
     out, err = capsys.readouterr()
-    assert re.fullmatch(r"letters: 3 x letter in \d+\.\d s\n", out)
+    assert re.fullmatch(r"alphabet: 3 letters in \d+\.\d s\n", out)
     assert err == ""
 
 
@@ -35,7 +35,7 @@ def test_a_terminal_has_a_bar_with_the_time_left_which_goes_away(monkeypatch, ca
     shown = sys.stderr.getvalue()
     assert re.search(r"numbers:\s+0%.*0/3 \[00:00<", shown)
     assert shown.endswith("\r")
-    assert capsys.readouterr().out.startswith("numbers: 3 x batch in ")
+    assert capsys.readouterr().out.startswith("numbers: 3 batches in ")
 
 
 def test_without_a_description_nothing_is_shown(monkeypatch, capsys):
@@ -49,7 +49,7 @@ def test_what_is_computed_is_the_same_with_and_without_progress(capsys):
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 10))
     silent, shown = predict(model, images, 10), predict(model, images, 10, description="evaluate")
     assert torch.equal(silent, shown)
-    assert capsys.readouterr().out.startswith("evaluate: 3 x batch in ")
+    assert capsys.readouterr().out.startswith("evaluate: 3 batches in ")
 
 
 def test_the_benchmark_shows_nothing_while_it_measures(monkeypatch):

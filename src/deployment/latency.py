@@ -74,7 +74,7 @@ def round_robin(
     ``description`` the progress is shown under this name, between the rounds.
     """
     times = {name: np.empty((blocks, calls)) for name in networks}
-    for block in progress(range(blocks), blocks, description, "round"):
+    for block in progress(range(blocks), blocks, description, "rounds"):
         for name, run in networks.items():
             run()
             times[name][block] = [milliseconds(run) for _ in range(calls)]

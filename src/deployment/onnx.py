@@ -86,7 +86,7 @@ def most_sensitive(
     model, layers, losses = _graph(network), layer_names(network), {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "one.onnx"
-        for layer in progress(layers, len(layers), description, "layer"):
+        for layer in progress(layers, len(layers), description, "layers"):
             others = tuple(other for other in layers if other != layer)
             _quantize(copy.deepcopy(model), path, replace(calibration, in_float=others))  # it takes the tensors away
             losses[layer] = float(F.cross_entropy(torch.from_numpy(logits(path, images)), torch.from_numpy(labels)))
