@@ -13,7 +13,8 @@ from typing import Any
 from src.core.errors import UserError, exit_cleanly
 from src.core.files import atomic, read_csv, read_json
 from src.report.columns import Row
-from src.report.comparison import BENCHMARK, COMPARISON, RECIPES
+from src.report.comparison import BENCHMARK, COMPARISON
+from src.report.history import RECIPES
 from src.report.table import LEGEND, readable
 
 README = Path("README.md")

@@ -13,21 +13,23 @@ from src.report.comparison import (
     BENCHMARK,
     COMPARISON,
     FLIP_COLUMNS,
-    RECIPES,
     comparison_rows,
     flip_rows,
     formatted,
     headline_metrics,
     predicted_classes,
-    recipe_history,
     require_one_edition,
 )
+from src.report.history import RECIPES, recipe_history
+from src.report.weights import CODEBOOK_COLUMNS, WEIGHT_COLUMNS, codebook_rows, weight_rows
 
 TESTED = Path("models/tested")
 TRIALS = Path("docs/trials.csv")
 SUMMARY = Path("metrics/summary.json")
 PREDICTIONS = Path("metrics/predictions.json")
 FLIPS = Path("plots/flips.csv")
+WEIGHTS = Path("plots/weights.csv")
+CODEBOOK = Path("plots/codebook.csv")
 TESTED_KEYS = (
     "edition",
     "val_accuracy",
@@ -38,18 +40,27 @@ TESTED_KEYS = (
     "macs",
     "image_passes",
     "steps",
+    "weights",
+    "codebook",
 )
+
+
+class CompareSection(RecipesSection):
+    """What this stage reads of the section ``compress``: the recipes, and the importance that prune_channels has."""
+
+    steps: dict[str, dict[str, str]]
 
 
 class Params(Settings):
     """What this stage reads of params.yaml."""
 
-    compress: RecipesSection
+    compress: CompareSection
 
 
 def main() -> None:
     """Compare the recipes of params.yaml; files of recipes that are no longer there are ignored."""
-    recipes = load_params("compare", Params).compress.recipes
+    params = load_params("compare", Params).compress
+    recipes = params.recipes
     tested = {recipe: read_json(TESTED / f"{recipe}.json", *TESTED_KEYS) for recipe in recipes}
     parents = {recipe: values["from"] for recipe, values in recipes.items()}
     timings, trials = _timings(recipes), [row["recipe"] for row in read_csv(TRIALS, "recipe")]
@@ -58,8 +69,10 @@ def main() -> None:
     rows = comparison_rows(tested, timings, parents, labels, trials)
     write_csv(COMPARISON, map(formatted, rows))
     write_csv(FLIPS, flip_rows(tested, labels), FLIP_COLUMNS)
+    write_csv(WEIGHTS, weight_rows(tested), WEIGHT_COLUMNS)
+    write_csv(CODEBOOK, codebook_rows(tested), CODEBOOK_COLUMNS)
     write_json(SUMMARY, headline_metrics(rows))
-    write_json(RECIPES, recipe_history(tested))
+    write_json(RECIPES, recipe_history(tested, recipes, params.steps))
     write_json(PREDICTIONS, predicted_classes(tested, labels))
 
 

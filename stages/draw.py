@@ -24,13 +24,18 @@ from src.pictures.pareto import pareto
 from src.pictures.positions import positions, separation_by_class
 from src.pictures.style import save_figure
 from src.pictures.training import training
+from src.pictures.weights import weights_and_codebooks
 from src.pictures.widths import widths_by_layer
 from src.report.columns import COLUMNS
-from src.report.comparison import COMPARISON, FLIP_COLUMNS, RECIPES
+from src.report.comparison import COMPARISON, FLIP_COLUMNS
+from src.report.history import RECIPES
+from src.report.weights import CODEBOOK_COLUMNS, WEIGHT_COLUMNS
 from src.training.schedule import chosen_recipe
 
 PLOTS = Path("plots")
 CURVES = Path("plots/training/plots/metrics")
+WEIGHTS = Path("plots/weights.csv")
+CODEBOOK = Path("plots/codebook.csv")
 REFERENCE_TRAINING = Path("data/reference/original-training.csv")
 REFERENCE_CSI = Path("data/reference/original-csi.csv")
 PARETO = {"bytes": "pareto_bytes", "macs": "pareto_macs", "latency_ms_b1": "pareto_latency"}  # by column
@@ -106,14 +111,16 @@ def _training(target: float, edition: str) -> Figure:
 
 
 def _recipes(edition: str) -> dict[str, Figure]:
-    """Return the pictures of the recipes: accuracy against each cost, the tree, and the widths of pruned networks."""
+    """Return the pictures of the recipes: accuracy against each cost, the tree, widths of pruned networks, weights."""
     rows = read_csv(COMPARISON, *(column.name for column in COLUMNS))
     histories = read_json(RECIPES, "recipes")["recipes"]
     chosen = controls(histories)
+    bins, books = read_csv(WEIGHTS, *WEIGHT_COLUMNS), read_csv(CODEBOOK, *CODEBOOK_COLUMNS)
     return {
         **{name: pareto(rows, column, chosen) for column, name in PARETO.items()},
         "family": family_tree(rows, histories, chosen),
         "widths": widths_by_layer(histories, chosen, edition),
+        "weights": weights_and_codebooks(bins, books, edition),
     }
 
 

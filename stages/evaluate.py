@@ -75,7 +75,10 @@ def main() -> None:
 
 def _predictions(splits: dict[SplitName, Split], device: torch.device) -> dict[SplitName, Predictions]:
     model = load(MODEL, device)
-    return {name: predictions(predict(model, split.images.to(device)), split.labels) for name, split in splits.items()}
+    found = {
+        name: predict(model, split.images.to(device), description=f"evaluate {name}") for name, split in splits.items()
+    }
+    return {name: predictions(logits, splits[name].labels) for name, logits in found.items()}
 
 
 def confusion_rows(test: Predictions) -> list[Row]:

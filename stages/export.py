@@ -19,6 +19,7 @@ from src.core.params import Settings, load_params, recipe_name
 from src.core.stage import run_stage
 from src.deployment.onnx import Calibration, export, layer_names, most_sensitive, nonzero_parameters
 from src.deployment.runtime import logits
+from src.deployment.weights import codebook, histogram, layer_weights
 from src.network.cost import macs, parameters
 from src.network.folding import folded
 from src.network.vgg import VGG
@@ -43,10 +44,12 @@ def main() -> None:
     network = folded(candidate.network) if candidate.export.fold else candidate.network
     file = FILES / f"{name}.onnx"
     calibration = _calibration(candidate, network, params.seed)
+    print(f"export {name}: writes the file in {candidate.export.precision}", flush=True)
     export(network, file, candidate.export.precision == "float16", calibration)
     head = {"recipe": name, "edition": record.edition, "val_accuracy": _validation_accuracy(file)}
     notes = _in_float(network, calibration)
-    write_json(FILES / f"{name}.json", head | _cost(network, file) | _history(candidate, notes))
+    print(f"export {name}: measures size and weights", flush=True)
+    write_json(FILES / f"{name}.json", head | _cost(network, file) | _history(candidate, notes) | _weights(candidate))
 
 
 def _calibration(candidate: Candidate, network: VGG, seed: int) -> Calibration | None:
@@ -60,7 +63,10 @@ def _calibration(candidate: Candidate, network: VGG, seed: int) -> Calibration |
         return calibration
     ranking = random_images(load_split("validation"), RANKING_IMAGES, seed)
     images, labels = ranking.images.numpy(), ranking.labels.numpy()
-    return replace(calibration, in_float=most_sensitive(network, calibration, images, labels, settings.keep_float))
+    chosen = most_sensitive(
+        network, calibration, images, labels, settings.keep_float, "export: each layer alone in int8"
+    )
+    return replace(calibration, in_float=chosen)
 
 
 def _in_float(network: VGG, calibration: Calibration | None) -> list[str]:
@@ -73,7 +79,7 @@ def _in_float(network: VGG, calibration: Calibration | None) -> list[str]:
 
 def _validation_accuracy(file: Path) -> float:
     images, labels = load_arrays("validation")
-    return float(np.mean(logits(file, images).argmax(1) == labels))
+    return float(np.mean(logits(file, images, f"export {file.stem}: validation").argmax(1) == labels))
 
 
 def _cost(network: VGG, file: Path) -> dict[str, Any]:
@@ -88,6 +94,16 @@ def _cost(network: VGG, file: Path) -> dict[str, Any]:
             "hidden": {block.name: block.width for block in network.plan.head},
         },
     }
+
+
+def _weights(candidate: Candidate) -> dict[str, Any]:
+    """Return how the weights of the stored network are distributed, in float32.
+
+    That is before the export folds BatchNorm and rounds: folding gives each channel a factor of its own, and rounding
+    to int8 a grid of its own, and both would hide what the techniques did.
+    """
+    weights = layer_weights(candidate.network)
+    return {"weights": histogram(weights), "codebook": codebook(weights)}
 
 
 def _history(candidate: Candidate, notes: Iterable[str]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ def main() -> None:
     """Write what the export stage measured, the accuracy on test, and the predicted class of each test image."""
     name = recipe_name("test", __doc__)
     images, labels = load_arrays("test")
-    predicted = logits(FILES / f"{name}.onnx", images).argmax(1)
+    predicted = logits(FILES / f"{name}.onnx", images, f"test {name}").argmax(1)
     accuracy = float(np.mean(predicted == labels))
     found = {"test_accuracy": accuracy, "predicted": "".join(map(str, predicted))}
     write_json(TESTED / f"{name}.json", read_json(FILES / f"{name}.json") | found)

@@ -22,6 +22,7 @@ from src.report.comparison import (
     reference,
     require_one_edition,
 )
+from src.report.history import is_control
 from src.report.intervals import flips, paired_difference
 from stages import compare as stage
 from stages.draw import PARETO
@@ -33,7 +34,13 @@ HEADER = (
     "latency_b1_ratio,latency_ms_b64,image_passes,pflop,settings_tried"
 )
 LABELS = np.arange(20) % 10
-PARENTS = {"dense": "vgg16", "tuned": "vgg16", "small": "vgg16", "int8": "small"}
+RECIPES = {
+    "dense": {"from": "vgg16", "step": "keep"},
+    "tuned": {"from": "vgg16", "step": "fine_tune", "fine_tune": {"epochs": 6}},
+    "small": {"from": "vgg16", "step": "small"},
+    "int8": {"from": "small", "step": "quantize"},
+}
+PARENTS = {name: recipe["from"] for name, recipe in RECIPES.items()}
 TRIALS = ["vgg16", "vgg16", "small", "other"]
 
 
@@ -53,6 +60,8 @@ def cost(wrong: int, scale: int = 1, edition: str = "sample", passes: int = 5) -
         "note": "",
         "image_passes": passes,
         "pflop": 0.5,
+        "weights": {"values": [-0.1, 0.0, 0.1], "counts": [300, 800, 100], "zeros": [0, 500, 0]},
+        "codebook": {},
         "predicted": "".join(str((label + (i < wrong)) % 10) for i, label in enumerate(LABELS)),
     }
 
@@ -90,7 +99,7 @@ def workspace(tmp_path, monkeypatch):
     statistics = {"edition": "sample", "mean": [0.5] * 3, "std": [0.2] * 3}
     (tmp_path / "data/prepared/statistics.json").write_text(json.dumps(statistics))
     (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
-    set_recipes(tmp_path, {name: {"from": parent} for name, parent in PARENTS.items()})
+    set_recipes(tmp_path, RECIPES)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -275,11 +284,44 @@ def test_stage_writes_table_summary_and_history_of_the_recipes_in_params(workspa
     history = json.loads((workspace / "metrics/recipes.json").read_text())["recipes"]
     assert list(history) == ["dense", "tuned", "small", "int8"]
     widths = {"convolutions": {"conv1_1": 64}, "hidden": {}}
-    assert history["int8"] == {"steps": ["done"], "note": "", "widths": widths, "image_passes": 9, "pflop": 0.5}
+    found = {"steps": ["done"], "note": "", "widths": widths, "image_passes": 9, "pflop": 0.5}
+    assert history["int8"] == {"step": "quantize", "settings": {}, "control": False, **found}
+    assert history["tuned"]["settings"] == {"fine_tune": {"epochs": 6}}
+    assert [name for name, one in history.items() if one["control"]] == ["small"]
     predictions = json.loads((workspace / "metrics/predictions.json").read_text())
     assert predictions["labels"] == "01234567890123456789"
     assert predictions["recipes"]["tuned"] == predictions["labels"]
     assert len((workspace / "plots/flips.csv").read_text().splitlines()) == 1 + 3 * 10
+
+
+def test_stage_writes_the_histograms_of_all_recipes_and_the_codebooks_of_those_that_have_one(workspace):
+    stage.main()
+    header, *rows = (workspace / "plots/weights.csv").read_text().splitlines()
+    assert header == "recipe,value,count,zeros"
+    assert rows[:3] == ["dense,-0.1,300,0", "dense,0.0,800,500", "dense,0.1,100,0"]
+    assert len(rows) == 3 * len(RECIPES)
+    assert (workspace / "plots/codebook.csv").read_text() == "recipe,layer,value,count\n"
+    books = {"conv1_1": {"values": [-0.5, 0.0], "counts": [3, 9]}, "last": {"values": [0.25], "counts": [40]}}
+    (workspace / "models/tested/int8.json").write_text(json.dumps(TESTED["int8"] | {"codebook": books}))
+    stage.main()
+    rows = (workspace / "plots/codebook.csv").read_text().splitlines()[1:]
+    assert rows == ["int8,conv1_1,-0.5,3", "int8,conv1_1,0.0,9", "int8,last,0.25,40"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "default", "expected"),
+    [
+        ({"step": "reinitialize"}, "taylor", True),
+        ({"step": "small"}, "taylor", True),
+        ({"step": "prune_channels", "importance": "random"}, "taylor", True),
+        ({"step": "prune_channels"}, "random", True),
+        ({"step": "prune_channels"}, "taylor", False),
+        ({"step": "prune_channels", "importance": "csi"}, "random", False),
+        ({"step": "quantize"}, "random", False),
+    ],
+)
+def test_a_control_has_new_weights_or_channels_by_chance(recipe, default, expected):
+    assert is_control(recipe, {"prune_channels": {"importance": default}}) == expected
 
 
 def test_stage_names_the_missing_file_or_timing_and_writes_nothing(workspace):
@@ -289,15 +331,25 @@ def test_stage_names_the_missing_file_or_timing_and_writes_nothing(workspace):
     (workspace / "models/tested/int8.json").write_text('{"edition": "sample"}')
     with pytest.raises(UserError, match=r"models/tested/int8\.json: .*predicted.* is missing"):
         stage.main()
-    set_recipes(workspace, {"dense": {"from": "vgg16"}, "new": {"from": "dense"}})
+    keep = {"from": "vgg16", "step": "keep"}
+    set_recipes(workspace, {"dense": keep, "new": keep})
     (workspace / "models/tested/new.json").write_text(json.dumps(cost(1)))
     with pytest.raises(UserError, match=r"metrics/benchmark\.json: holds no timing of new"):
         stage.main()
     assert not (workspace / "metrics/comparison.csv").exists()
 
 
-@pytest.mark.parametrize(("recipes", "told"), [({"small": {}}, "dense"), ({}, "recipes"), ([], "recipes")])
-def test_stage_refuses_recipes_without_dense(workspace, recipes, told):
+@pytest.mark.parametrize(
+    ("recipes", "told"),
+    [
+        ({"small": {}}, "dense is missing"),
+        ({"dense": {"from": "vgg16"}}, "dense.step is missing"),
+        ({"dense": {"step": "keep"}}, "dense.from is missing"),
+        ({}, "recipes"),
+        ([], "recipes"),
+    ],
+)
+def test_stage_refuses_recipes_without_dense_or_parent_or_technique(workspace, recipes, told):
     set_recipes(workspace, recipes)
     with pytest.raises(ParamsError, match=told):
         stage.main()

@@ -12,9 +12,11 @@ import pytest
 import torch
 from networks import plan, trained
 
+from src.compression.candidate import Candidate
 from src.core.errors import UserError
 from src.deployment.onnx import Calibration, export, layer_names, most_sensitive, nonzero_parameters
 from src.deployment.runtime import feeds, logits, session
+from src.deployment.weights import codebook, histogram, layer_weights
 from src.network.inference import predict, to_unit
 from src.network.vgg import load, save
 from stages import export as stage
@@ -281,6 +283,53 @@ def test_all_layers_in_float_leave_a_file_that_gives_the_logits_of_the_network(q
     assert {name for name, _ in network.named_parameters()} <= stored
     expected = predict(network, images).numpy()
     assert np.abs(logits(tmp_path / "float.onnx", images.numpy()) - expected).max() < 0.02 * np.abs(expected).max()
+
+
+def test_weights_are_those_of_filters_and_matrices_by_layer():
+    network = trained(PLANS["compact"])
+    found = layer_weights(network)
+    assert list(found) == ["conv0", "conv2", "hidden0", "last"]
+    for layer, entries in zip([*network.convolutions, *network.linear_layers], found.values(), strict=True):
+        assert np.array_equal(entries, layer.weight.detach().numpy().ravel())
+
+
+def test_histogram_of_five_values_worked_out_by_hand():
+    """Bins are 0.004 wide, around multiples of 0.004; what lies beyond 0.2 is in the bin of 0.2."""
+    found = histogram({"one": np.array([0, -0.0009, 0.0431], np.float32), "two": np.array([0.7, -0.195], np.float32)})
+    values = [round(value, 6) for value in found["values"]]
+    assert (len(values), values[0], values[-1]) == (101, -0.2, 0.2)
+    filled = {value: count for value, count in zip(values, found["counts"], strict=True) if count}
+    assert filled == {-0.196: 1, 0: 2, 0.044: 1, 0.2: 1}
+    assert {value: count for value, count in zip(values, found["zeros"], strict=True) if count} == {0: 1}
+
+
+def test_histogram_counts_each_weight_once():
+    drawn = np.random.default_rng(0).normal(0, 0.1, 5000).astype(np.float32)
+    found = histogram({"one": drawn[:2000], "two": drawn[2000:]})
+    expected = np.bincount(np.clip(np.floor(drawn.astype(float) / 0.004 + 50.5), 0, 100).astype(int), minlength=101)
+    assert found["counts"] == expected.tolist()
+
+
+def test_codebook_has_the_values_of_each_layer_and_is_empty_where_a_layer_has_many():
+    few = np.array([0.5, 0, 0, -1, 0.5, 0], np.float32)
+    assert codebook({"one": few, "two": few[:1]}) == {
+        "one": {"values": [-1, 0, 0.5], "counts": [1, 3, 2]},
+        "two": {"values": [0.5], "counts": [1]},
+    }
+    many = np.arange(257, dtype=np.float32)
+    assert len(codebook({"one": many[:256]})["one"]["values"]) == 256
+    assert codebook({"one": few, "two": many}) == {}
+
+
+def test_weights_in_the_record_are_those_of_the_stored_network_before_folding():
+    network = trained(PLANS["compact"])
+    found = stage._weights(Candidate(network).after("step", network, fold=True))
+    entries = np.concatenate(
+        [layer.weight.detach().flatten() for layer in [*network.convolutions, *network.linear_layers]]
+    )
+    small = np.abs(entries) < 0.002  # the bin in the middle
+    assert found["weights"]["counts"][50] == small.sum() > 0
+    assert found["codebook"] == {}  # the second layer has more than 256 weights, all different
 
 
 def test_session_refuses_what_is_no_onnx_file(tmp_path):

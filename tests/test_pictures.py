@@ -8,7 +8,6 @@ import matplotlib.image
 import numpy as np
 import pytest
 import torch
-import yaml
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.patches import FancyBboxPatch
@@ -16,7 +15,6 @@ from matplotlib.text import Text
 from PIL import Image
 
 from src.core.arrays import CLASSES, SPLITS
-from src.core.files import read_json
 from src.pictures import csi, evaluation, style, training
 from src.pictures.classes import accuracy_by_class, beyond_chance
 from src.pictures.family import family_tree, tree_places
@@ -24,6 +22,7 @@ from src.pictures.flips import flips_by_class
 from src.pictures.history import controls, technique
 from src.pictures.pareto import pareto
 from src.pictures.positions import positions, separation_by_class
+from src.pictures.weights import same_histograms, weights_and_codebooks
 from src.pictures.widths import pruned_shapes, widths_by_layer
 
 ROOT = Path(__file__).parent.parent
@@ -77,23 +76,22 @@ FLIPS = [
     for name in CLASSES
 ]
 IMAGES = dict.fromkeys(CLASSES, 100)
-BY_CHANCE = "removed 50.0% of the channels by random draw 0 (validation accuracy before: 0.9), fine-tuned 1 epochs"
-FROM_SCRATCH = "trained 2 epochs from new weights: validation accuracy 0.5000"
-DEMO = {  # the tree of demo.overrides: parent, and the last step as the technique writes it
-    "dense": ("vgg16", "kept as it is"),
-    "half": ("vgg16", "weights stored in float16"),
-    "tuned": ("vgg16", "fine-tuned 2 epochs: validation accuracy 0.5000 -> 0.5100"),
-    "taught": ("vgg16", "distilled at temperature 4, the teacher counts 90%; fine-tuned 1 epochs"),
-    "thin": ("vgg16", "factorized with 80% of the energy: 41 layers instead of 15, 2.78 times fewer MACs"),
-    "sparse": ("vgg16", "set 90.0000% of the weights to zero by global magnitude (validation accuracy at once: 0.1)"),
-    "shared": ("sparse", "gave the weights of each layer at most 32 values, fine-tuned 1 epochs"),
-    "folded": ("vgg16", "folded BatchNorm"),
-    "truncated": ("vgg16", "cut after conv4_2 (validation CSI 0.5, highest 0.5), linear head"),
-    "channels": ("truncated", "removed 50.0% of the channels by taylor (validation accuracy before: 0.5), fine-tuned"),
-    "flagship": ("channels", "int8 with ranges of 1000 training images by minmax"),
-    "scratch": ("channels", f"the same shape, {FROM_SCRATCH}"),
-    "small": ("channels", f"VGG16 of width 0.109375, 1,000 MACs (the network before has 1,100), {FROM_SCRATCH}"),
+DEMO = {  # the tree of demo.overrides: parent, technique, and the settings that the recipe changes
+    "dense": ("vgg16", "keep", {}),
+    "half": ("vgg16", "half", {}),
+    "tuned": ("vgg16", "fine_tune", {"fine_tune": {"epochs": 2}}),
+    "taught": ("vgg16", "distill", {}),
+    "thin": ("vgg16", "factorize", {}),
+    "sparse": ("vgg16", "prune_weights", {}),
+    "shared": ("sparse", "share_weights", {}),
+    "folded": ("vgg16", "fold", {}),
+    "truncated": ("vgg16", "truncate", {}),
+    "channels": ("truncated", "prune_channels", {"ratio": 0.5, "importance": "taylor"}),
+    "flagship": ("channels", "quantize", {}),
+    "scratch": ("channels", "reinitialize", {}),
+    "small": ("channels", "small", {}),
 }
+CONTROLS = ("scratch", "small")
 DENSE_WIDTHS = {"conv1_1": 16, "conv1_2": 16, "conv2_1": 32}
 WIDTHS = {
     "thin": {"conv1_1": 16, "conv1_2.in": 4, "conv1_2.core": 5, "conv1_2": 16, "conv2_1": 32},
@@ -101,14 +99,28 @@ WIDTHS = {
     **{name: {"conv1_1": 8, "conv1_2": 12} for name in ("channels", "flagship", "scratch")},
     "small": {"conv1_1": 8, "conv1_2": 8, "conv2_1": 16},
 }
+WEIGHTS = [  # of 1,000 weights: a bell, the same with zeros, and the bell once more
+    {"recipe": name, "value": value, "count": count, "zeros": zeros}
+    for name, counts in (
+        ("dense", {-0.1: (100, 0), 0.0: (700, 0), 0.1: (200, 0)}),
+        ("sparse", {-0.1: (100, 0), 0.0: (700, 650), 0.1: (200, 0)}),
+        ("int8", {-0.1: (100, 0), 0.0: (700, 0), 0.1: (200, 0)}),
+    )
+    for value, (count, zeros) in counts.items()
+]
+BOOKS = [
+    {"recipe": "shared", "layer": layer, "value": value, "count": count}
+    for layer, book in (("conv1_1", {-0.5: 10, 0.0: 80, 0.25: 10}), ("last", {-0.02: 1, 0.08: 9}))
+    for value, count in book.items()
+]
 PUBLISHED = [{"layer": row["layer"], "train_csi": 0.6, "test_csi": 0.55} for row in ROWS]
 
 
 def tree(**recipes):
     """Rows of metrics/comparison.csv and recipes of metrics/recipes.json for recipes of `DEMO` or for ``recipes``."""
     chosen = recipes or DEMO
-    rows = [compared_row(name, parent, place) for place, (name, (parent, _)) in enumerate(chosen.items())]
-    return rows, {name: history(name, step) for name, (_, step) in chosen.items()}
+    rows = [compared_row(name, parent, place) for place, (name, (parent, *_)) in enumerate(chosen.items())]
+    return rows, {name: history(name, step, settings) for name, (_, step, settings) in chosen.items()}
 
 
 def compared_row(name, parent, place):
@@ -118,9 +130,10 @@ def compared_row(name, parent, place):
     return {"recipe": name, "edition": "sample", "parent": parent, "reference": "dense"} | accuracy | difference | cost
 
 
-def history(name, step):
+def history(name, step, settings):
     hidden = {} if name in ("truncated", "channels", "flagship", "scratch") else {"hidden1": 32}
-    return {"steps": [step], "widths": {"convolutions": WIDTHS.get(name, DENSE_WIDTHS), "hidden": hidden}}
+    widths = {"convolutions": WIDTHS.get(name, DENSE_WIDTHS), "hidden": hidden}
+    return {"step": step, "settings": settings, "control": name in CONTROLS, "widths": widths}
 
 
 def all_figures(curves):
@@ -130,6 +143,7 @@ def all_figures(curves):
         "pareto": pareto(rows, "bytes", chosen),
         "family": family_tree(rows, histories, chosen),
         "widths": widths_by_layer(histories, chosen, "sample"),
+        "weights": weights_and_codebooks(WEIGHTS, BOOKS, "sample"),
         "classes": accuracy_by_class(FLIPS, IMAGES, "sample"),
         "confusion": evaluation.confusion(CONFUSION, "sample"),
         "per_class": evaluation.class_accuracy(ACCURACIES, "sample"),
@@ -231,31 +245,17 @@ def test_csi_by_class_has_a_row_for_each_class():
     assert image[:, 0].tolist() == [i / 10 for i in range(10)]
 
 
-def test_controls_are_new_weights_and_chance_and_not_what_is_made_from_them():
-    _, histories = tree()
-    assert controls(histories) == {"scratch", "small"}
-    chance = {"steps": ["folded BatchNorm", BY_CHANCE]}
-    assert controls({"chance": chance, "int8": {"steps": [BY_CHANCE, "int8"]}, "empty": {"steps": []}}) == {"chance"}
+def test_controls_are_the_recipes_that_say_so():
+    assert controls(tree()[1]) == set(CONTROLS)
 
 
-def test_controls_of_the_committed_run_are_those_of_params():
-    histories = read_json(ROOT / "metrics/recipes.json", "recipes")["recipes"]
-    recipes = yaml.safe_load((ROOT / "params.yaml").read_text())["compress"]["recipes"]
-    by_params = {
-        name
-        for name, recipe in recipes.items()
-        if recipe["step"] in ("reinitialize", "small") or recipe.get("importance") == "random"
-    }
-    assert controls(histories) == by_params & histories.keys()
-
-
-def test_technique_is_the_last_step_without_settings_and_accuracies():
-    done = {name: technique(["before", step]) for name, (_, step) in DEMO.items()}
-    assert done["channels"] == "removed 50.0% of the channels by taylor"
-    assert done["scratch"] == "the same shape"
-    assert done["small"] == "VGG16 of width 0.109375"
-    assert done["taught"] == "distilled at temperature 4"
-    assert technique([]) == ""
+def test_technique_is_its_name_and_the_settings_that_the_recipe_changes():
+    named = {name: technique(history) for name, history in tree()[1].items()}
+    assert named["dense"] == "keep"
+    assert named["tuned"] == "fine_tune (epochs 2)"
+    assert named["channels"] == "prune_channels (ratio 0.5, importance taylor)"
+    many = {f"setting{i}": i for i in range(9)}
+    assert technique({"step": "new", "settings": many}) == "new (setting0 0, setting1 1, setting2 2, setting3 3, ..."
 
 
 def test_pareto_shows_controls_as_rings_and_the_others_filled():
@@ -302,7 +302,7 @@ def test_every_node_of_the_family_has_accuracies_and_size_and_controls_are_hollo
     assert {row["recipe"] for row in rows} <= set(found)
     assert "val 88.00 %, test 78.00 %" in found  # tuned, the third row
     assert {"4.0 MB", "2.0 MB"} <= set(found)
-    assert "removed 50.0% of the channels by taylor" in found
+    assert "prune_channels (ratio 0.5, importance taylor)" in found
     boxes = [box for box in figure.axes[0].patches if isinstance(box, FancyBboxPatch) and box.get_label() in DEMO]
     hollow = {box.get_label() for box in boxes if to_hex(box.get_facecolor()) == "#ffffff"}
     assert (len(boxes), hollow) == (len(rows), {"scratch", "small"})
@@ -357,6 +357,40 @@ def test_widths_say_channels_share_and_removed_layers_and_are_hollow_for_control
 def test_widths_without_a_pruned_recipe_say_so():
     _, histories = tree(dense=DEMO["dense"], thin=DEMO["thin"])
     assert any("no recipe has fewer" in text for text in texts(widths_by_layer(histories, (), "sample")))
+
+
+def test_weights_of_the_same_histogram_share_a_panel_and_zeros_are_drawn_apart():
+    assert [names for names, _, _ in same_histograms(WEIGHTS)] == [["dense", "int8"], ["sparse"]]
+    figure = weights_and_codebooks(WEIGHTS, [], "sample")
+    bell, sparse = figure.axes[:2]
+    assert (bell.get_title("left"), sparse.get_title("left")) == ("dense, int8", "sparse")
+    assert [bar.get_height() for bar in bell.patches] == pytest.approx([0.1, 0.7, 0.2])
+    assert [bar.get_height() for bar in sparse.patches] == pytest.approx([0.1, 0.05, 0.2, 0, 0.65, 0])
+    assert [text.get_text() for text in sparse.texts] == ["65.0% zeros"]
+    assert not bell.texts
+
+
+def test_marks_of_a_codebook_have_the_place_of_the_value_and_the_share_of_the_weights():
+    axes = next(
+        axes for axes in weights_and_codebooks(WEIGHTS, BOOKS, "sample").axes if axes.get_title("left") == "shared"
+    )
+    (marks,) = axes.collections
+    places = [[-1, 0], [0, 0], [0.5, 0], [-0.25, 1], [1, 1]]  # value / largest magnitude, line of the layer
+    assert np.allclose(marks.get_offsets(), places)
+    assert np.allclose(marks.get_array(), [0.1, 0.8, 0.1, 0.1, 0.9])
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["conv1_1", "last"]
+
+
+def test_weights_without_zeros_and_without_a_codebook_say_so(tmp_path):
+    figure = weights_and_codebooks([row for row in WEIGHTS if row["recipe"] == "dense"], [], "sample")
+    style.save_figure(figure, tmp_path / "one.png")
+    assert any("No recipe here has weights that were set to zero" in text for text in texts(figure))
+    assert any("no recipe here has layers with only a few distinct values" in text for text in texts(figure))
+
+
+def test_weights_of_more_recipes_than_fit_into_a_line():
+    many = [row | {"recipe": str(i), "count": row["count"] + i} for i in range(6) for row in WEIGHTS[:3]]
+    assert len(weights_and_codebooks(many, BOOKS, "sample").axes) == 6 + 2  # one panel each, the codebook, its colors
 
 
 def test_classes_show_points_with_their_sign_and_a_column_for_all():

@@ -21,7 +21,8 @@ from scripts.report.tablesort import SCRIPT
 from src.core.errors import UserError, exit_cleanly, one_line
 from src.core.files import atomic
 from src.core.recipes import DENSE
-from src.report.comparison import BENCHMARK, COMPARISON, RECIPES
+from src.report.comparison import BENCHMARK, COMPARISON
+from src.report.history import RECIPES
 from src.report.table import LEGEND
 
 FOLDER = Path(__file__).parent

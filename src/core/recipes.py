@@ -1,4 +1,4 @@
-"""The recipes of params.yaml as far as every stage may know them: names, parents, and those with a role."""
+"""The recipes of params.yaml as far as every stage may know them: names, parents, techniques, and those with a role."""
 
 from typing import Any
 
@@ -12,15 +12,16 @@ HALF = "half"  # the trained network in float16: a fair reference for sizes
 
 
 class RecipesSection(Settings):
-    """The section ``compress`` of params.yaml where only the recipes' names and parents matter."""
+    """The section ``compress`` of params.yaml where only the recipes' names, parents and techniques matter."""
 
     recipes: dict[str, dict[str, Any]] = Field(min_length=1)
 
     @field_validator("recipes")
     @classmethod
-    def _with_dense_and_parents(cls, recipes: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    def _complete(cls, recipes: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         if DENSE not in recipes:
             raise ValueError(f"{DENSE} is missing; the other recipes are measured against it")
-        if orphans := [name for name, recipe in recipes.items() if not isinstance(recipe.get("from"), str)]:
-            raise ValueError(f"{orphans[0]}.from is missing; it names the recipe to start from")
+        for key, meaning in (("from", "the recipe to start from"), ("step", "the technique")):
+            if lacking := [name for name, recipe in recipes.items() if not isinstance(recipe.get(key), str)]:
+                raise ValueError(f"{lacking[0]}.{key} is missing; it names {meaning}")
         return recipes

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from onnxruntime import InferenceSession
 from pydantic import Field
-from tqdm import tqdm
 
 from src.core.params import Settings
+from src.core.progress import progress
 from src.core.recipes import DENSE
 from src.deployment.runtime import INPUT
 
@@ -60,19 +60,21 @@ def latencies(
     """
     feed = {INPUT: noise_images(batch_size)}
     networks = {recipe: partial(network.run, None, feed) for recipe, network in sessions.items()}
-    times = round_robin(networks, blocks, calls)
+    times = round_robin(networks, blocks, calls, f"benchmark, batch of {batch_size}")
     return {recipe: _latency(own, times[DENSE], batch_size) for recipe, own in times.items()}
 
 
-def round_robin(networks: Mapping[str, Callable[[], object]], blocks: int, calls: int) -> dict[str, np.ndarray]:
+def round_robin(
+    networks: Mapping[str, Callable[[], object]], blocks: int, calls: int, description: str | None = None
+) -> dict[str, np.ndarray]:
     """Return how long calls of ``networks`` take, by name, in ms, float64 [blocks, calls].
 
     Goes ``blocks`` times through all networks. Each time a network is called once without being timed, because the
-    caches still hold the data of the network before it, and then ``calls`` times in succession. A terminal shows the
-    progress.
+    caches still hold the data of the network before it, and then ``calls`` times in succession. With a
+    ``description`` the progress is shown under this name, between the rounds.
     """
     times = {name: np.empty((blocks, calls)) for name in networks}
-    for block in tqdm(range(blocks), desc="benchmark", unit="round", leave=False, disable=None):
+    for block in progress(range(blocks), blocks, description, "rounds"):
         for name, run in networks.items():
             run()
             times[name][block] = [milliseconds(run) for _ in range(calls)]

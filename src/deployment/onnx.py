@@ -28,7 +28,8 @@ from onnxscript.rewriter.rules.common import materialize_reshape_shape_rule
 from torch import nn
 
 from src.core.files import atomic
-from src.deployment.runtime import BATCH, INPUT, OUTPUT, SIDE, feeds, logits
+from src.core.progress import progress
+from src.deployment.runtime import BATCH, INPUT, OUTPUT, SIDE, batches, feeds, logits
 from src.network.vgg import HALF_FROM_DIMENSIONS, VGG
 
 METHODS = {
@@ -68,19 +69,25 @@ def export(network: VGG, path: Path, half: bool = False, calibration: Calibratio
 
 
 def most_sensitive(
-    network: VGG, calibration: Calibration, images: np.ndarray, labels: np.ndarray, count: int
+    network: VGG,
+    calibration: Calibration,
+    images: np.ndarray,
+    labels: np.ndarray,
+    count: int,
+    description: str | None = None,
 ) -> tuple[str, ...]:
     """Return the names of the ``count`` layers of ``network`` that lose most in int8, the worst first.
 
     Each layer alone is written in int8, all others stay in float32; the loss is the cross-entropy of that file on uint8
     ``images`` [N, 3, 32, 32] with ``labels`` int [N]. That of the float32 file, which is common to all, does not
-    change the order. Of two equal layers the first in the network is named first.
+    change the order. Of two equal layers the first in the network is named first. With a ``description`` the progress
+    is shown under this name.
     """
     model, layers = _graph(network), layer_names(network)
     losses: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "one.onnx"
-        for layer in layers:
+        for layer in progress(layers, len(layers), description, "layers"):
             others = tuple(other for other in layers if other != layer)
             _quantize(copy.deepcopy(model), path, replace(calibration, in_float=others))  # it takes the tensors away
             losses[layer] = float(F.cross_entropy(torch.from_numpy(logits(path, images)), torch.from_numpy(labels)))
@@ -206,7 +213,7 @@ class _Reader(CalibrationDataReader):
         self.feeds: Iterator[dict[str, np.ndarray]] = iter(())
 
     def __len__(self) -> int:
-        return -(-len(self.images) // BATCH)
+        return batches(self.images)
 
     def set_range(self, start_index: int, end_index: int) -> None:
         """Go on with these batches, and no more than these."""

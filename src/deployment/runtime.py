@@ -7,6 +7,7 @@ import numpy as np
 import onnxruntime
 
 from src.core.errors import UserError, one_line
+from src.core.progress import progress
 
 INPUT, OUTPUT = "images", "logits"
 SIDE = 32  # pixels
@@ -30,10 +31,19 @@ def session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
         raise UserError(f"{path}: not readable as ONNX: {one_line(error)}") from None
 
 
-def logits(path: Path, images: np.ndarray) -> np.ndarray:
-    """Return float32 logits [N, classes] that the file gives for uint8 ``images`` [N, 3, 32, 32]."""
+def logits(path: Path, images: np.ndarray, description: str | None = None) -> np.ndarray:
+    """Return float32 logits [N, classes] that the file gives for uint8 ``images`` [N, 3, 32, 32].
+
+    With a ``description`` the progress is shown under this name.
+    """
     runtime = session(path)
-    return np.concatenate([runtime.run([OUTPUT], feed)[0] for feed in feeds(images)])
+    shown = progress(feeds(images), batches(images), description)
+    return np.concatenate([runtime.run([OUTPUT], feed)[0] for feed in shown])
+
+
+def batches(images: np.ndarray) -> int:
+    """Return in how many batches `feeds` divides ``images``."""
+    return -(-len(images) // BATCH)
 
 
 def feeds(images: np.ndarray) -> Iterator[dict[str, np.ndarray]]:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from src.core.device import MixedPrecision, autocast
+from src.core.progress import progress
 
 
 def to_unit(images: Tensor) -> Tensor:
@@ -12,12 +13,23 @@ def to_unit(images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def predict(model: nn.Module, images: Tensor, batch_size: int = 500, mixed_precision: MixedPrecision = False) -> Tensor:
-    """Return float32 logits [N, classes] of uint8 ``images`` [N, 3, H, W], in evaluation mode."""
+def predict(
+    model: nn.Module,
+    images: Tensor,
+    batch_size: int = 500,
+    mixed_precision: MixedPrecision = False,
+    description: str | None = None,
+) -> Tensor:
+    """Return float32 logits [N, classes] of uint8 ``images`` [N, 3, H, W], in evaluation mode.
+
+    With a ``description`` the progress is shown under this name.
+    """
     training = model.training
     model.eval()
     with autocast(images.device, mixed_precision):
-        logits = torch.cat([model(to_unit(batch)).float() for batch in images.split(batch_size)])
+        batches = images.split(batch_size)
+        shown = progress(batches, len(batches), description)
+        logits = torch.cat([model(to_unit(batch)).float() for batch in shown])
     model.train(training)
     return logits
 

@@ -26,8 +26,9 @@ ROUNDED = "round,pad=0,rounding_size=0.06"
 def family_tree(rows: Sequence[Row], histories: Mapping[str, Mapping[str, Any]], controls: Collection[str]) -> Figure:
     """Return a figure of the tree of recipes from the root at the left: a node for each of ``rows`` of the comparison.
 
-    A node says what its technique is, its accuracy on validation and test, and the size of its file, which is also a
-    bar. ``histories`` are the recipes of metrics/recipes.json; the nodes of ``controls`` are hollow.
+    A node says what its technique is and which settings its recipe changes, its accuracy on validation and test, and
+    the size of its file, which is also a bar. ``histories`` are the recipes of metrics/recipes.json; the nodes of
+    ``controls`` are hollow.
     """
     parents = {row["recipe"]: row["parent"] for row in rows}
     places = tree_places(parents)
@@ -45,7 +46,7 @@ def family_tree(rows: Sequence[Row], histories: Mapping[str, Mapping[str, Any]],
     largest = next(row["bytes"] for row in rows if row["recipe"] == DENSE)
     for row in rows:
         corner = _left(places[row["recipe"]][0]), TITLE + LINE * places[row["recipe"]][1]
-        _draw_node(axes, corner, row, technique(histories[row["recipe"]]["steps"]), row["recipe"] in controls)
+        _draw_node(axes, corner, row, technique(histories[row["recipe"]]), row["recipe"] in controls)
         axes.add_patch(Rectangle(corner, WIDTH * min(1, row["bytes"] / largest), BAR, color=COLORS["blue"]))
     _write_title(axes, rows[0]["edition"], not parents.keys().isdisjoint(controls))
     return figure

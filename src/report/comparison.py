@@ -12,10 +12,8 @@ from src.report.columns import COLUMNS, SUMMARY, Row
 from src.report.intervals import flips, paired_difference
 
 COMPARISON = Path("metrics/comparison.csv")
-RECIPES = Path("metrics/recipes.json")
 BENCHMARK = Path("metrics/benchmark.json")
 FLIP_COLUMNS = ("recipe", "reference", "class", "became_wrong", "became_right")
-HISTORY = ("steps", "note", "widths", "image_passes", "pflop")
 
 
 def comparison_rows(
@@ -122,12 +120,6 @@ def predicted_classes(tested: Mapping[str, Row], labels: np.ndarray) -> Row:
     """Return the true classes of the test images and those that each recipe predicts, one digit for each image."""
     predicted = {recipe: found["predicted"] for recipe, found in tested.items()}
     return {"edition": tested[DENSE]["edition"], "labels": "".join(map(str, labels)), "recipes": predicted}
-
-
-def recipe_history(tested: Mapping[str, Row]) -> Row:
-    """Return how each recipe came about: steps, note, widths of its layers, training spent on its path."""
-    recipes = {recipe: {name: found[name] for name in HISTORY} for recipe, found in tested.items()}
-    return {"edition": tested[DENSE]["edition"], "recipes": recipes}
 
 
 def require_one_edition(*groups: Mapping[str, Row]) -> None:
