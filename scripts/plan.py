@@ -17,8 +17,8 @@ from src.core.errors import UserError, exit_cleanly, one_line
 from src.core.files import read_csv
 from src.core.recipes import DENSE
 from src.report.comparison import COMPARISON
+from src.report.history import FROM_NEW_WEIGHTS
 
-FROM_NOTHING = ("reinitialize", "small")  # their PFLOP are those of their own training alone
 OPTIONS = ("--dry", "--allow-missing", "--no-run-cache", "--ignore-errors")
 RUNS = re.compile(r"^Running stage '(.+)'", re.MULTILINE)
 
@@ -70,7 +70,7 @@ def pflop(recipes: Mapping[str, Recipe], rows: Sequence[Mapping[str, Any]]) -> f
     """Return the PFLOP of all trainings of ``recipes`` that ``rows`` know, without that of the trained network."""
     spent = {row["recipe"]: row["pflop"] for row in rows}
     spent[ROOT] = spent[DENSE]
-    before = {name: 0 if recipe.step in FROM_NOTHING else spent.get(recipe.parent) for name, recipe in recipes.items()}
+    before = {name: 0 if recipe.step in FROM_NEW_WEIGHTS else spent.get(recipe.parent) for name, recipe in recipes.items()}
     return sum(spent[name] - since for name, since in before.items() if name in spent and since is not None)
 
 

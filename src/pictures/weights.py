@@ -31,7 +31,7 @@ def weights_and_codebooks(bins: Sequence[Row], books: Sequence[Row], edition: st
     lines = -(-len(groups) // COLUMNS)
     heights = [1 + PANEL * lines, BOOK if books else EMPTY]
     figure = new_figure(12, sum(heights))
-    upper, lower = figure.subfigures(2, height_ratios=heights)
+    upper, lower = figure.subfigures(2, squeeze=False, height_ratios=heights)[:, 0]
     _draw_histograms(upper, [*dict.fromkeys(row["value"] for row in bins)], groups)
     _draw_codebooks(lower, books)
     title = f"Weights of each recipe as stored, before rounding (CIFAR-10, {edition} edition)"
