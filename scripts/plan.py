@@ -70,8 +70,12 @@ def pflop(recipes: Mapping[str, Recipe], rows: Sequence[Mapping[str, Any]]) -> f
     """Return the PFLOP of all trainings of ``recipes`` that ``rows`` know, without that of the trained network."""
     spent = {row["recipe"]: row["pflop"] for row in rows}
     spent[ROOT] = spent[DENSE]
-    before = {name: 0 if recipe.step in FROM_NEW_WEIGHTS else spent.get(recipe.parent) for name, recipe in recipes.items()}
-    return sum(spent[name] - since for name, since in before.items() if name in spent and since is not None)
+    total = 0.0
+    for name, recipe in recipes.items():
+        before = 0 if recipe.step in FROM_NEW_WEIGHTS else spent.get(recipe.parent)
+        if name in spent and before is not None:
+            total += spent[name] - before
+    return total
 
 
 if __name__ == "__main__":
