@@ -11,6 +11,7 @@ from torch import nn
 
 from src.analysis.separation.centers import (
     CenterReceiver,
+    Centers,
     SumReceiver,
     center_separation,
     class_sums,
@@ -285,7 +286,7 @@ def test_leave_one_out_gives_the_exact_distance():
     points = torch.tensor([[0.0, 1.0], [2.0, 5.0], [7.0, 3.0], [4.0, 4.0], [9.0, 0.0]], dtype=torch.float64)
     labels, counts = torch.tensor([0, 0, 0, 1, 1]), torch.tensor([3, 2])
     means = torch.stack([points[labels == k].mean(0) for k in (0, 1)])
-    left_out = leave_one_out_distances(squared_distances(points, means), labels, counts)
+    left_out = leave_one_out_distances(squared_distances(points, Centers(means, counts)), labels, counts)
     for i, label in enumerate(labels):
         others = (labels == label) & (torch.arange(5) != i)
         assert left_out[i, label] == pytest.approx(((points[i] - points[others].mean(0)) ** 2).sum().item())

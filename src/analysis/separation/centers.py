@@ -59,7 +59,7 @@ class ClassSums:
         counts = torch.bincount(labels, minlength=len(self.counts))
         for number, places in enumerate(labels.argsort(stable=True).split(counts.tolist())):
             for rows in places.split(ROWS):
-                self.sums[number] += points[rows].sum(0, dtype=torch.float64)
+                self.sums[number] += points.index_select(0, rows).sum(0, dtype=torch.float64)
         self.counts += counts
 
     def __add__(self, other: "ClassSums") -> "ClassSums":
@@ -107,9 +107,9 @@ class Centers:
         return apart.square().sum(1) + 2 * (apart @ self.middle)
 
     @cached_property
-    def scale(self) -> Tensor:
-        """The largest squared length of a center."""
-        return self.means.square().sum(1).max()
+    def squares(self) -> Tensor:
+        """The squared lengths of the centers, float64 [K]."""
+        return self.means.square().sum(1)
 
 
 def class_sums(x: Array, y: Array, classes: int | None = None) -> ClassSums:
@@ -163,10 +163,10 @@ def credits_of(points: Tensor, labels: Tensor, centers: Centers, leave_one_out: 
 
 
 def _exact_credits(points: Tensor, labels: Tensor, centers: Centers, leave_one_out: bool) -> tuple[Tensor, Tensor]:
-    distances = squared_distances(points, centers.means)
+    distances = squared_distances(points, centers)
     if leave_one_out:
         distances = leave_one_out_distances(distances, labels, centers.counts)
-    return credit_and_ties(distances, labels, centers.scale)
+    return credit_and_ties(distances, labels, centers.squares.max())
 
 
 def _fast_distances(points: Tensor, labels: Tensor, centers: Centers, leave_one_out: bool) -> tuple[Tensor, Tensor]:
@@ -185,7 +185,7 @@ def _fast_distances(points: Tensor, labels: Tensor, centers: Centers, leave_one_
     reach = (lengths + middle).square()
     apart = squares - 2 * products[:, -1] + middle.square()
     distances = apart.unsqueeze(1) - 2 * products[:, :-1] + centers.constants
-    error = 4 * roundings * lengths * farthest + 4 * ROUNDING * (reach + centers.scale)
+    error = 4 * roundings * lengths * farthest + 4 * ROUNDING * (reach + centers.squares.max())
     if leave_one_out:
         own = (centers.counts[labels] / (centers.counts[labels] - 1)).square() - 1
         distances = leave_one_out_distances(distances, labels, centers.counts)
@@ -193,13 +193,13 @@ def _fast_distances(points: Tensor, labels: Tensor, centers: Centers, leave_one_
     return distances, error
 
 
-def squared_distances(points: Tensor, means: Tensor) -> Tensor:
-    """Return the squared distances (float64 [N, K]) from ``points`` [N, D] to float64 ``means`` [K, D].
+def squared_distances(points: Tensor, centers: Centers) -> Tensor:
+    """Return the squared distances (float64 [N, K]) from ``points`` [N, D] to ``centers``, computed in float64.
 
     Computed as |x|^2 - 2 x.m + |m|^2, which needs no array of the size N x K x D.
     """
-    products, squares = _products(points, means)
-    return squares.unsqueeze(1) - 2 * products + means.square().sum(1)
+    products, squares = _products(points, centers.means)
+    return squares.unsqueeze(1) - 2 * products + centers.squares
 
 
 def _products(points: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
