@@ -10,6 +10,8 @@ from sklearn.neighbors import NearestCentroid
 from torch import nn
 
 from src.analysis.separation.centers import (
+    COLUMNS,
+    ROWS,
     CenterReceiver,
     Centers,
     SumReceiver,
@@ -280,6 +282,21 @@ def test_float32_gives_the_credits_of_float64(protocol):
     single, double = (center_separation(x, labels, protocol=protocol) for x in (points, points.double()))
     assert torch.equal(single.credits, double.credits)
     assert torch.equal(single.tied, double.tied)
+
+
+def test_wide_layers_and_large_classes_are_measured_part_by_part():
+    generator = torch.Generator().manual_seed(0)
+    labels = (torch.arange(4 * ROWS) % 6).clamp(max=2)[torch.randperm(4 * ROWS, generator=generator)]
+    points = torch.randn(len(labels), 2 * COLUMNS + 5, generator=generator).relu()
+    sums, double = class_sums(points, labels), points.double()
+    assert int(sums.counts.max()) > 2 * ROWS
+    expected = torch.stack([double[labels == k].sum(0) for k in range(3)])
+    torch.testing.assert_close(sums.sums, expected, rtol=1e-14, atol=0)
+    centers = sums.centers()
+    torch.testing.assert_close(squared_distances(points, centers), torch.cdist(double, centers.means).square())
+    single, exact = (center_separation(x, labels) for x in (points, double))
+    assert torch.equal(single.credits, exact.credits)
+    assert 0 < single.value < 1
 
 
 def test_leave_one_out_gives_the_exact_distance():

@@ -101,6 +101,11 @@ class Centers:
         return torch.cat([self.means - self.middle, self.middle.unsqueeze(0)]).float()
 
     @cached_property
+    def lengths(self) -> Tensor:
+        """The lengths of `directions`, float64 [K + 1]."""
+        return torch.linalg.vector_norm(self.directions, dim=1).double()
+
+    @cached_property
     def constants(self) -> Tensor:
         """What the squared distance has besides |x|^2 and the products with `directions`: float64 [K]."""
         apart = self.means - self.middle
@@ -177,11 +182,8 @@ def _fast_distances(points: Tensor, labels: Tensor, centers: Centers, leave_one_
     walk (Higham 2002, 2.8), and the products of the lengths of the parts add up to that of the whole vectors at most.
     """
     roundings = (2 * min(points.shape[1], COLUMNS) ** 0.5 + 8) * EPSILON
-    directions = centers.directions
-    products, squares = _products(points, directions)
-    lengths = squares.sqrt()
-    middle = torch.linalg.vector_norm(directions[-1]).double()
-    farthest = torch.linalg.vector_norm(directions[:-1], dim=1).max().double()
+    products, squares = _products(points, centers.directions)
+    lengths, middle, farthest = squares.sqrt(), centers.lengths[-1], centers.lengths[:-1].max()
     reach = (lengths + middle).square()
     apart = squares - 2 * products[:, -1] + middle.square()
     distances = apart.unsqueeze(1) - 2 * products[:, :-1] + centers.constants
