@@ -10,7 +10,10 @@ from sklearn.neighbors import NearestCentroid
 from torch import nn
 
 from src.analysis.separation.centers import (
+    COLUMNS,
+    ROWS,
     CenterReceiver,
+    Centers,
     SumReceiver,
     center_separation,
     class_sums,
@@ -186,13 +189,6 @@ def test_two_accumulators_of_whole_numbers_are_exactly_one():
     whole = class_sums(points, labels)
     assert torch.equal(both.sums, whole.sums)
     assert torch.equal(both.counts, whole.counts)
-    torch.testing.assert_close(both.squares, whole.squares, rtol=1e-14, atol=0)
-
-
-def test_spread_is_the_variance_of_each_class():
-    points, labels = torch.randn(60, 4, dtype=torch.float64), torch.arange(60) % 3
-    expected = [points[labels == k].var(0, correction=0).sum() for k in range(3)]
-    torch.testing.assert_close(class_sums(points, labels).spread(), torch.stack(expected))
 
 
 def test_the_network_is_not_changed(model, train):
@@ -288,11 +284,26 @@ def test_float32_gives_the_credits_of_float64(protocol):
     assert torch.equal(single.tied, double.tied)
 
 
+def test_wide_layers_and_large_classes_are_measured_part_by_part():
+    generator = torch.Generator().manual_seed(0)
+    labels = (torch.arange(4 * ROWS) % 6).clamp(max=2)[torch.randperm(4 * ROWS, generator=generator)]
+    points = torch.randn(len(labels), 2 * COLUMNS + 5, generator=generator).relu()
+    sums, double = class_sums(points, labels), points.double()
+    assert int(sums.counts.max()) > 2 * ROWS
+    expected = torch.stack([double[labels == k].sum(0) for k in range(3)])
+    torch.testing.assert_close(sums.sums, expected, rtol=1e-14, atol=0)
+    centers = sums.centers()
+    torch.testing.assert_close(squared_distances(points, centers), torch.cdist(double, centers.means).square())
+    single, exact = (center_separation(x, labels) for x in (points, double))
+    assert torch.equal(single.credits, exact.credits)
+    assert 0 < single.value < 1
+
+
 def test_leave_one_out_gives_the_exact_distance():
     points = torch.tensor([[0.0, 1.0], [2.0, 5.0], [7.0, 3.0], [4.0, 4.0], [9.0, 0.0]], dtype=torch.float64)
     labels, counts = torch.tensor([0, 0, 0, 1, 1]), torch.tensor([3, 2])
     means = torch.stack([points[labels == k].mean(0) for k in (0, 1)])
-    left_out = leave_one_out_distances(squared_distances(points, means), labels, counts)
+    left_out = leave_one_out_distances(squared_distances(points, Centers(means, counts)), labels, counts)
     for i, label in enumerate(labels):
         others = (labels == label) & (torch.arange(5) != i)
         assert left_out[i, label] == pytest.approx(((points[i] - points[others].mean(0)) ** 2).sum().item())

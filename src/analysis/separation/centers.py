@@ -19,22 +19,22 @@ Maps are flattened position by position (`checks.flattened`): a center is [posit
 center of average-pooled activations is the average of it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from src.analysis.separation.checks import Array, as_labels, as_points, check_counts, flattened
+from src.analysis.separation.checks import Array, as_labels, as_points, averaged, check_counts, flattened
 from src.analysis.separation.scores import Scores
 from src.analysis.separation.stream import home_of
 
 Protocol = Literal["held-out", "leave-one-out", "in-sample"]
 ROUNDING = 1e-12  # above the rounding error of float64 squared distances, below the precision of float32 activations
-COLUMNS = 2048  # converted to float64 at a time, so that they stay in the processor's cache
+ROWS = 16  # of one class, added up at a time
+COLUMNS = 4096  # multiplied at a time: the parts stay in the processor's cache, and short float32 sums round little
 EPSILON = torch.finfo(torch.float32).eps
 
 
@@ -42,34 +42,31 @@ EPSILON = torch.finfo(torch.float32).eps
 class ClassSums:
     """Sums over the activations of each class in one layer, which add up over batches and over processes.
 
-    ``sums``: float64 [K, D]; ``counts``: int64 [K], images; ``squares``: float64 [K], the sum of squared lengths.
+    ``sums``: float64 [K, D]; ``counts``: int64 [K], images.
     """
 
     sums: Tensor
     counts: Tensor
-    squares: Tensor
 
     @classmethod
     def empty(cls, classes: int, dims: int, device: torch.device | str = "cpu") -> "ClassSums":
         """Return the sums of no images."""
-        sums, squares = (torch.zeros(size, dtype=torch.float64, device=device) for size in ((classes, dims), classes))
-        return cls(sums, torch.zeros(classes, dtype=torch.int64, device=device), squares)
+        sums = torch.zeros(classes, dims, dtype=torch.float64, device=device)
+        return cls(sums, torch.zeros(classes, dtype=torch.int64, device=device))
 
     def add(self, points: Tensor, labels: Tensor) -> None:
         """Add ``points`` [N, D] with int64 ``labels`` [N]; the sums are those of float64."""
-        present, place = labels.unique(return_inverse=True)
-        member = F.one_hot(place, len(present)).double().T
-        for columns in _columns(points):
-            part = points[:, columns].double()
-            self.sums[present, columns] += member @ part
-        self.counts += torch.bincount(labels, minlength=len(self.counts))
-        self.squares.index_add_(0, labels, torch.linalg.vector_norm(points, dim=1).double().square())
+        counts = torch.bincount(labels, minlength=len(self.counts))
+        for number, places in enumerate(labels.argsort(stable=True).split(counts.tolist())):
+            for rows in places.split(ROWS):
+                self.sums[number] += points.index_select(0, rows).sum(0, dtype=torch.float64)
+        self.counts += counts
 
     def __add__(self, other: "ClassSums") -> "ClassSums":
         """Return the sums of the images of both. Raises ValueError if they have other classes or dimensions."""
         if self.sums.shape != other.sums.shape:
             raise ValueError(f"other: found sums {tuple(other.sums.shape)}; wanted {tuple(self.sums.shape)}")
-        return ClassSums(self.sums + other.sums, self.counts + other.counts, self.squares + other.squares)
+        return ClassSums(self.sums + other.sums, self.counts + other.counts)
 
     def centers(self, name: str = "y") -> "Centers":
         """Return the means. Raises ValueError, which begins with ``name``, if a class is missing, or on NaN or Inf."""
@@ -77,11 +74,6 @@ class ClassSums:
         if not bool(self.sums.isfinite().all()):
             raise ValueError(f"{name}: found NaN or Inf among the activations; wanted finite numbers")
         return Centers(self.sums / self.counts.unsqueeze(1), self.counts)
-
-    def spread(self) -> Tensor:
-        """Return the mean squared distance of each class's images from its center: float64 [K]."""
-        centers = self.centers()
-        return self.squares / self.counts - centers.means.square().sum(1)
 
 
 @dataclass(frozen=True)
@@ -109,15 +101,20 @@ class Centers:
         return torch.cat([self.means - self.middle, self.middle.unsqueeze(0)]).float()
 
     @cached_property
+    def lengths(self) -> Tensor:
+        """The lengths of `directions`, float64 [K + 1]."""
+        return torch.linalg.vector_norm(self.directions, dim=1).double()
+
+    @cached_property
     def constants(self) -> Tensor:
         """What the squared distance has besides |x|^2 and the products with `directions`: float64 [K]."""
         apart = self.means - self.middle
         return apart.square().sum(1) + 2 * (apart @ self.middle)
 
     @cached_property
-    def scale(self) -> Tensor:
-        """The largest squared length of a center."""
-        return self.means.square().sum(1).max()
+    def squares(self) -> Tensor:
+        """The squared lengths of the centers, float64 [K]."""
+        return self.means.square().sum(1)
 
 
 def class_sums(x: Array, y: Array, classes: int | None = None) -> ClassSums:
@@ -171,28 +168,26 @@ def credits_of(points: Tensor, labels: Tensor, centers: Centers, leave_one_out: 
 
 
 def _exact_credits(points: Tensor, labels: Tensor, centers: Centers, leave_one_out: bool) -> tuple[Tensor, Tensor]:
-    distances = squared_distances(points, centers.means)
+    distances = squared_distances(points, centers)
     if leave_one_out:
         distances = leave_one_out_distances(distances, labels, centers.counts)
-    return credit_and_ties(distances, labels, centers.scale)
+    return credit_and_ties(distances, labels, centers.squares.max())
 
 
 def _fast_distances(points: Tensor, labels: Tensor, centers: Centers, leave_one_out: bool) -> tuple[Tensor, Tensor]:
     """Return squared distances (float64 [N, K]) by float32 products, and how far two may be wrong against each other.
 
-    The error of a product of two vectors of D numbers is taken as 2 sqrt(D) + 8 roundings of the product of their
-    lengths: rounding errors add up as a random walk (Higham 2002, 2.8), and the products are summed in parts.
+    The error of a product of two vectors is taken as 2 sqrt(C) + 8 roundings of the product of their lengths, if C
+    numbers at a time are summed in float32 and these sums are added up in float64: rounding errors add up as a random
+    walk (Higham 2002, 2.8), and the products of the lengths of the parts add up to that of the whole vectors at most.
     """
-    roundings = (2 * points.shape[1] ** 0.5 + 8) * EPSILON
-    directions = centers.directions
-    products = (points @ directions.T).double()
-    lengths = torch.linalg.vector_norm(points, dim=1).double()
-    middle = torch.linalg.vector_norm(directions[-1]).double()
-    farthest = torch.linalg.vector_norm(directions[:-1], dim=1).max().double()
+    roundings = (2 * min(points.shape[1], COLUMNS) ** 0.5 + 8) * EPSILON
+    products, squares = _products(points, centers.directions)
+    lengths, middle, farthest = squares.sqrt(), centers.lengths[-1], centers.lengths[:-1].max()
     reach = (lengths + middle).square()
-    apart = lengths.square() - 2 * products[:, -1] + middle.square()
+    apart = squares - 2 * products[:, -1] + middle.square()
     distances = apart.unsqueeze(1) - 2 * products[:, :-1] + centers.constants
-    error = 4 * roundings * lengths * farthest + 4 * ROUNDING * (reach + centers.scale)
+    error = 4 * roundings * lengths * farthest + 4 * ROUNDING * (reach + centers.squares.max())
     if leave_one_out:
         own = (centers.counts[labels] / (centers.counts[labels] - 1)).square() - 1
         distances = leave_one_out_distances(distances, labels, centers.counts)
@@ -200,18 +195,28 @@ def _fast_distances(points: Tensor, labels: Tensor, centers: Centers, leave_one_
     return distances, error
 
 
-def squared_distances(points: Tensor, means: Tensor) -> Tensor:
-    """Return the squared distances (float64 [N, K]) from ``points`` [N, D] to float64 ``means`` [K, D].
+def squared_distances(points: Tensor, centers: Centers) -> Tensor:
+    """Return the squared distances (float64 [N, K]) from ``points`` [N, D] to ``centers``, computed in float64.
 
-    Computed as |x|^2 - 2 x.m + |m|^2, which needs no array of the size N x K x D, and a few columns at a time.
+    Computed as |x|^2 - 2 x.m + |m|^2, which needs no array of the size N x K x D.
     """
-    products = torch.zeros(len(points), len(means), dtype=torch.float64, device=points.device)
-    squares = products.new_zeros(len(points), 1)
-    for columns in _columns(points):
-        part = points[:, columns].double()
-        products += part @ means[:, columns].T
-        squares += part.square().sum(1, keepdim=True)
-    return squares - 2 * products + means.square().sum(1)
+    products, squares = _products(points, centers.means)
+    return squares.unsqueeze(1) - 2 * products + centers.squares
+
+
+def _products(points: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Return products (float64 [N, K]) of ``points`` [N, D] and ``vectors`` [K, D], and |x|^2 (float64 [N]) of points.
+
+    A few columns at a time are multiplied in the precision of ``vectors``; these parts are added up in float64.
+    """
+    products = torch.zeros(len(vectors), len(points), dtype=torch.float64, device=points.device)
+    squares = products.new_zeros(len(points))
+    for start in range(0, points.shape[1], COLUMNS):
+        columns = slice(start, start + COLUMNS)
+        part = points[:, columns].to(vectors.dtype)
+        products += vectors[:, columns] @ part.T
+        squares += torch.linalg.vector_norm(part, dim=1).double().square()
+    return products.T, squares
 
 
 def leave_one_out_distances(distances: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
@@ -238,12 +243,6 @@ def credit_and_ties(distances: Tensor, labels: Tensor, scale: Tensor) -> tuple[T
     number = closest.sum(1)
     right = closest.gather(1, labels.unsqueeze(1)).squeeze(1)
     return right / number.double(), number > 1
-
-
-def _columns(points: Tensor) -> Iterator[slice]:
-    """Yield slices that cover the columns of ``points`` [N, D] from left to right."""
-    for start in range(0, points.shape[1], COLUMNS):
-        yield slice(start, start + COLUMNS)
 
 
 @dataclass
@@ -302,7 +301,7 @@ class CenterReceiver:
 
     def __call__(self, name: str, output: Tensor, index: Tensor) -> None:
         """Score the wanted images of a batch."""
-        points = _pooled(output, name) if self.pooled else flattened(output, name)
+        points = averaged(output, name).double() if self.pooled else flattened(output, name)
         points, index = _part(points, index, self.wanted)
         if not len(index):
             return
@@ -324,11 +323,6 @@ class CenterReceiver:
             name: Scores(credit[wanted], tied[wanted], labels, self.classes)
             for name, (credit, tied) in self.found.items()
         }
-
-
-def _pooled(output: Tensor, name: str) -> Tensor:
-    """Return ``output`` [N, C, H, W] averaged over space, or [N, D] as it is, as float64 [N, C]."""
-    return (output if output.dim() == 2 else output.mean((2, 3))).double()
 
 
 def _part(points: Tensor, index: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:

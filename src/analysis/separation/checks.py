@@ -29,9 +29,21 @@ def flattened(x: Tensor, name: str = "x") -> Tensor:
 
     Raises ValueError for another number of dimensions.
     """
+    return x if _is_flat(x, name) else x.permute(0, 2, 3, 1).flatten(1)
+
+
+def averaged(x: Tensor, name: str = "x") -> Tensor:
+    """Return ``x`` [N, C, H, W] averaged over space, [N, C], or [N, D] as it is.
+
+    Raises ValueError for another number of dimensions.
+    """
+    return x if _is_flat(x, name) else x.mean((2, 3))
+
+
+def _is_flat(x: Tensor, name: str) -> bool:
     if x.dim() not in (FLAT, MAP):
         raise ValueError(f"{name}: found shape {tuple(x.shape)}; wanted [N, D] or [N, C, H, W]")
-    return x if x.dim() == FLAT else x.permute(0, 2, 3, 1).flatten(1)
+    return x.dim() == FLAT
 
 
 def as_labels(y: Array, images: int, classes: int | None = None, name: str = "y") -> tuple[Tensor, int]:

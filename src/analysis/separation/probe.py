@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from src.analysis.separation.checks import Array, as_labels, as_points
+from src.analysis.separation.checks import Array, as_labels, as_points, averaged
 from src.analysis.separation.scores import Scores
 
 ITERATIONS = 1000  # of the solver
@@ -32,7 +32,7 @@ class PooledKeeper:
         """Keep the wanted images of a batch."""
         if name not in self.modules:
             return
-        pooled = output if output.dim() == 2 else output.mean((2, 3))
+        pooled = averaged(output, name)
         if name not in self.features:
             self.features[name] = torch.zeros(self.kept, pooled.shape[1])
         wanted = self.row[index] >= 0
