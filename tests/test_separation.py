@@ -189,6 +189,13 @@ def test_two_accumulators_of_whole_numbers_are_exactly_one():
     whole = class_sums(points, labels)
     assert torch.equal(both.sums, whole.sums)
     assert torch.equal(both.counts, whole.counts)
+    torch.testing.assert_close(both.squares, whole.squares, rtol=1e-14, atol=0)
+
+
+def test_spread_is_the_variance_of_each_class():
+    points, labels = torch.randn(60, 4, dtype=torch.float64), torch.arange(60) % 3
+    expected = [points[labels == k].var(0, correction=0).sum() for k in range(3)]
+    torch.testing.assert_close(class_sums(points, labels).spread(), torch.stack(expected))
 
 
 def test_the_network_is_not_changed(model, train):

@@ -42,31 +42,34 @@ EPSILON = torch.finfo(torch.float32).eps
 class ClassSums:
     """Sums over the activations of each class in one layer, which add up over batches and over processes.
 
-    ``sums``: float64 [K, D]; ``counts``: int64 [K], images.
+    ``sums``: float64 [K, D]; ``counts``: int64 [K], images; ``squares``: float64 [K], the sum of squared lengths.
     """
 
     sums: Tensor
     counts: Tensor
+    squares: Tensor
 
     @classmethod
     def empty(cls, classes: int, dims: int, device: torch.device | str = "cpu") -> "ClassSums":
         """Return the sums of no images."""
-        sums = torch.zeros(classes, dims, dtype=torch.float64, device=device)
-        return cls(sums, torch.zeros(classes, dtype=torch.int64, device=device))
+        sums, squares = (torch.zeros(size, dtype=torch.float64, device=device) for size in ((classes, dims), classes))
+        return cls(sums, torch.zeros(classes, dtype=torch.int64, device=device), squares)
 
     def add(self, points: Tensor, labels: Tensor) -> None:
         """Add ``points`` [N, D] with int64 ``labels`` [N]; the sums are those of float64."""
         counts = torch.bincount(labels, minlength=len(self.counts))
         for number, places in enumerate(labels.argsort(stable=True).split(counts.tolist())):
             for rows in places.split(ROWS):
-                self.sums[number] += points.index_select(0, rows).sum(0, dtype=torch.float64)
+                part = points.index_select(0, rows)
+                self.sums[number] += part.sum(0, dtype=torch.float64)
+                self.squares[number] += torch.linalg.vector_norm(part, dim=1).double().square().sum()
         self.counts += counts
 
     def __add__(self, other: "ClassSums") -> "ClassSums":
         """Return the sums of the images of both. Raises ValueError if they have other classes or dimensions."""
         if self.sums.shape != other.sums.shape:
             raise ValueError(f"other: found sums {tuple(other.sums.shape)}; wanted {tuple(self.sums.shape)}")
-        return ClassSums(self.sums + other.sums, self.counts + other.counts)
+        return ClassSums(self.sums + other.sums, self.counts + other.counts, self.squares + other.squares)
 
     def centers(self, name: str = "y") -> "Centers":
         """Return the means. Raises ValueError, which begins with ``name``, if a class is missing, or on NaN or Inf."""
@@ -74,6 +77,10 @@ class ClassSums:
         if not bool(self.sums.isfinite().all()):
             raise ValueError(f"{name}: found NaN or Inf among the activations; wanted finite numbers")
         return Centers(self.sums / self.counts.unsqueeze(1), self.counts)
+
+    def spread(self) -> Tensor:
+        """Return the mean squared distance of each class's images from its center: float64 [K]."""
+        return self.squares / self.counts - self.centers().squares
 
 
 @dataclass(frozen=True)
