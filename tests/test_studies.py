@@ -1,5 +1,6 @@
 """The studies on small networks: items are computed once, levels mean what they say."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from src.core.files import read_csv
 from src.network.cost import macs
 from src.pictures.branches import separation_of_branches
 from src.pictures.sensitivity import heat_map
-from studies import branches, curves, items, lengths, sensitivity
+from studies import branches, curves, items, lengths, seeds, sensitivity
 
 ROOT = Path(__file__).parents[1]
 CHOSEN = ("taylor-50", "random-50", "low_rank-70", "truncated-2")
@@ -103,3 +104,44 @@ def test_separation_of_the_last_layers_of_a_whole_and_of_a_cut_network():
     left, right = separation_of_branches(rows).axes
     assert [len(line.get_xdata()) for line in left.lines] == [len(line.get_xdata()) for line in right.lines] == [5, 3]
     assert list(left.lines[1].get_xdata()) == [0, 1, 4]  # the logits are in one column
+
+
+def test_another_seed_runs_each_stage_once_in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in (*seeds.CODE[2:], *map(seeds.network_path, seeds.GIVEN), Path("src/a.py"), Path("stages/b.py")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    Path("params.yaml").write_text("# all\nseed: 0\nmodel:\n  seed: 0\n")
+    Path("data/prepared").mkdir(parents=True)
+    ran = []
+
+    def run(folder, stage, recipe):
+        if len(ran) == 4:
+            raise UserError("stopped")
+        ran.append((stage, recipe))
+        written = folder / str(seeds.OUTPUTS[stage]).format(recipe)
+        written.parent.mkdir(parents=True, exist_ok=True)
+        written.write_text(json.dumps({"predicted": recipe}))
+
+    monkeypatch.setattr(seeds, "run", run)
+    with pytest.raises(UserError, match="stopped"):
+        seeds.repeated(tmp_path / "seed-3", 3)
+    assert ran == [(stage, "tuned") for stage in ("compress", "export", "test")] + [("compress", "slim")]
+    ran.clear()
+    monkeypatch.setattr(seeds, "RECIPES", ("tuned", "slim"))
+    assert seeds.repeated(tmp_path / "seed-3", 3) == {"tuned": "tuned", "slim": "slim"}
+    assert ran == [("export", "slim"), ("test", "slim")]
+    assert (tmp_path / "seed-3/params.yaml").read_text() == "# all\nseed: 3\nmodel:\n  seed: 0\n"
+    assert (tmp_path / "seed-3/src/a.py").exists()
+    assert (tmp_path / "seed-3/data/prepared").resolve() == tmp_path / "data/prepared"
+
+
+def test_each_seed_is_compared_with_its_own_tuned():
+    labels = np.array([0, 1, 2, 3])
+    rows = seeds.rows_of(5, {"tuned": "0123", "slim": "0129"}, labels, ["tuned", "slim"])
+    assert [(row["seed"], row["recipe"], row["test_accuracy"]) for row in rows] == [
+        (5, "tuned", 1.0),
+        (5, "slim", 0.75),
+    ]
+    assert [row["difference_points"] for row in rows] == [0.0, -25.0]
+    assert rows[1]["difference_low"] < -25 < rows[1]["difference_high"]
