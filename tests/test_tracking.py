@@ -31,7 +31,9 @@ def test_plain_and_dvclive_write_the_same_files(tmp_path, monkeypatch, capsys):
     first, second = map(written, folders)
     assert first == second
     assert len(first) == len(ROWS[0]) + 1
-    lines = capsys.readouterr().out.splitlines()
+    shown = capsys.readouterr()
+    assert shown.err == ""  # a bar at a terminal alone
+    lines = shown.out.splitlines()
     assert len(lines) == 4
     assert "epoch   2" in lines[1]
     assert (tmp_path / "logs" / "test.log").read_text().splitlines() == lines

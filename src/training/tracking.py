@@ -64,7 +64,7 @@ class Tracker:
         self.log = (LOGS / f"{name}.log").open("a")
         self.epochs = 0
         self.bar: tqdm | None = None
-        self.started = time.monotonic()
+        self.started, self.share = time.monotonic(), 0.0
 
     def start(self, epochs: int, flops: int, device: torch.device, bfloat16: bool) -> None:
         """Print how much is to do, and roughly how long it takes at the rate of this machine's matrix products."""
@@ -77,10 +77,12 @@ class Tracker:
         )
 
     def step(self, epoch: int, done: int, total: int) -> None:
-        """Move the bar on."""
+        """Move the bar on; there is one at a terminal only. ``share`` is the part of the epoch that ran here."""
         if self.bar is None:
-            self.started = time.monotonic()
-            self.bar = tqdm(total=total, initial=done - 1, desc=f"epoch {epoch}", unit="step", leave=False)
+            self.started, self.share = time.monotonic(), 0.0
+            description = f"epoch {epoch}"
+            self.bar = tqdm(total=total, initial=done - 1, desc=description, unit="step", leave=False, disable=None)
+        self.share += 1 / total
         self.bar.update()
 
     def epoch(self, row: Row) -> None:
@@ -90,8 +92,7 @@ class Tracker:
         line = f"epoch {self.epochs:3d}  " + "  ".join(f"{name} {value:.4g}" for name, value in row.items())
         if self.bar is not None:
             seconds = time.monotonic() - self.started
-            images = self.images_per_epoch * (self.bar.n - self.bar.initial) / self.bar.total
-            line += f"  {seconds:.0f} s, {images / seconds:.0f} images/s"
+            line += f"  {seconds:.0f} s, {self.images_per_epoch * self.share / seconds:.0f} images/s"
             self.bar.close()
             self.bar = None
         print(line, flush=True)
