@@ -1,13 +1,14 @@
 """How does compression change the separation of the last layers? python -m studies.branches (make study NAME=branches).
 
-Measures held-out CSI on test at the last positions of the trained network and of the networks of recipes, each with
-centers of its own from the training images. The networks must be there: `dvc repro compress@NAME` makes one. Writes
+Measures held-out CSI on test from block 3 on, in the trained network and in the networks of recipes, each with centers
+of its own from the training images. The networks must be there: `dvc repro compress@NAME` makes one. Writes
 studies/results/branches.csv and .png.
 """
 
 import argparse
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from src.analysis.separation.centers import CenterReceiver, SumReceiver
@@ -26,32 +27,42 @@ from src.pictures.style import save_figure
 from studies.items import Row, computed, fingerprint
 
 RESULTS = Path("studies/results/branches.csv")
-RECIPES = ("truncated", "slim", "channels", "channels_magnitude", "channels_csi", "channels_random")
-LAST = 9  # blocks that are measured, and the logits
+BRANCHES = {  # of the tree of recipes, each with a title
+    "Cut, pruned, distilled": ("truncated", "truncated_tuned", "slim", "distilled"),
+    "The shape of distilled from new weights": ("distilled", "scratch"),
+    "Half of the channels": ("channels", "channels_magnitude", "channels_csi", "channels_random", "channels_random_2"),
+    "Low rank": ("low_rank", "hybrid"),
+    "Single weights": ("sparse", "shared"),
+}
+FIRST = "conv3_1"  # the first block that is measured
 
 
 def main() -> None:
     """Compute what is missing, then write the table and the picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipes", nargs="*", default=RECIPES, help=f"by default {' '.join(RECIPES)}")
-    names = [ROOT, *parser.parse_args().recipes]
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    names = [*dict.fromkeys([ROOT, *chain(*BRANCHES.values())])]
     images = [PREPARED / "train.npz", PREPARED / "test.npz", Path(__file__)]
     depends_on = {name: fingerprint([network_path(name), *images]) for name in names}
     train, test = load_split("train"), load_split("test")
+    blocks = [block.name for block in load(network_path(ROOT)).plan.features]
+    measured = blocks[blocks.index(FIRST) :]
     rows: list[Row] = []
     for name in names:
-        network = load(network_path(name))
-        rows += computed("branches", depends_on[name], {name: partial(last_layers, name, network, train, test)})
+        compute = partial(last_layers, name, measured, train, test)
+        rows += computed("branches", depends_on[name], {name: compute})
     write_csv(RESULTS, rows)
-    save_figure(separation_of_branches(rows), RESULTS.with_suffix(".png"))
+    save_figure(separation_of_branches(rows, ROOT, BRANCHES), RESULTS.with_suffix(".png"))
 
 
-def last_layers(name: str, network: VGG, train: Split, test: Split) -> list[Row]:
-    """Return a row for each of the last blocks of ``network`` and its logits: CSI on ``test``, centers by ``train``.
+def last_layers(name: str, blocks: Sequence[str], train: Split, test: Split) -> list[Row]:
+    """Return a row for those of ``blocks`` that the network of the recipe ``name`` has, and one for its logits.
 
-    ``csi`` is that of flattened maps, ``csi_pooled`` that of maps averaged over space.
+    Centers are from ``train``, and CSI is that of ``test``: ``csi`` of flattened maps, ``csi_pooled`` of maps averaged
+    over space. Of a factorized convolution, the last of the thin ones has the name of the block.
     """
-    ends = dict([*block_ends(network.plan).items()][-LAST:]) | {"logits": f"classifier.{len(network.classifier) - 1}"}
+    network = load(network_path(name))
+    ends = {block: end for block, end in block_ends(network.plan).items() if block in blocks}
+    ends |= {"logits": f"classifier.{len(network.classifier) - 1}"}
     flattened, pooled = held_out(network, train, test, list(ends.values()))
     return [
         {"recipe": name, "block": block, "csi": flattened[end].value, "csi_pooled": pooled[end].value}

@@ -93,17 +93,21 @@ def test_a_long_image_moves_the_center_of_its_class_but_not_at_unit_length():
     assert (first["accuracy"], first["accuracy_unit"], second["accuracy"]) == (0, 1, 1)
 
 
-def test_separation_of_the_last_layers_of_a_whole_and_of_a_cut_network():
-    whole, cut = trained(plan(8, "pool", 16, "pool", head=(16,))), trained(plan(8, "pool"))
+def test_separation_of_the_last_layers_of_a_whole_and_of_a_cut_network(monkeypatch):
+    networks = {"vgg16": trained(plan(8, "pool", 16, "pool", head=(16,))), "cut": trained(plan(8, "pool"))}
+    monkeypatch.setattr(branches, "network_path", lambda name: name)
+    monkeypatch.setattr(branches, "load", networks.get)
     train, test = colors(60), colors(40)
-    rows = [*branches.last_layers("vgg16", whole, train, test), *branches.last_layers("truncated", cut, train, test)]
-    assert [row["block"] for row in rows] == ["conv0", "pool1", "conv2", "pool3", "logits", "conv0", "pool1", "logits"]
-    pooled = {name: lengths.pooled(whole, split.images) for name, split in (("train", train), ("test", test))}
+    rows = [row for name in networks for row in branches.last_layers(name, ["pool1", "conv2", "pool3"], train, test)]
+    assert [row["block"] for row in rows] == ["pool1", "conv2", "pool3", "logits", "pool1", "logits"]
+    pooled = {
+        name: lengths.pooled(networks["vgg16"], split.images) for name, split in (("train", train), ("test", test))
+    }
     oracle = NearestCentroid().fit(pooled["train"], train.labels).score(pooled["test"], test.labels)
-    assert rows[3]["csi_pooled"] == pytest.approx(oracle)
-    left, right = separation_of_branches(rows).axes
-    assert [len(line.get_xdata()) for line in left.lines] == [len(line.get_xdata()) for line in right.lines] == [5, 3]
-    assert list(left.lines[1].get_xdata()) == [0, 1, 4]  # the logits are in one column
+    assert rows[2]["csi_pooled"] == pytest.approx(oracle)
+    panels = separation_of_branches(rows, "vgg16", {"one": ["cut"], "two": []}).axes
+    assert [[len(line.get_xdata()) for line in axes.lines] for axes in panels] == [[4, 2], [4], [4, 2], [4]]
+    assert list(panels[0].lines[1].get_xdata()) == [0, 3]  # the logits are in one column
 
 
 def test_another_seed_runs_each_stage_once_in_a_folder_of_its_own(tmp_path, monkeypatch):

@@ -3,37 +3,44 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from src.pictures.style import COLORS, new_figure
 
 Row = Mapping[str, Any]
-STYLES = ("blue", "orange", "green", "red", "purple", "sky")
-TITLES = {"csi": "Flattened maps", "csi_pooled": "Maps averaged over space"}
+STYLES = ("blue", "orange", "green", "red", "purple")
+SCORES = {"csi": "flattened maps", "csi_pooled": "maps averaged over space"}
+PANEL = 4.2  # width and height of a panel, inches
 
 
-def separation_of_branches(rows: Sequence[Row]) -> Figure:
-    """Return a figure of CSI on test over the last blocks: a line for each network, that of the first one gray.
+def separation_of_branches(rows: Sequence[Row], root: str, branches: Mapping[str, Sequence[str]]) -> Figure:
+    """Return a figure of CSI on test over the last blocks: a column for each branch, a line for each of its recipes.
 
-    ``rows`` are those of studies/results/branches.csv; a network that was cut has fewer blocks before its logits.
+    ``rows`` are those of studies/results/branches.csv. The dashed line of each panel is that of the recipe ``root``. A
+    network that was cut has fewer blocks before its logits.
     """
-    blocks = [row["block"] for row in rows if row["recipe"] == rows[0]["recipe"]]
-    others = [row["block"] for row in rows if row["block"] not in blocks]
-    order = [*dict.fromkeys(others), *blocks]
-    figure = new_figure(13, 5)
-    names = [*dict.fromkeys(row["recipe"] for row in rows)]
-    for axes, (score, title) in zip(figure.subplots(1, 2, sharey=True), TITLES.items(), strict=True):
-        for place, name in enumerate(names):
-            shown = {row["block"]: row[score] for row in rows if row["recipe"] == name}
-            color = COLORS["gray"] if place == 0 else COLORS[STYLES[(place - 1) % len(STYLES)]]
-            places = [order.index(block) for block in shown]
-            axes.plot(places, [*shown.values()], "o-" if place else "o--", color=color, markersize=4, label=name)
-        axes.set_xticks(range(len(order)), order, rotation=90)
-        axes.set(title=title, xlabel="block")
-    figure.axes[0].set_ylabel("CSI on test (share of images)")
-    figure.axes[0].legend(fontsize=9)
+    blocks = [row["block"] for row in rows if row["recipe"] == root]
+    figure = new_figure(PANEL * len(branches), PANEL * len(SCORES))
+    panels = figure.subplots(len(SCORES), len(branches), sharex=True, sharey="row", squeeze=False)
+    for line, (score, what) in zip(panels, SCORES.items(), strict=True):
+        line[0].set_ylabel(f"CSI on test, {what}")
+        for axes, names in zip(line, branches.values(), strict=True):
+            _draw_branch(axes, rows, score, [root, *names], blocks)
+    for axes, title in zip(panels[0], branches, strict=True):
+        axes.set_title(title)
+        axes.legend(fontsize=8, loc="lower right")
     figure.suptitle(
         "Separation of the last layers before and after compression: held-out CSI on test\n"
-        "Dashed: the trained network. A line above it separates better at the same layer"
+        f"Dashed: {root}, the trained network. A line above it separates better at the same block"
     )
     return figure
+
+
+def _draw_branch(axes: Axes, rows: Sequence[Row], score: str, names: Sequence[str], blocks: Sequence[str]) -> None:
+    """Draw a line for each of ``names``, the first one dashed and gray, over the places of ``blocks``."""
+    for name, color in zip(names, ("gray", *STYLES), strict=False):
+        own = [row for row in rows if row["recipe"] == name]
+        places, style = [blocks.index(row["block"]) for row in own], "o--" if color == "gray" else "o-"
+        axes.plot(places, [row[score] for row in own], style, color=COLORS[color], markersize=4, label=name)
+    axes.set_xticks(range(len(blocks)), blocks, rotation=90)
