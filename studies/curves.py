@@ -29,11 +29,12 @@ RESULTS = Path("studies/results/curves.csv")
 PUBLISHED = Path("data/reference/published.csv")
 SEED = 0
 ONE_EPOCH = {"fine_tune": {"epochs": 1}}
+LOWER_RATE = {"fine_tune": {"epochs": 1, "lr_start": 0.0001, "lr_peak": 0.001}}  # as the recipe low_rank
 UNIFORM = {"step": "prune_channels", "ranking": "uniform", **ONE_EPOCH}
 POINTS: dict[str, dict[str, Any]] = {  # the number in a name is its level in percent
     **{f"taylor-{level}": {**UNIFORM, "importance": "taylor", "ratio": level / 100} for level in (25, 50, 75)},
     **{f"random-{level}": {**UNIFORM, "importance": "random", "ratio": level / 100} for level in (25, 50, 75)},
-    **{f"low_rank-{level}": {"step": "factorize", "energy": level / 100, **ONE_EPOCH} for level in (90, 70, 50)},
+    **{f"low_rank-{level}": {"step": "factorize", "energy": level / 100, **LOWER_RATE} for level in (90, 70, 50)},
     **{f"truncated-{level}": {"step": "truncate", "epsilon": level / 100} for level in (2, 5, 15)},
 }
 
