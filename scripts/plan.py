@@ -8,7 +8,7 @@ recipes costs, by metrics/comparison.csv. Nothing runs.
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from scripts.minutes import MINUTES, known
@@ -20,28 +20,32 @@ from src.report.comparison import COMPARISON
 from src.report.history import FROM_NEW_WEIGHTS
 
 OPTIONS = ("--dry", "--allow-missing", "--no-run-cache", "--ignore-errors")
-RUNS = re.compile(r"^Running stage '(.+)'", re.MULTILINE)
+UNCHANGED = re.compile(r"^Stage '(.+)' didn't change", re.MULTILINE)
 
 
 def main() -> None:
     """Print a line for each stage, and the sum."""
-    # Errors are ignored: DVC fails at a changed stage whose input is not there yet, because its own parent changed
+    # Errors are ignored, and what DVC calls unchanged is left out: it fails at a changed stage whose input is not there
     command = [sys.executable, "-m", "dvc", "repro", *OPTIONS]
     dry = subprocess.run(command, check=False, capture_output=True, text=True)
     if dry.returncode:
         raise UserError(f"`dvc repro --dry` failed: {one_line(dry.stderr)}")
-    print(plan(with_dependents(RUNS.findall(dry.stdout)), known()))
+    print(plan(to_run(UNCHANGED.findall(dry.stdout)), known()))
     print(cost(read_tree(), read_csv(COMPARISON, "recipe", "pflop")))
 
 
-def with_dependents(stages: Sequence[str]) -> list[str]:
-    """Return ``stages`` of the pipeline in this folder, and all that depend on them, in the order in which they run."""
+def to_run(unchanged: Collection[str]) -> list[str]:
+    """Return all stages of the pipeline in this folder but the ``unchanged`` that depend on unchanged ones alone.
+
+    They are in the order in which they run.
+    """
     import networkx as nx
     from dvc.repo import Repo
 
     with Repo() as repo:
         graph = repo.index.graph  # from a stage to those that it needs
-    found = {other for stage in graph if stage.addressing in stages for other in (stage, *nx.ancestors(graph, stage))}
+    changed = [stage for stage in graph if stage.addressing not in unchanged]
+    found = {other for stage in changed for other in (stage, *nx.ancestors(graph, stage))}
     return [stage.addressing for stage in nx.dfs_postorder_nodes(graph) if stage in found]
 
 
