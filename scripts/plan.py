@@ -63,10 +63,10 @@ def plan(stages: list[str], rows: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def cost(recipes: Mapping[str, Recipe], rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return a line with the PFLOP that the training of ``recipes`` took, and how many have no row in ``rows`` yet."""
-    total = pflop(recipes, rows)
-    missing = len(recipes.keys() - {row["recipe"] for row in rows})
-    unknown = f"; {missing} recipes are not in it yet" if missing else ""
+    """Return a line with the PFLOP that the training of ``recipes`` took, and those that have no row in ``rows`` yet."""
+    total, known_names = pflop(recipes, rows), {row["recipe"] for row in rows}
+    missing = ", ".join(name for name in recipes if name not in known_names)
+    unknown = f"; not in it yet: {missing}" if missing else ""
     return f"The training of all recipes, from the trained network on, costs {total:.2f} PFLOP ({COMPARISON}{unknown})"
 
 
