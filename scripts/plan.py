@@ -63,7 +63,7 @@ def plan(stages: list[str], rows: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def cost(recipes: Mapping[str, Recipe], rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return a line with the PFLOP that the training of ``recipes`` took, and those that have no row in ``rows`` yet."""
+    """Return a line with the PFLOP that the training of ``recipes`` took, and those without a row in ``rows``."""
     total, known_names = pflop(recipes, rows), {row["recipe"] for row in rows}
     missing = ", ".join(name for name in recipes if name not in known_names)
     unknown = f"; not in it yet: {missing}" if missing else ""
