@@ -23,6 +23,7 @@ from src.core.errors import UserError, exit_cleanly
 from src.core.files import read_json, write_csv
 from src.core.params import PARAMS, PIPELINE, read_yaml
 from src.core.recipes import TUNED
+from src.report.comparison import classified_right
 from src.report.intervals import paired_difference
 from src.training.checkpoints import SCRATCH
 from stages.compare import PREDICTIONS, TESTED
@@ -106,7 +107,7 @@ def rows_of(seed: int, predicted: Mapping[str, str], labels: np.ndarray, recipes
     ``predicted`` has a digit for each test image, ``labels`` int [images] are the true classes. The interval is that of
     `paired_difference`.
     """
-    right = {name: np.array([*predicted[name]], int) == labels for name in (TUNED, *recipes)}
+    right = {name: classified_right(predicted[name], labels) for name in (TUNED, *recipes)}
     differences = {name: paired_difference(right[name], right[TUNED]) for name in recipes}
     return [
         {

@@ -27,9 +27,9 @@ def separation_of_branches(rows: Sequence[Row], root: str, branches: Mapping[str
         line[0].set_ylabel(f"CSI on test, {what}")
         for axes, names in zip(line, branches.values(), strict=True):
             _draw_branch(axes, rows, score, [root, *names], blocks)
-    for axes, title in zip(panels[0], branches, strict=True):
-        axes.set_title(title)
-        axes.legend(fontsize=8, loc="lower right")
+    for upper, lower, title in zip(*panels, branches, strict=True):
+        upper.set_title(title)
+        lower.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.3), ncols=2)
     figure.suptitle(
         "Separation of the last layers before and after compression: held-out CSI on test\n"
         f"Dashed: {root}, the trained network. A line above it separates better at the same block"
@@ -39,7 +39,7 @@ def separation_of_branches(rows: Sequence[Row], root: str, branches: Mapping[str
 
 def _draw_branch(axes: Axes, rows: Sequence[Row], score: str, names: Sequence[str], blocks: Sequence[str]) -> None:
     """Draw a line for each of ``names``, the first one dashed and gray, over the places of ``blocks``."""
-    for name, color in zip(names, ("gray", *STYLES), strict=False):
+    for name, color in zip(names, ("gray", *STYLES)[: len(names)], strict=True):
         own = [row for row in rows if row["recipe"] == name]
         places, style = [blocks.index(row["block"]) for row in own], "o--" if color == "gray" else "o-"
         axes.plot(places, [row[score] for row in own], style, color=COLORS[color], markersize=4, label=name)

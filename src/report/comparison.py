@@ -91,12 +91,16 @@ def _path(recipe: str, parents: Mapping[str, str]) -> set[str]:
 
 
 def _classified_right(tested: Mapping[str, Row], labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Return for each recipe whether each image is classified right, bool [images].
+    """Return for each recipe whether each image is classified right, bool [images]."""
+    return {recipe: classified_right(found["predicted"], labels) for recipe, found in tested.items()}
 
-    The stage test stores the predicted classes as one digit for each image.
+
+def classified_right(predicted: str, labels: np.ndarray) -> np.ndarray:
+    """Return whether each image is classified right, bool [images].
+
+    ``predicted`` has a digit for each image, as the stage test stores it; ``labels`` int [images] are the true classes.
     """
-    digits = {recipe: np.frombuffer(found["predicted"].encode(), np.uint8) for recipe, found in tested.items()}
-    return {recipe: predicted - ord("0") == labels for recipe, predicted in digits.items()}
+    return np.frombuffer(predicted.encode(), np.uint8) - ord("0") == labels
 
 
 def flip_rows(tested: Mapping[str, Row], labels: np.ndarray) -> list[Row]:
