@@ -26,7 +26,7 @@ def fingerprint(files: Sequence[Path], **settings: Any) -> str:
         try:
             digest.update(path.read_bytes())
         except OSError as error:
-            raise UserError(f"{path}: {error.strerror}; a study needs the trained network: `dvc repro train`") from None
+            raise UserError(f"{path}: {error.strerror}; this study needs it, and `dvc repro` makes it") from None
     return digest.hexdigest()[:16]
 
 

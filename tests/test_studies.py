@@ -39,7 +39,7 @@ def test_an_item_is_computed_once_and_again_after_a_change(tmp_path, monkeypatch
     data.write_text("two")
     study()
     assert calls == ["a", "a"]
-    with pytest.raises(UserError, match="a study needs the trained network"):
+    with pytest.raises(UserError, match="nothing: No such file or directory; this study needs it, and `dvc repro` makes it"):
         items.fingerprint([tmp_path / "nothing"])
 
 
@@ -61,8 +61,10 @@ def test_each_item_changes_one_layer_alone():
     for layer, after in (("conv0", 27 * 8 + 9 * 8 * 16 / 4), ("conv2", 27 * 16 + 9 * 16 * 8 / 4)):
         head = (16 if layer == "conv0" else 8) * 8 + 8 * 10
         assert removed[layer, 0.5] == after * 32 * 32 + head
-    figure = heat_map(rows)
-    assert len(figure.axes) == 5
+    gains = sensitivity.gains_by_block({"conv0": 0.5, "pool1": 0.75, "conv2": 0.625})
+    assert gains == {"pool1": 25, "conv2": -12.5}
+    beside = heat_map(rows, gains).axes[4]
+    assert [bar.get_width() for bar in beside.patches] == [0, -12.5]
 
 
 def test_points_of_the_curves_run_by_the_settings_of_params(monkeypatch):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from src.pictures.style import COLOR_MAP, new_figure
+from src.pictures.style import COLOR_MAP, COLORS, new_figure
 
 Row = Mapping[str, Any]
 TITLES = {
@@ -18,15 +18,16 @@ TITLES = {
 DEEPEST = 30.0  # points; larger losses have the same color
 
 
-def heat_map(rows: Sequence[Row]) -> Figure:
-    """Return a figure of the accuracy lost by compressing each convolution alone: one panel a method.
+def heat_map(rows: Sequence[Row], gains: Mapping[str, float]) -> Figure:
+    """Return a figure of the accuracy lost by compressing each convolution alone: one panel a method, and the gains.
 
     ``rows`` are those of studies/results/sensitivity.csv; the row of the method "none" is the network as it is.
+    ``gains`` are the percentage points that a convolution adds to CSI, by its name; one may be missing.
     """
     whole = next(row["accuracy"] for row in rows if row["method"] == "none")
     layers = [*dict.fromkeys(row["layer"] for row in rows if row["method"] != "none")]
-    figure = new_figure(13, 5.2)
-    panels = figure.subplots(1, len(TITLES), sharey=True, width_ratios=[5, 5, 5, 3])
+    figure = new_figure(15, 5.2)
+    *panels, beside = figure.subplots(1, len(TITLES) + 1, sharey=True, width_ratios=[5, 5, 5, 3, 3])
     for axes, (method, title) in zip(panels, TITLES.items(), strict=True):
         shown = [row for row in rows if row["method"] == method]
         losses = {(row["layer"], row["level"]): 100 * (whole - row["accuracy"]) for row in shown}
@@ -39,6 +40,8 @@ def heat_map(rows: Sequence[Row]) -> Figure:
         axes.set(title=title, xticks=range(len(levels)), xticklabels=[f"{level:g}" for level in levels])
         axes.grid(visible=False)
     panels[0].set_yticks(range(len(layers)), layers)
+    beside.barh(range(len(layers)), [gains.get(layer, 0) for layer in layers], color=COLORS["blue"])
+    beside.set(title="what it adds to CSI", xlabel="points on validation")
     figure.colorbar(image, ax=panels, label="accuracy lost (points)", extend="max")
     figure.suptitle(f"What each layer bears alone, without fine-tuning (whole network: {whole:.1%} on validation)")
     return figure
