@@ -39,7 +39,7 @@ def test_an_item_is_computed_once_and_again_after_a_change(tmp_path, monkeypatch
     data.write_text("two")
     study()
     assert calls == ["a", "a"]
-    with pytest.raises(UserError, match="nothing: No such file or directory; this study needs it, and `dvc repro` makes it"):
+    with pytest.raises(UserError, match="nothing: No such file or directory; this study needs it"):
         items.fingerprint([tmp_path / "nothing"])
 
 
