@@ -64,7 +64,7 @@ test: .venv/installed-dev  ## Lint, check types and test (under 10 minutes on 2 
 	mypy
 	pytest -n 2
 
-repro: .venv/installed  ## Run the full pipeline on CIFAR-10 from the trained network, which is pulled (about 3 hours)
+repro: .venv/installed  ## Run the full pipeline on CIFAR-10 from the trained network, which is pulled (about 2 hours 30 minutes)
 	@python -m scripts.check_tree
 	test -e $(NETWORK) || dvc pull $(NETWORK) || echo 'The trained network cannot be pulled; it will be trained.'
 	dvc repro

@@ -13,10 +13,12 @@ from src.report.comparison import (
     BENCHMARK,
     COMPARISON,
     FLIP_COLUMNS,
+    PAIR_COLUMNS,
     comparison_rows,
     flip_rows,
     formatted,
     headline_metrics,
+    pair_rows,
     predicted_classes,
     require_one_edition,
 )
@@ -27,6 +29,7 @@ TESTED = Path("models/tested")
 TRIALS = Path("docs/trials.csv")
 SUMMARY = Path("metrics/summary.json")
 PREDICTIONS = Path("metrics/predictions.json")
+PAIRS = Path("metrics/pairs.csv")
 FLIPS = Path("plots/flips.csv")
 WEIGHTS = Path("plots/weights.csv")
 CODEBOOK = Path("plots/codebook.csv")
@@ -68,6 +71,7 @@ def main() -> None:
     _, labels = load_arrays("test")
     rows = comparison_rows(tested, timings, parents, labels, trials)
     write_csv(COMPARISON, map(formatted, rows))
+    write_csv(PAIRS, pair_rows(tested, labels), PAIR_COLUMNS)
     write_csv(FLIPS, flip_rows(tested, labels), FLIP_COLUMNS)
     write_csv(WEIGHTS, weight_rows(tested), WEIGHT_COLUMNS)
     write_csv(CODEBOOK, codebook_rows(tested), CODEBOOK_COLUMNS)

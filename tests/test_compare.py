@@ -292,6 +292,16 @@ def test_stage_writes_table_summary_and_history_of_the_recipes_in_params(workspa
     assert predictions["labels"] == "01234567890123456789"
     assert predictions["recipes"]["tuned"] == predictions["labels"]
     assert len((workspace / "plots/flips.csv").read_text().splitlines()) == 1 + 3 * 10
+    header, *pairs = (workspace / "metrics/pairs.csv").read_text().splitlines()
+    assert header == "recipe,reference,points,low,high"
+    assert [pair.rsplit(",", 2)[0] for pair in pairs] == [
+        "tuned,dense,10.0",
+        "small,dense,5.0",
+        "int8,dense,-20.0",
+        "small,tuned,-5.0",
+        "int8,tuned,-30.0",
+        "int8,small,-25.0",
+    ]
 
 
 def test_stage_writes_the_histograms_of_all_recipes_and_the_codebooks_of_those_that_have_one(workspace):

@@ -1,6 +1,8 @@
 """The table of all recipes: what each one costs and how accurate it is, against its reference in the same run."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from src.report.intervals import flips, paired_difference
 
 COMPARISON = Path("metrics/comparison.csv")
 BENCHMARK = Path("metrics/benchmark.json")
+PAIR_COLUMNS = ("recipe", "reference", "points", "low", "high")
 FLIP_COLUMNS = ("recipe", "reference", "class", "became_wrong", "became_right")
 
 
@@ -118,6 +121,18 @@ def flip_rows(tested: Mapping[str, Row], labels: np.ndarray) -> list[Row]:
             for name, (lost, gained) in zip(CLASSES, changed, strict=True)
         ]
     return rows
+
+
+def pair_rows(tested: Mapping[str, Row], labels: np.ndarray) -> list[Row]:
+    """Return a row for each pair of recipes: the `paired_difference` of the second one from the first, the reference.
+
+    ``labels`` int [images] are the true classes of test.
+    """
+    right = _classified_right(tested, labels)
+    return [
+        {"recipe": recipe, "reference": other, **asdict(paired_difference(right[recipe], right[other]))}
+        for other, recipe in combinations(tested, 2)
+    ]
 
 
 def predicted_classes(tested: Mapping[str, Row], labels: np.ndarray) -> Row:
