@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -134,39 +134,44 @@ def _describe(axes: Axes, rows: Sequence[Row], cost: str) -> None:
 def place_labels(axes: Axes, points: Mapping[str, tuple[float, float]], lines: Sequence[Bbox] = ()) -> list[Annotation]:
     """Write the name of each point at the nearest place where it covers no name and no point; return the labels.
 
-    A thin line connects a label to its point; it crosses no name and no other such line. A place that also covers none
-    of ``lines``, boxes in the units of the axes, is preferred. If no place near the point is free, the last one that
-    was tried is used.
+    A thin line connects a label to its point; it crosses no name and no other such line. A place whose line touches no
+    other point, and that covers none of ``lines``, boxes in the units of the axes, is preferred. If no place near the
+    point is free, the last one that was tried is used.
     """
     figure = axes.figure.get_figure(root=True)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # otherwise a later layout would move the places found below
-    dots = [
-        Bbox.from_bounds(x - DOT, y - DOT, 2 * DOT, 2 * DOT) for x, y in axes.transData.transform([*points.values()])
-    ]
+    places = zip(points, axes.transData.transform([*points.values()]), strict=True)
+    dots = {name: Bbox.from_bounds(x - DOT, y - DOT, 2 * DOT, 2 * DOT) for name, (x, y) in places}
     drawn = [axes.transData.transform_bbox(box).padded(2) for box in lines]
     labels: list[Annotation] = []
     for name, point in points.items():
         label = axes.annotate(name, point, (0, 0), textcoords="offset points", arrowprops=ARROW, bbox=PAPER)
         label.set_verticalalignment("center")
-        if not _moved_to_a_free_place(label, [*dots, *drawn], labels):
-            _moved_to_a_free_place(label, dots, labels)
+        others = [dot for other, dot in dots.items() if other != name]
+        for kept_free, not_crossed in product(([*dots.values(), *drawn], [*dots.values()]), (others, [])):
+            if _moved_to_a_free_place(label, kept_free, not_crossed, labels):
+                break
         labels.append(label)
     return labels
 
 
-def _moved_to_a_free_place(label: Annotation, taken: Sequence[Bbox], others: Sequence[Annotation]) -> bool:
+def _moved_to_a_free_place(
+    label: Annotation, taken: Sequence[Bbox], not_crossed: Sequence[Bbox], others: Sequence[Annotation]
+) -> bool:
     """Move ``label`` to the nearest place where it covers nothing; return whether there is one inside the axes.
 
-    ``taken`` are boxes in pixels, ``others`` the labels that have a place; their names and lines stay free too.
+    The name stays off the boxes ``taken`` and its line off those ``not_crossed``, all in pixels. ``others`` are the
+    labels that have a place; their names and lines stay free too.
     """
     names, lines = [_text_box(other) for other in others], [_leader(other) for other in others]
+    obstacles = [*names, *not_crossed]
     for distance in DISTANCES:
         for right, up in DIRECTIONS:
             label.set(position=(distance * right, distance * up), ha=SIDES[right])
             box, leader = _text_box(label), _leader(label)
             covers = box.count_overlaps([*taken, *names]) or any(line.intersects_bbox(box) for line in lines)
-            crosses = any(map(leader.intersects_bbox, names)) or any(map(leader.intersects_path, lines))
+            crosses = any(map(leader.intersects_bbox, obstacles)) or any(map(leader.intersects_path, lines))
             if _inside(box, label.axes.bbox) and not covers and not crosses:  # type: ignore[union-attr]  # it has axes
                 return True
     return False
