@@ -23,7 +23,7 @@ WIDTH = 120
 CONDITIONS = ("threads", "cpu", "instruction_sets", "onnxruntime", "numpy", "python", "blocks", "calls")
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 SHORT = ("recipe", "test_accuracy", "difference_points", "bytes_ratio", "macs_ratio", "latency_b1_ratio")
-FIRST = ("dense", "tuned", "int8", "truncated", "flagship", "scratch", "channels_magnitude", "low_rank")  # in README, if there
+FIRST = ("dense", "tuned", "int8", "truncated", "flagship", "scratch", "channels_magnitude", "low_rank")  # in README
 COLUMNS = (
     "recipe",
     "test_accuracy",

@@ -220,10 +220,12 @@ def test_family_nests_recipes_and_tells_each_step_once():
         for name, parent in (("dense", "vgg16"), ("slim", "cut"), ("cut", "vgg16"))
     ]
     history = {"cut": {"steps": ["cut after conv4_2"]}, "slim": {"steps": ["cut after conv4_2", "fewer channels"]}}
+    history["slim"]["control"] = True
     (root,) = sections.family(rows, history, {"slim": {"step": "prune_channels"}})
     assert (root["name"], [node["name"] for node in root["children"]]) == ("vgg16", ["dense", "cut"])
     (slim,) = root["children"][1]["children"]
-    assert (slim["name"], slim["technique"], slim["done"]) == ("slim", "prune_channels", ["fewer channels"])
+    assert (slim["name"], slim["tags"], slim["done"]) == ("slim", ["prune_channels", "control"], ["fewer channels"])
+    assert [node["tags"] for node in root["children"]] == [[], []]
 
 
 def test_class_scores_start_with_the_lowest():

@@ -54,7 +54,9 @@ def comparison(rows: Sequence[Row]) -> Row:
 
 
 def family(rows: Sequence[Row], history: Mapping[str, Row], recipes: Mapping[str, Row]) -> list[Row]:
-    """Return the trees of the recipes in ``rows``, from their roots: name, technique, what was done, cells, children.
+    """Return the trees of the recipes in ``rows``, from their roots: name, tags, what was done, cells, children.
+
+    The tags of a recipe are its technique, and "control" if it is one.
 
     ``history``: metrics/recipes.json; ``recipes``: those of params.yaml. Both may lack a recipe. A root is a network
     that is no recipe itself.
@@ -66,9 +68,10 @@ def family(rows: Sequence[Row], history: Mapping[str, Row], recipes: Mapping[str
 
     def node(row: Row) -> Row:
         name = row["recipe"]
+        control = "control" if history.get(name, {}).get("control") else ""
         return {
             "name": name,
-            "technique": recipes.get(name, {}).get("step", ""),
+            "tags": [*filter(None, [recipes.get(name, {}).get("step"), control])],
             "done": own_steps(name, str(row.get("parent", "")), history),
             "cells": cells_of(row),
             "children": [node(child) for child in children[name]],
