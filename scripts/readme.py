@@ -1,15 +1,16 @@
 """Write the results for people: python -m scripts.readme [--check].
 
 README.md gets, between its markers, the most important recipes and columns; docs/results.md gets all recipes, the
-conditions of the measurement, and what was done for each recipe.
+conditions of the measurement, the minutes that each recipe took, and what was done for it.
 """
 
 import argparse
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scripts.minutes import MINUTES
 from src.core.errors import UserError, exit_cleanly
 from src.core.files import atomic, read_csv, read_json
 from src.report.columns import Row
@@ -80,13 +81,24 @@ def whole(rows: Sequence[Row]) -> str:
     """Return the page of all recipes: table, conditions, and what was done for each recipe."""
     history = read_json(RECIPES, "recipes")["recipes"]
     steps = [_steps(row["recipe"], history) for row in rows]
-    title = ["# Results", "", f"Written by `make readme` from `{COMPARISON}`, `{BENCHMARK}` and `{RECIPES}`.", ""]
-    return "\n".join([*title, *_markdown(rows, COLUMNS), "", _conditions(rows[0]["edition"]), "", *steps, ""])
+    sources = f"Written by `make readme` from `{COMPARISON}`, `{BENCHMARK}`, `{RECIPES}` and `{MINUTES}`."
+    title = ["# Results", "", textwrap.fill(sources, WIDTH), ""]
+    table = _markdown(rows, COLUMNS, {"minutes ↓": spent(rows)})
+    return "\n".join([*title, *table, "", _conditions(rows[0]["edition"]), "", *steps, ""])
 
 
-def _markdown(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
-    """Return the lines of a Markdown table."""
+def spent(rows: Sequence[Row]) -> list[str]:
+    """Return the minutes that the stages of each recipe took, without those of its parents; "" if not known."""
+    minutes = {row["stage"]: row["minutes"] for row in read_csv(MINUTES, "stage", "minutes")}
+    stages = [[f"{stage}@{row['recipe']}" for stage in ("compress", "export", "test")] for row in rows]
+    return [f"{sum(map(minutes.get, own)):.1f}" if minutes.keys() >= set(own) else "" for own in stages]
+
+
+def _markdown(rows: Sequence[Row], columns: Sequence[str], beside: Mapping[str, Sequence[str]] = {}) -> list[str]:
+    """Return the lines of a Markdown table: ``columns`` of ``rows``, and further columns ``beside`` them."""
     shown = readable(rows, columns, arrows=True)
+    for heading, values in beside.items():
+        shown = [line | {heading: value} for line, value in zip(shown, values, strict=True)]
     cells = [shown[0], ["---", *["---:"] * (len(shown[0]) - 1)], *(row.values() for row in shown)]
     return [f"| {' | '.join(line)} |" for line in cells]
 
@@ -96,11 +108,14 @@ def _conditions(edition: str) -> str:
     timing = read_json(BENCHMARK, *CONDITIONS)
     measured = (
         "Latency: median of {calls_in_all} calls on {threads} thread of {cpu} ({software}), all files in turn in one "
-        "process, {blocks} times {calls} calls; its ratio is the median over these turns."
+        "process, {blocks} times {calls} calls; its ratio is the median over these turns. Minutes: of the stages "
+        "compress, export and test of the recipe, without its parents, on {machines}."
     )
     versions = "ONNX Runtime {onnxruntime}, NumPy {numpy}, Python {python}".format(**timing)
     software = "; ".join(filter(None, [" ".join(timing["instruction_sets"]), versions]))
-    told = measured.format(**timing, software=software, calls_in_all=timing["blocks"] * timing["calls"])
+    machines = " and ".join(dict.fromkeys(row["machine"] for row in read_csv(MINUTES, "machine")))
+    calls_in_all = timing["blocks"] * timing["calls"]
+    told = measured.format(**timing, software=software, calls_in_all=calls_in_all, machines=machines)
     first = f"CIFAR-10, {edition} edition. Accuracy, size and latency are those of the ONNX file that a recipe ends in."
     return textwrap.fill(f"{first} {LEGEND} {told}", WIDTH)
 
