@@ -4,8 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scripts import readme
-
 ROOT = Path(__file__).parent.parent
 
 
@@ -19,10 +17,3 @@ def test_results_are_not_stale():
     command = [sys.executable, "-m", "scripts.readme", "--check"]
     done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-def test_minutes_of_a_recipe_are_those_of_its_own_stages(tmp_path, monkeypatch):
-    monkeypatch.setattr(readme, "MINUTES", tmp_path / "minutes.csv")
-    stages = ["compress@slim,2.5", "export@slim,0.2", "test@slim,0.5", "compress@half,9", "benchmark,7"]
-    readme.MINUTES.write_text("\n".join(["stage,minutes", *stages]))
-    assert readme.spent([{"recipe": "slim"}, {"recipe": "half"}, {"recipe": "new"}]) == ["3.2", "", ""]

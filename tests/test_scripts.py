@@ -71,6 +71,9 @@ def workspace(tmp_path, monkeypatch):
     write_csv(Path("metrics/comparison.csv"), [row("dense"), row("flagship", 16)])
     Path("metrics/benchmark.json").write_text(json.dumps(CONDITIONS))
     write_history({"steps": [], "note": ""})
+    own = {"compress@flagship": 2.5, "export@flagship": 0.2, "test@flagship": 0.5, "compress@dense": 9, "benchmark": 7}
+    spent = [{"stage": stage, "minutes": minutes, "machine": "Some machine"} for stage, minutes in own.items()]
+    write_csv(Path("docs/minutes.csv"), spent)
     Path("README.md").write_text(f"# Before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n")
     return tmp_path
 
@@ -107,8 +110,10 @@ def test_readme_shows_numbers_conditions_and_steps_and_keeps_the_rest(workspace,
     assert "sample edition" in text
     whole = Path("docs/results.md").read_text()
     cells = "91.23 | -0.50 [-0.80, -0.20] | dense | 953.3 k | 19.6 M | 16.00 | 3.8 MB | 16.00 | 8.00 | 0.50 | 16.16"
-    assert f"| flagship | {cells} |" in whole
+    assert f"| flagship | {cells} | 3.2 |\n" in whole  # minutes: the sum of the three stages of the recipe
     assert "| dense | 91.23 |  |  | 15.3 M |" in whole
+    assert "| 1.01 |  |\n" in whole  # of dense not all stages are known
+    assert "on Some machine." in " ".join(whole.split())
     for each in (text, whole):
         assert all(len(line) <= 120 for line in each.splitlines() if not line.startswith("|"))
     assert "12 calls on 1 thread of Some CPU (AVX2 VNNI; ONNX Runtime 1, NumPy 2, Python 3)" in whole
