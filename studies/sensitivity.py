@@ -52,9 +52,10 @@ def main() -> None:
     validation = random_images(load_split("validation"), VALIDATION_IMAGES, SEED)
     sample = random_images(load_split("train"), IMPORTANCE_IMAGES, SEED)
     gains = gains_by_block(separation_by_block()["csi"])
-    rows = computed("sensitivity", depends_on, items(network, sample, validation))
-    write_csv(RESULTS, [row | {"csi_gain": gains.get(row["layer"])} for row in rows])
-    save_figure(heat_map(rows, gains), RESULTS.with_suffix(".png"))
+    measured = computed("sensitivity", depends_on, items(network, sample, validation))
+    rows = [row | {"csi_gain": gains.get(row["layer"])} for row in measured]
+    write_csv(RESULTS, rows)
+    save_figure(heat_map(rows), RESULTS.with_suffix(".png"))
 
 
 def gains_by_block(csi: Mapping[str, float]) -> dict[str, float]:

@@ -63,7 +63,7 @@ def test_each_item_changes_one_layer_alone():
         assert removed[layer, 0.5] == after * 32 * 32 + head
     gains = sensitivity.gains_by_block({"conv0": 0.5, "pool1": 0.75, "conv2": 0.625})
     assert gains == {"pool1": 25, "conv2": -12.5}
-    beside = heat_map(rows, gains).axes[4]
+    beside = heat_map([row | {"csi_gain": gains.get(row["layer"])} for row in rows]).axes[4]
     assert [bar.get_width() for bar in beside.patches] == [0, -12.5]
 
 

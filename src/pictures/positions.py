@@ -25,7 +25,7 @@ def positions(rows: Sequence[Row], edition: str) -> Figure:
     ``rows`` are those of plots/positions.csv. Left: by how much each score is below its highest value, with its paired
     95 % interval. Right: all indices on one page, and the effective rank.
     """
-    figure = new_figure(13, 5)
+    figure = new_figure(13, 5.6)
     left, right = figure.subplots(1, 2)
     for score, label, color in (("csi", "CSI", "blue"), ("probe", "linear probe", "orange")):
         _draw_gap(left, rows, score, label, COLORS[color])
@@ -39,7 +39,7 @@ def positions(rows: Sequence[Row], edition: str) -> Figure:
     for axes in (left, right):
         axes.set_xticks(range(len(rows)), [row["block"] for row in rows], rotation=90)
         axes.set_xlabel("cut after")
-    left.legend(loc="upper left", fontsize=9)
+    figure.legend(loc="outside lower center", ncols=3)
     figure.suptitle(
         f"Separation at the end of each block (CIFAR-10, {edition} edition)\n"
         "A cut is safe where the interval reaches zero; before that it costs the points shown"
@@ -52,7 +52,9 @@ def _draw_gap(axes: Axes, rows: Sequence[Row], score: str, label: str, color: st
     highest = max(row[score] for row in rows)
     gaps = np.array([100 * (row[score] - highest) for row in rows])
     errors = np.array([100 * Z * row[f"{score}_gap_error"] for row in rows])
-    axes.errorbar(range(len(rows)), gaps, errors, fmt="o-", color=color, markersize=4, capsize=2, label=label)
+    axes.errorbar(
+        range(len(rows)), gaps, errors, fmt="o-", color=color, markersize=4, capsize=2, label=f"{label}, 95 % interval"
+    )
     first = int(np.argmax(gaps + errors >= 0))
     axes.axvline(first, color=color, linestyle=":", label=f"{label}: first within its interval, {rows[first]['block']}")
 
@@ -64,9 +66,6 @@ def _draw_rank(axes: Axes, rows: Sequence[Row]) -> None:
     other.set(ylabel="effective rank of pooled features", ylim=(0, None))
     other.grid(visible=False)
     other.spines.right.set_visible(True)
-    lines, labels = axes.get_legend_handles_labels()
-    more, names = other.get_legend_handles_labels()
-    axes.legend(lines + more, labels + names, loc="lower right", fontsize=9)
 
 
 def separation_by_class(rows: Sequence[Row], edition: str) -> Figure:

@@ -18,11 +18,11 @@ TITLES = {
 DEEPEST = 30.0  # points; larger losses have the same color
 
 
-def heat_map(rows: Sequence[Row], gains: Mapping[str, float]) -> Figure:
+def heat_map(rows: Sequence[Row]) -> Figure:
     """Return a figure of the accuracy lost by compressing each convolution alone: one panel a method, and the gains.
 
     ``rows`` are those of studies/results/sensitivity.csv; the row of the method "none" is the network as it is.
-    ``gains`` are the percentage points that a convolution adds to CSI, by its name; one may be missing.
+    ``csi_gain`` are the percentage points that a convolution adds to CSI, None where nothing was measured before it.
     """
     whole = next(row["accuracy"] for row in rows if row["method"] == "none")
     layers = [*dict.fromkeys(row["layer"] for row in rows if row["method"] != "none")]
@@ -40,7 +40,8 @@ def heat_map(rows: Sequence[Row], gains: Mapping[str, float]) -> Figure:
         axes.set(title=title, xticks=range(len(levels)), xticklabels=[f"{level:g}" for level in levels])
         axes.grid(visible=False)
     panels[0].set_yticks(range(len(layers)), layers)
-    beside.barh(range(len(layers)), [gains.get(layer, 0) for layer in layers], color=COLORS["blue"])
+    gains = {row["layer"]: row["csi_gain"] or 0 for row in rows}
+    beside.barh(range(len(layers)), [gains[layer] for layer in layers], color=COLORS["blue"])
     beside.set(title="what it adds to CSI", xlabel="points on validation")
     figure.colorbar(image, ax=panels, label="accuracy lost (points)", extend="max")
     figure.suptitle(f"What each layer bears alone, without fine-tuning (whole network: {whole:.1%} on validation)")
