@@ -5,6 +5,7 @@ conditions of the measurement, the minutes that each recipe took, and what was d
 """
 
 import argparse
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -91,7 +92,8 @@ def spent(rows: Sequence[Row]) -> list[str]:
     """Return the minutes that the stages of each recipe took, without those of its parents; "" if not known."""
     minutes = {row["stage"]: row["minutes"] for row in read_csv(MINUTES, "stage", "minutes")}
     stages = [[f"{stage}@{row['recipe']}" for stage in ("compress", "export", "test")] for row in rows]
-    return [f"{sum(map(minutes.get, own)):.1f}" if minutes.keys() >= set(own) else "" for own in stages]
+    # fsum: sum() rounds differently from Python 3.12 on
+    return [f"{math.fsum(map(minutes.get, own)):.1f}" if minutes.keys() >= set(own) else "" for own in stages]
 
 
 def _markdown(rows: Sequence[Row], columns: Sequence[str], beside: Mapping[str, Sequence[str]] = {}) -> list[str]:

@@ -89,6 +89,8 @@ def read_only(bench: Bench) -> Iterator[Case]:
     """The folder of each output, and of logs and checkpoints, is read-only: one line that says so, or, where nothing
     of the results lies there, the right result.
     """
+    if os.geteuid() == 0:
+        own_mounts()  # here, so that a process which may not mount skips all
     project = _lean_copy(bench, bench.folder / "read-only")
     for name in ("logs", "scratch"):
         (project.folder / name).mkdir()
