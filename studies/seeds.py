@@ -1,8 +1,9 @@
 """How much does chance decide? python -m studies.seeds (or: make study NAME=seeds); about an hour and a half a seed.
 
 Makes the flagship's branch, its controls and `tuned` again with other seeds, by the stages themselves in a folder of
-their own: other orders and augmentations of the images, and other new weights. The trained network, the cut network and
-the validation images stay. Writes studies/results/seeds.csv, in which the committed run has the seed of params.yaml.
+their own: other orders and augmentations of the images, and other new weights. The trained network (`dense`), the cut
+network and the validation images stay. Writes studies/results/seeds.csv (accuracies) and seeds-pairs.csv (the
+differences of any two recipes of a seed, as metrics/pairs.csv). The committed run has the seed of params.yaml.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,49 +21,56 @@ from tqdm import tqdm
 from src.compression.record import NETWORKS, network_path
 from src.core.arrays import PREPARED, load_arrays
 from src.core.errors import UserError, exit_cleanly
-from src.core.files import read_json, write_csv
+from src.core.files import read_csv, read_json, write_csv
 from src.core.params import PARAMS, PIPELINE, read_yaml
-from src.core.recipes import TUNED
-from src.report.comparison import classified_right
-from src.report.intervals import paired_difference
+from src.core.recipes import DENSE, TUNED
+from src.report.comparison import COMPARISON, pair_rows
 from src.training.checkpoints import SCRATCH
 from stages.compare import PREDICTIONS, TESTED
 from stages.compress import POSITIONS
 from stages.export import FILES
 from studies.items import Row, fingerprint
 
-RESULTS = Path("studies/results/seeds.csv")
+RESULTS, PAIRS = Path("studies/results/seeds.csv"), Path("studies/results/seeds-pairs.csv")
 GIVEN = ("vgg16", "truncated")  # networks of the pipeline from which the study starts
 RECIPES = (TUNED, "slim", "distilled", "flagship", "scratch", "small")  # parents first
 CODE = (Path("src"), Path("stages"), PIPELINE, POSITIONS)
+MEASURED = ("val_accuracy", "test_accuracy")
 SEED = re.compile(r"^seed: \d+$", re.MULTILINE)
 OUTPUTS = {"compress": NETWORKS / "{}.safetensors", "export": FILES / "{}.onnx", "test": TESTED / "{}.json"}
 
 
 def main() -> None:
-    """Run the stages that are missing, then write the table."""
+    """Run the stages that are missing, then write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="by default 1")
     seeds = parser.parse_args().seeds
     files = [*map(network_path, GIVEN), *sorted(PREPARED.glob("*.npz")), PARAMS, POSITIONS, Path(__file__)]
     folder = SCRATCH.absolute() / "studies/seeds" / fingerprint(files)
-    _, labels = load_arrays("test")
-    rows = rows_of(read_yaml(PARAMS)["seed"], _committed(), labels)
+    committed = _committed()
+    tested = {read_yaml(PARAMS)["seed"]: committed}
     for seed in seeds:
-        rows += rows_of(seed, repeated(folder / f"seed-{seed}", seed), labels)
-    write_csv(RESULTS, rows)
+        tested[seed] = {DENSE: committed[DENSE]} | repeated(folder / f"seed-{seed}", seed)
+    write_tables(tested, load_arrays("test")[1])
 
 
-def repeated(folder: Path, seed: int) -> dict[str, str]:
-    """Run the stages of `RECIPES` with ``seed`` in ``folder``, those that are not finished there, and return the
-    predicted class of each test image as a digit, by recipe.
+def write_tables(tested: Mapping[int, Mapping[str, Row]], labels: np.ndarray) -> None:
+    """Write `RESULTS` and `PAIRS` of what the stage test found, by seed and recipe; ``labels`` are int [images]."""
+    found = [{"seed": seed, "recipe": name} | row for seed, rows in tested.items() for name, row in rows.items()]
+    write_csv(RESULTS, [{name: row[name] for name in ("seed", "recipe", *MEASURED)} for row in found])
+    write_csv(PAIRS, [{"seed": seed} | pair for seed, rows in tested.items() for pair in pair_rows(rows, labels)])
+
+
+def repeated(folder: Path, seed: int) -> dict[str, Row]:
+    """Run the stages of `RECIPES` with ``seed`` in ``folder``, those that are not finished there, and return by recipe
+    what the stage test found.
     """
     prepare(folder, seed)
     todo = [(recipe, stage) for recipe in RECIPES for stage in OUTPUTS]
     for recipe, stage in tqdm(todo, desc=f"seed {seed}", unit="stage", disable=None):
         if not (folder / str(OUTPUTS[stage]).format(recipe)).exists():
             run(folder, stage, recipe)
-    return {recipe: read_json(folder / TESTED / f"{recipe}.json", "predicted")["predicted"] for recipe in RECIPES}
+    return {recipe: read_json(folder / TESTED / f"{recipe}.json", *MEASURED, "predicted") for recipe in RECIPES}
 
 
 def prepare(folder: Path, seed: int) -> None:
@@ -93,33 +101,13 @@ def run(folder: Path, stage: str, recipe: str) -> None:
         raise UserError(f"{folder}: stage {stage} of {recipe} ended with {done.returncode}; its messages are above")
 
 
-def _committed() -> dict[str, str]:
-    """Return the predicted class of each test image in the committed run, by recipe of `RECIPES`."""
+def _committed() -> dict[str, Row]:
+    """Return the accuracies and the predicted classes of dense and `RECIPES` in the committed run."""
     predicted = read_json(PREDICTIONS, "recipes")["recipes"]
-    if missing := [recipe for recipe in RECIPES if recipe not in predicted]:
-        raise UserError(f"{PREDICTIONS}: holds no {', '.join(missing)}; run `dvc repro compare`")
-    return predicted
-
-
-def rows_of(seed: int, predicted: Mapping[str, str], labels: np.ndarray, recipes: Sequence[str] = RECIPES) -> list[Row]:
-    """Return a row for each of ``recipes``: test accuracy, and the difference from tuned of the same ``seed``.
-
-    ``predicted`` has a digit for each test image, ``labels`` int [images] are the true classes. The interval is that of
-    `paired_difference`.
-    """
-    right = {name: classified_right(predicted[name], labels) for name in (TUNED, *recipes)}
-    differences = {name: paired_difference(right[name], right[TUNED]) for name in recipes}
-    return [
-        {
-            "recipe": name,
-            "seed": seed,
-            "test_accuracy": float(right[name].mean()),
-            "difference_points": differences[name].points,
-            "difference_low": differences[name].low,
-            "difference_high": differences[name].high,
-        }
-        for name in recipes
-    ]
+    rows = {row["recipe"]: row for row in read_csv(COMPARISON, "recipe", *MEASURED)}
+    if missing := [name for name in (DENSE, *RECIPES) if name not in predicted or name not in rows]:
+        raise UserError(f"{PREDICTIONS}, {COMPARISON}: hold no {', '.join(missing)}; run `dvc repro compare`")
+    return {name: rows[name] | {"predicted": predicted[name]} for name in (DENSE, *RECIPES)}
 
 
 if __name__ == "__main__":

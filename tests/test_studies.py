@@ -119,7 +119,7 @@ def test_another_seed_runs_each_stage_once_in_a_folder_of_its_own(tmp_path, monk
         path.write_text("x")
     Path("params.yaml").write_text("# all\nseed: 0\nmodel:\n  seed: 0\n")
     Path("data/prepared").mkdir(parents=True)
-    ran = []
+    ran, found = [], {"val_accuracy": 0.5, "test_accuracy": 0.75}
 
     def run(folder, stage, recipe):
         if len(ran) == 4:
@@ -127,7 +127,7 @@ def test_another_seed_runs_each_stage_once_in_a_folder_of_its_own(tmp_path, monk
         ran.append((stage, recipe))
         written = folder / str(seeds.OUTPUTS[stage]).format(recipe)
         written.parent.mkdir(parents=True, exist_ok=True)
-        written.write_text(json.dumps({"predicted": recipe}))
+        written.write_text(json.dumps(found | {"predicted": recipe}))
 
     monkeypatch.setattr(seeds, "run", run)
     with pytest.raises(UserError, match="stopped"):
@@ -135,19 +135,28 @@ def test_another_seed_runs_each_stage_once_in_a_folder_of_its_own(tmp_path, monk
     assert ran == [(stage, "tuned") for stage in ("compress", "export", "test")] + [("compress", "slim")]
     ran.clear()
     monkeypatch.setattr(seeds, "RECIPES", ("tuned", "slim"))
-    assert seeds.repeated(tmp_path / "seed-3", 3) == {"tuned": "tuned", "slim": "slim"}
+    repeated = seeds.repeated(tmp_path / "seed-3", 3)
+    assert repeated == {name: found | {"predicted": name} for name in ("tuned", "slim")}
     assert ran == [("export", "slim"), ("test", "slim")]
     assert (tmp_path / "seed-3/params.yaml").read_text() == "# all\nseed: 3\nmodel:\n  seed: 0\n"
     assert (tmp_path / "seed-3/src/a.py").exists()
     assert (tmp_path / "seed-3/data/prepared").resolve() == tmp_path / "data/prepared"
 
 
-def test_each_seed_is_compared_with_its_own_tuned():
-    labels = np.array([0, 1, 2, 3])
-    rows = seeds.rows_of(5, {"tuned": "0123", "slim": "0129"}, labels, ["tuned", "slim"])
-    assert [(row["seed"], row["recipe"], row["test_accuracy"]) for row in rows] == [
-        (5, "tuned", 1.0),
-        (5, "slim", 0.75),
+def test_each_seed_is_compared_within_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr(seeds, "RESULTS", tmp_path / "seeds.csv")
+    monkeypatch.setattr(seeds, "PAIRS", tmp_path / "pairs.csv")
+    tested = {
+        seed: {
+            name: {"val_accuracy": 0.5, "test_accuracy": right / 4, "predicted": digits, "macs": 1}
+            for name, digits, right in (("tuned", tuned, 4), ("slim", "0129", 3))
+        }
+        for seed, tuned in ((0, "0123"), (5, "0129"))
+    }
+    seeds.write_tables(tested, np.array([0, 1, 2, 3]))
+    assert read_csv(seeds.RESULTS)[3] == {"seed": 5, "recipe": "slim", "val_accuracy": 0.5, "test_accuracy": 0.75}
+    pairs = read_csv(seeds.PAIRS)
+    assert [(row["seed"], row["recipe"], row["reference"], row["points"]) for row in pairs] == [
+        (0, "slim", "tuned", -25),
+        (5, "slim", "tuned", 0),
     ]
-    assert [row["difference_points"] for row in rows] == [0.0, -25.0]
-    assert rows[1]["difference_low"] < -25 < rows[1]["difference_high"]
