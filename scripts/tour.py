@@ -22,7 +22,10 @@ PAGE = Path("docs/experiments.md")
 HOME = "/home/student"  # stands in the page for the temporary folder
 LONGEST = 30  # lines of output in the page; of a longer one the middle is left out
 END = 10  # lines that are left at both ends of it
-LEFT_OUT = re.compile(r"\s*$|> |Updating lock file|.*%\||.* on this machine")  # lines that the page does not show
+LEFT_OUT = re.compile(  # lines that the page does not show
+    r"\s*$|> |Updating lock file|.*%\||.* on this machine"
+    r"|.*: \d+ \w+ in \d+\.\d s$|export \w+: "  # how far a stage has come
+)
 CHANGING = re.compile(  # words that are not compared
     r"[-+]?\d[\d.,:e+-]*|[0-9a-f]{7,40}"  # numbers and hashes
     r"|AM|PM|Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"  # times

@@ -82,6 +82,7 @@ def test_outputs_are_written_where_they_belong_and_nothing_else_changes():
 def test_what_the_page_leaves_out():
     printed = "epoch 1:  5%\repoch 1: 99%\r   \r\nkept  \n\n> python -m stages.train\nUpdating lock file 'dvc.lock'\n"
     printed += "epoch 2:   7%|▋         | 3/45 [00:00<00:02, 14.27step/s]\n"  # as in the log of a queued experiment
+    printed += "export dense: measures size and weights\ntest dense: 40 batches in 3.9 s\n"
     assert tour.shortened(f"{printed}in /tmp/t/vgg", Path("/tmp/t")) == ["kept", "in /home/student/vgg"]
     long = tour.shortened("\n".join(f"line {number}" for number in range(40)), Path("/tmp/t"))
     assert len(long) == 2 * tour.END + 1
