@@ -86,10 +86,10 @@ report: .venv/installed  ## Write all results into one page, report.html: make r
 	@python -m scripts.report $(if $(REV),--rev "$(REV)")
 
 readme: .venv/installed  ## Write the table of results into README.md
-	python -m scripts.readme
+	python -m checks.readme
 
 minutes: .venv/installed  ## Write into docs/minutes.csv how long the stages took that ran here
-	python -m scripts.minutes
+	python -m checks.minutes
 
 predict: .venv/installed  ## Classify a picture with the flagship: make predict IMAGE=path
 	@python -m scripts.predict $(if $(IMAGE),"$(IMAGE)")

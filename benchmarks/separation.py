@@ -28,19 +28,18 @@ from benchmarks.training import (
     peak_memory,
     with_section,
 )
-from src.analysis.separation.centers import CenterReceiver, SumReceiver
-from src.analysis.separation.neighbours import separation_index
-from src.analysis.separation.scores import Scores
-from src.analysis.separation.stream import output_hooks, stream
-from src.core.arrays import CLASSES
-from src.core.dataset import Split
 from src.core.device import pick_device, seed_everything
 from src.core.errors import exit_cleanly
 from src.core.files import atomic
 from src.core.params import load_params
-from src.deployment.latency import cpu_name
+from src.data.prepared import CLASSES, Split
+from src.export.latency import cpu_name
 from src.network.inference import to_unit
 from src.network.vgg import VGG, vgg16_plan
+from src.separation.centers import CenterReceiver, SumReceiver
+from src.separation.neighbours import separation_index
+from src.separation.scores import Scores
+from src.separation.stream import output_hooks, stream
 from stages.train import Params
 
 PAGE = Path("benchmarks/separation.md")

@@ -24,12 +24,12 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.torchvision_compat import torchvision
-from src.core.dataset import Split
 from src.core.device import multiplies_bfloat16_fast, pick_device, seed_everything
 from src.core.errors import exit_cleanly
 from src.core.files import atomic
 from src.core.params import load_params
-from src.deployment.latency import cpu_name, milliseconds
+from src.data.prepared import Split
+from src.export.latency import cpu_name, milliseconds
 from src.network.cost import FLOPS_PER_MAC_TRAINING, macs
 from src.network.inference import to_unit
 from src.network.vgg import VGG, ModelSettings, vgg16_plan

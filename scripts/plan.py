@@ -11,13 +11,13 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from scripts.minutes import MINUTES, known
+from checks.minutes import MINUTES, known
 from src.compression.tree import ROOT, Recipe, read_tree
 from src.core.errors import UserError, exit_cleanly, one_line
 from src.core.files import read_csv
 from src.core.recipes import DENSE
-from src.report.comparison import COMPARISON
-from src.report.history import FROM_NEW_WEIGHTS
+from src.results.comparison import COMPARISON
+from src.results.history import FROM_NEW_WEIGHTS
 
 OPTIONS = ("--dry", "--allow-missing", "--no-run-cache", "--ignore-errors")
 UNCHANGED = re.compile(r"^Stage '(.+)' didn't change", re.MULTILINE)

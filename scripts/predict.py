@@ -9,10 +9,10 @@ from statistics import median
 import numpy as np
 from PIL import Image, ImageOps
 
-from src.core.arrays import CLASSES
 from src.core.errors import UserError, exit_cleanly
-from src.deployment.latency import THREADS, cpu_name, milliseconds
-from src.deployment.runtime import session
+from src.data.prepared import CLASSES
+from src.export.latency import THREADS, cpu_name, milliseconds
+from src.export.runtime import session
 
 MODEL = Path("models/released/flagship.onnx")
 SIDE = 32

@@ -10,8 +10,8 @@ from dvc.exceptions import DvcException
 
 from src.core.errors import UserError, exit_cleanly, one_line
 from src.core.files import parse_csv
-from src.report.comparison import COMPARISON
-from src.report.table import LEGEND, readable
+from src.results.comparison import COMPARISON
+from src.results.table import LEGEND, readable
 
 WIDTH = 120
 LONGEST_NAME = 20

@@ -8,20 +8,20 @@ import argparse
 import subprocess
 import sys
 
-from scripts.minutes import MINUTES, known
+from checks.minutes import MINUTES, known
 from scripts.predict import present
 from scripts.table import table
 from src.compression.record import network_path
 from src.compression.tree import ROOT, Recipe, path_to, read_tree
-from src.core.arrays import load_arrays
 from src.core.errors import UserError, exit_cleanly
 from src.core.files import read_csv, read_json
 from src.core.params import load_params
 from src.core.recipes import DENSE, TUNED
 from src.core.signals import interruption
-from src.deployment.latency import LARGE_BATCH, THREADS, latencies
-from src.deployment.runtime import session
-from src.report.comparison import comparison_rows
+from src.data.prepared import load_arrays
+from src.export.latency import LARGE_BATCH, THREADS, latencies
+from src.export.runtime import session
+from src.results.comparison import comparison_rows
 from stages.benchmark import Params
 from stages.compare import TESTED, TRIALS
 from stages.test import FILES

@@ -8,8 +8,8 @@ from src.core.files import read_json, write_json
 from src.core.params import Settings, load_params
 from src.core.recipes import DENSE, RecipesSection
 from src.core.stage import run_stage
-from src.deployment.latency import LARGE_BATCH, THREADS, BenchmarkSettings, conditions, latencies
-from src.deployment.runtime import session
+from src.export.latency import LARGE_BATCH, THREADS, BenchmarkSettings, conditions, latencies
+from src.export.runtime import session
 
 FILES = Path("models/onnx")
 METRICS = Path("metrics/benchmark.json")

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from src.core.arrays import PREPARED, load_arrays, load_statistics
 from src.core.errors import UserError
 from src.core.files import read_csv, read_json, write_csv, write_json
 from src.core.params import Settings, load_params
 from src.core.recipes import RecipesSection
 from src.core.stage import run_stage
-from src.report.comparison import (
+from src.data.prepared import PREPARED, load_arrays, load_statistics
+from src.results.comparison import (
     BENCHMARK,
     COMPARISON,
     FLIP_COLUMNS,
@@ -22,8 +22,8 @@ from src.report.comparison import (
     predicted_classes,
     require_one_edition,
 )
-from src.report.history import RECIPES, recipe_history
-from src.report.weights import CODEBOOK_COLUMNS, WEIGHT_COLUMNS, codebook_rows, weight_rows
+from src.results.history import RECIPES, recipe_history
+from src.results.weights import CODEBOOK_COLUMNS, WEIGHT_COLUMNS, codebook_rows, weight_rows
 
 TESTED = Path("models/tested")
 TRIALS = Path("docs/trials.csv")

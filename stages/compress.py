@@ -8,12 +8,12 @@ import torch
 from src.compression.candidate import Context
 from src.compression.record import load_candidate, network_path, save_candidate
 from src.compression.tree import ROOT, SHARED, CompressSettings, Recipe, compress, read_tree, recipe_of
-from src.core.dataset import load_split
 from src.core.device import pick_device, seed_everything, uses_bfloat16
 from src.core.files import atomic, read_csv
 from src.core.params import Shared, load_params, recipe_name
 from src.core.signals import interruption
 from src.core.stage import run_stage
+from src.data.prepared import load_split
 from src.network.vgg import load
 from src.training.checkpoints import SCRATCH, Checkpoints, run_key
 from src.training.tracking import Tracker

@@ -7,22 +7,21 @@ from typing import Any
 
 from torch import Tensor
 
-from src.analysis.separation.centers import CenterReceiver, Centers, SumReceiver
-from src.analysis.separation.layers import Layer, block_ends, layers
-from src.analysis.separation.neighbours import layer_neighbours
-from src.analysis.separation.probe import PooledKeeper, linear_probe
-from src.analysis.separation.rank import dead_share, effective_rank
-from src.analysis.separation.sampling import CsiSettings, balanced, drawn
-from src.analysis.separation.scores import Scores, paired_error, plateau
-from src.analysis.separation.stream import stream
-from src.core.arrays import CLASSES, SPLITS, SplitName
-from src.core.dataset import Split, load_split
 from src.core.device import pick_device, seed_everything
 from src.core.files import write_csv, write_json
 from src.core.params import Shared, load_params
 from src.core.stage import run_stage
+from src.data.prepared import CLASSES, SPLITS, Split, SplitName, load_split
 from src.network.cost import macs
 from src.network.vgg import VGG, load
+from src.separation.centers import CenterReceiver, Centers, SumReceiver
+from src.separation.layers import Layer, block_ends, layers
+from src.separation.neighbours import layer_neighbours
+from src.separation.probe import PooledKeeper, linear_probe
+from src.separation.rank import dead_share, effective_rank
+from src.separation.sampling import CsiSettings, balanced, drawn
+from src.separation.scores import Scores, paired_error, plateau
+from src.separation.stream import stream
 
 MODEL = Path("models/networks/vgg16.safetensors")
 METRICS = Path("metrics/csi.json")

@@ -6,13 +6,10 @@ from typing import Any
 from matplotlib.figure import Figure
 from pydantic import Field
 
-from src.analysis.curves import read_curves
-from src.analysis.evaluation import Bin
-from src.core.arrays import CLASSES, SPLITS, load_statistics
-from src.core.dataset import load_split
 from src.core.files import read_csv, read_json
 from src.core.params import Settings, load_params
 from src.core.stage import run_stage
+from src.data.prepared import CLASSES, SPLITS, load_split, load_statistics
 from src.pictures import evaluation
 from src.pictures.augmentation import augmentation, one_class_after_another
 from src.pictures.classes import accuracy_by_class
@@ -26,10 +23,12 @@ from src.pictures.style import save_figure
 from src.pictures.training import training
 from src.pictures.weights import weights_and_codebooks
 from src.pictures.widths import widths_by_layer
-from src.report.columns import COLUMNS
-from src.report.comparison import COMPARISON, FLIP_COLUMNS
-from src.report.history import RECIPES
-from src.report.weights import CODEBOOK_COLUMNS, WEIGHT_COLUMNS
+from src.results.columns import COLUMNS
+from src.results.comparison import COMPARISON, FLIP_COLUMNS
+from src.results.curves import read_curves
+from src.results.evaluation import Bin
+from src.results.history import RECIPES
+from src.results.weights import CODEBOOK_COLUMNS, WEIGHT_COLUMNS
 from src.training.schedule import chosen_recipe
 
 PLOTS = Path("plots")

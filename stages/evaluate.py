@@ -6,8 +6,15 @@ from pathlib import Path
 import torch
 from pydantic import Field
 
-from src.analysis.curves import read_curves, target_metrics
-from src.analysis.evaluation import (
+from src.core.device import pick_device, seed_everything
+from src.core.files import write_csv, write_json
+from src.core.params import Settings, Shared, load_params
+from src.core.stage import run_stage
+from src.data.prepared import CLASSES, SPLITS, Split, SplitName, load_split, load_statistics
+from src.network.inference import predict
+from src.network.vgg import load
+from src.results.curves import read_curves, target_metrics
+from src.results.evaluation import (
     EvaluateSettings,
     Predictions,
     confident_mistakes,
@@ -16,14 +23,6 @@ from src.analysis.evaluation import (
     reliability,
     split_metrics,
 )
-from src.core.arrays import CLASSES, SPLITS, SplitName, load_statistics
-from src.core.dataset import Split, load_split
-from src.core.device import pick_device, seed_everything
-from src.core.files import write_csv, write_json
-from src.core.params import Settings, Shared, load_params
-from src.core.stage import run_stage
-from src.network.inference import predict
-from src.network.vgg import load
 
 MODEL = Path("models/networks/vgg16.safetensors")
 CURVES = Path("plots/training/plots/metrics")

@@ -11,15 +11,14 @@ from pydantic import Field
 
 from src.compression.candidate import Candidate, random_images
 from src.compression.record import load_candidate
-from src.core.arrays import load_arrays
-from src.core.dataset import load_split
 from src.core.device import seed_everything
 from src.core.files import write_json
 from src.core.params import Settings, load_params, recipe_name
 from src.core.stage import run_stage
-from src.deployment.onnx import Calibration, export, layer_names, most_sensitive, nonzero_parameters
-from src.deployment.runtime import logits
-from src.deployment.weights import codebook, histogram, layer_weights
+from src.data.prepared import load_arrays, load_split
+from src.export.onnx import Calibration, export, layer_names, most_sensitive, nonzero_parameters
+from src.export.runtime import logits
+from src.export.weights import codebook, histogram, layer_weights
 from src.network.cost import macs, parameters
 from src.network.folding import folded
 from src.network.vgg import VGG

@@ -2,12 +2,11 @@
 
 from pydantic import Field
 
-from src.core.arrays import PREPARED, save_statistics
-from src.core.dataset import save_split
 from src.core.files import atomic
 from src.core.params import Settings, load_params
 from src.core.stage import run_stage
 from src.data.cifar10 import RAW, edition
+from src.data.prepared import PREPARED, save_split, save_statistics
 from src.data.split import SplitSettings, split, statistics
 
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from src.core.arrays import load_arrays
 from src.core.files import read_json, write_json
 from src.core.params import recipe_name
 from src.core.stage import run_stage
-from src.deployment.runtime import logits
+from src.data.prepared import load_arrays
+from src.export.runtime import logits
 
 FILES = Path("models/onnx")
 TESTED = Path("models/tested")

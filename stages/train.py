@@ -7,13 +7,12 @@ from typing import Any
 import torch
 from pydantic import Field
 
-from src.core.arrays import load_statistics
-from src.core.dataset import load_split
 from src.core.device import pick_device, uses_bfloat16
 from src.core.files import atomic, write_json
 from src.core.params import Settings, Shared, load_params
 from src.core.signals import interruption
 from src.core.stage import run_stage
+from src.data.prepared import load_split, load_statistics
 from src.network.cost import parameters
 from src.network.vgg import VGG, ModelSettings, save, vgg16_plan
 from src.training import parallel

@@ -24,21 +24,20 @@ from torch import Tensor
 from src.compression.candidate import random_images
 from src.compression.record import network_path
 from src.compression.tree import ROOT
-from src.core.arrays import PREPARED, SPLITS
-from src.core.dataset import Split, load_split
 from src.core.device import autocast, seed_everything
 from src.core.errors import exit_cleanly
 from src.core.files import write_csv
 from src.core.params import load_params
 from src.core.recipes import DENSE
-from src.deployment.latency import THREADS, BenchmarkSettings, latencies
-from src.deployment.onnx import Calibration, export
-from src.deployment.runtime import feeds, logits, session
+from src.data.prepared import PREPARED, SPLITS, Split, load_split
+from src.export.latency import THREADS, BenchmarkSettings, latencies
+from src.export.onnx import Calibration, export
+from src.export.runtime import feeds, logits, session
 from src.network.cost import macs
 from src.network.folding import folded
 from src.network.inference import to_unit
 from src.network.vgg import VGG, load
-from src.report.intervals import paired_difference
+from src.results.intervals import paired_difference
 from src.training.augment import Crops
 from src.training.checkpoints import SCRATCH
 from stages.benchmark import Params

@@ -11,19 +11,18 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from src.analysis.separation.centers import CenterReceiver, SumReceiver
-from src.analysis.separation.layers import block_ends
-from src.analysis.separation.scores import Scores
-from src.analysis.separation.stream import stream
 from src.compression.record import network_path
 from src.compression.tree import ROOT
-from src.core.arrays import CLASSES, PREPARED
-from src.core.dataset import Split, load_split
 from src.core.errors import exit_cleanly
 from src.core.files import write_csv
+from src.data.prepared import CLASSES, PREPARED, Split, load_split
 from src.network.vgg import VGG, load
 from src.pictures.branches import separation_of_branches
 from src.pictures.style import save_figure
+from src.separation.centers import CenterReceiver, SumReceiver
+from src.separation.layers import block_ends
+from src.separation.scores import Scores
+from src.separation.stream import stream
 from studies.items import Row, computed, fingerprint
 
 RESULTS = Path("studies/results/branches.csv")

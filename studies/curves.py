@@ -14,11 +14,10 @@ from typing import Any
 from src.compression.candidate import Candidate, Context
 from src.compression.record import load_candidate, network_path
 from src.compression.tree import ROOT, SECTION, CompressSettings, compress, recipe_of
-from src.core.arrays import PREPARED
-from src.core.dataset import load_split
 from src.core.errors import exit_cleanly
 from src.core.files import read_csv, write_csv
 from src.core.params import PARAMS, read_yaml, validate
+from src.data.prepared import PREPARED, load_split
 from src.network.cost import macs, parameters
 from src.pictures.curves import accuracy_against_cost
 from src.pictures.style import save_figure

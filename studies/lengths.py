@@ -12,16 +12,15 @@ import numpy as np
 from sklearn.neighbors import NearestCentroid
 from torch import Tensor
 
-from src.analysis.separation.probe import PooledKeeper
-from src.analysis.separation.stream import stream
 from src.compression.candidate import random_images
 from src.compression.record import network_path
 from src.compression.tree import ROOT
-from src.core.arrays import CLASSES
-from src.core.dataset import load_split
 from src.core.errors import exit_cleanly
 from src.core.files import write_csv
+from src.data.prepared import CLASSES, load_split
 from src.network.vgg import VGG, load
+from src.separation.probe import PooledKeeper
+from src.separation.stream import stream
 from studies.items import Row
 
 RESULTS = Path("studies/results/lengths.csv")

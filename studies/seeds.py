@@ -19,12 +19,12 @@ import numpy as np
 from tqdm import tqdm
 
 from src.compression.record import NETWORKS, network_path
-from src.core.arrays import PREPARED, load_arrays
 from src.core.errors import UserError, exit_cleanly
 from src.core.files import read_csv, read_json, write_csv
 from src.core.params import PARAMS, PIPELINE, read_yaml
 from src.core.recipes import DENSE, TUNED
-from src.report.comparison import COMPARISON, pair_rows
+from src.data.prepared import PREPARED, load_arrays
+from src.results.comparison import COMPARISON, pair_rows
 from src.training.checkpoints import SCRATCH
 from stages.compare import PREDICTIONS, TESTED
 from stages.compress import POSITIONS

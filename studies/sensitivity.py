@@ -21,10 +21,9 @@ from src.compression.candidate import random_images
 from src.compression.importance import importance
 from src.compression.record import network_path
 from src.compression.tree import ROOT
-from src.core.arrays import PREPARED
-from src.core.dataset import Split, load_split
 from src.core.errors import exit_cleanly
 from src.core.files import write_csv
+from src.data.prepared import PREPARED, Split, load_split
 from src.network.cost import macs, parameters
 from src.network.inference import accuracy, predict
 from src.network.vgg import VGG, load, rebuild

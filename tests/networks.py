@@ -2,7 +2,7 @@
 
 import torch
 
-from src.core.dataset import Split
+from src.data.prepared import Split
 from src.network.vgg import VGG, Conv, Hidden, Plan, Pool
 
 

@@ -8,8 +8,8 @@ import torch
 from networks import colors, plan, trained
 
 from src.core.recipes import DENSE
-from src.deployment.latency import BenchmarkSettings
-from src.deployment.runtime import logits
+from src.export.latency import BenchmarkSettings
+from src.export.runtime import logits
 from src.network.cost import macs
 from src.training.augment import Crops
 from studies import alone

@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.make_sample import archived, first_of_each_class, sample
-from src.core.arrays import rank_in_class
-from src.core.dataset import Split
+from checks.make_sample import archived, first_of_each_class, sample
 from src.core.errors import ParamsError, UserError
 from src.core.params import validate
 from src.data.cifar10 import (
@@ -25,6 +23,7 @@ from src.data.cifar10 import (
     read_records,
 )
 from src.data.fetch import SAMPLE, DownloadSettings, unpack
+from src.data.prepared import Split, rank_in_class
 from src.data.split import SplitSettings, split, statistics
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -12,8 +12,8 @@ from scipy import stats
 from src.core.errors import ParamsError, UserError
 from src.pictures.pareto import pareto
 from src.pictures.style import save_figure
-from src.report.columns import BY_NAME, COLUMNS, COSTS, SUMMARY
-from src.report.comparison import (
+from src.results.columns import BY_NAME, COLUMNS, COSTS, SUMMARY
+from src.results.comparison import (
     comparison_rows,
     flip_rows,
     formatted,
@@ -22,8 +22,8 @@ from src.report.comparison import (
     reference,
     require_one_edition,
 )
-from src.report.history import is_control
-from src.report.intervals import flips, paired_difference
+from src.results.history import is_control
+from src.results.intervals import flips, paired_difference
 from stages import compare as stage
 from stages.draw import PARETO
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from src.analysis.curves import CURVES, epoch_of_target, read_curves, target_metrics
 from src.core.errors import UserError
+from src.results.curves import CURVES, epoch_of_target, read_curves, target_metrics
 
 
 @pytest.fixture

@@ -8,10 +8,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from src.core.arrays import CLASSES, SPLITS, Statistics, load_statistics, save_statistics
-from src.core.dataset import Split, load_split, save_split
 from src.core.errors import UserError
 from src.data.cifar10 import FILES
+from src.data.prepared import (
+    CLASSES,
+    SPLITS,
+    Split,
+    Statistics,
+    load_split,
+    load_statistics,
+    save_split,
+    save_statistics,
+)
 from src.pictures.augmentation import augmentation, one_class_after_another
 from stages import split as stage
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from src.analysis.evaluation import (
+from src.data.prepared import CLASSES, SPLITS
+from src.results.evaluation import (
     Bin,
     Predictions,
     calibration_error,
@@ -17,7 +18,6 @@ from src.analysis.evaluation import (
     reliability,
     split_metrics,
 )
-from src.core.arrays import CLASSES, SPLITS
 from stages import evaluate as stage
 
 

@@ -14,9 +14,9 @@ from networks import plan, trained
 
 from src.compression.candidate import Candidate
 from src.core.errors import UserError
-from src.deployment.onnx import Calibration, export, layer_names, most_sensitive, nonzero_parameters
-from src.deployment.runtime import feeds, logits, session
-from src.deployment.weights import codebook, histogram, layer_weights
+from src.export.onnx import Calibration, export, layer_names, most_sensitive, nonzero_parameters
+from src.export.runtime import feeds, logits, session
+from src.export.weights import codebook, histogram, layer_weights
 from src.network.inference import predict, to_unit
 from src.network.vgg import load, save
 from stages import export as stage
@@ -31,7 +31,7 @@ PLANS = {
 EXPORT = """
 import sys
 from pathlib import Path
-from src.deployment.onnx import export
+from src.export.onnx import export
 from src.network.vgg import load
 export(load(Path(sys.argv[1])), Path(sys.argv[2]))
 """

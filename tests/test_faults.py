@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scripts.faults import inside, judge, page, project
-from scripts.faults.__main__ import FAULTS, tried
-from scripts.faults.bench import undisturbed
-from scripts.faults.inputs import changed, params_case
-from scripts.faults.judge import Bench, Case, Skipped, differences, failed, halves, left, not_told, unclean
-from scripts.faults.project import TEMPORARY, Done, Project, contents, forked
+from checks.faults import inside, judge, page, project
+from checks.faults.__main__ import FAULTS, tried
+from checks.faults.bench import undisturbed
+from checks.faults.inputs import changed, params_case
+from checks.faults.judge import Bench, Case, Skipped, differences, failed, halves, left, not_told, unclean
+from checks.faults.project import TEMPORARY, Done, Project, contents, forked
 
 SHORT_PASS = ("kill -9", "SIGTERM", "two at once", "full disk", "read-only", "damaged files", "strange params")
 ROOT = Path(__file__).parent.parent
@@ -186,6 +186,6 @@ def test_an_exception_from_params_is_counted(tmp_path, monkeypatch):
     case = params_case(whole, changes, "split")  # there is no dvc.yaml
     assert case.mistakes == ()
     assert case.line.startswith("error: ")
-    monkeypatch.setattr("scripts.faults.inputs.load_params", lambda *_, **__: raises())
+    monkeypatch.setattr("checks.faults.inputs.load_params", lambda *_, **__: raises())
     assert params_case(whole, [], "split").mistakes == ("ValueError: not thought of",)
     assert judge.line_of(Done(1, "x\rerror: a\nerror: b\n")) == "error: b"

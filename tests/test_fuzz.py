@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scripts import fuzz
-from scripts.fuzz import ARRAY, MUTATIONS, PICKLE, PLAN_AND_RECORD, READERS, Reader, replace_word
+from checks import fuzz
+from checks.fuzz import ARRAY, MUTATIONS, PICKLE, PLAN_AND_RECORD, READERS, Reader, replace_word
 from src.core.errors import UserError, exit_cleanly
 
 FILES = 30

@@ -12,7 +12,7 @@ import yaml
 from onnx import TensorProto, helper, numpy_helper
 
 from src.core.errors import ParamsError, UserError
-from src.deployment import latency
+from src.export import latency
 from stages import benchmark
 
 ROOT = Path(__file__).parents[1]
@@ -76,7 +76,7 @@ def machine(monkeypatch):
 
     def made(**durations):
         result = Machine(**durations)
-        monkeypatch.setattr("src.deployment.latency.time.perf_counter_ns", lambda: result.now)
+        monkeypatch.setattr("src.export.latency.time.perf_counter_ns", lambda: result.now)
         return result
 
     return made

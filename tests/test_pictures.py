@@ -14,7 +14,7 @@ from matplotlib.patches import FancyBboxPatch
 from matplotlib.text import Text
 from PIL import Image
 
-from src.core.arrays import CLASSES, SPLITS
+from src.data.prepared import CLASSES, SPLITS
 from src.pictures import csi, evaluation, style, training
 from src.pictures.classes import accuracy_by_class, beyond_chance
 from src.pictures.family import family_tree, tree_places

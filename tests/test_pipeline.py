@@ -19,7 +19,7 @@ import yaml
 from dvc.utils.hydra import apply_overrides
 
 from src.core.files import read_csv
-from src.report.columns import COLUMNS
+from src.results.columns import COLUMNS
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "data/sample/cifar-10-sample.tar.xz"
@@ -272,10 +272,10 @@ def test_two_processes_under_torchrun_and_the_death_of_one(project):
 def test_an_edit_of_code_schedules_what_its_wing_feeds(project):
     expected = {
         "src/techniques/prune_channels.py": {"compress@slim"},
-        "src/deployment/latency.py": {f"{stage}@{r}" for stage in ("export", "test") for r in RECIPES} | {"benchmark"},
+        "src/export/latency.py": {f"{stage}@{r}" for stage in ("export", "test") for r in RECIPES} | {"benchmark"},
         "src/pictures/style.py": {"draw"},
-        "src/report/comparison.py": {"compare", "draw"},
-        "src/analysis/separation/centers.py": {"evaluate", "csi", "draw"},
+        "src/results/comparison.py": {"compare", "draw"},
+        "src/separation/centers.py": {"evaluate", "csi", "draw"},
     }
     for name, stages in expected.items():
         path = project / name

@@ -18,8 +18,8 @@ import pytest
 import yaml
 from dvc_render.vega import VegaRenderer
 
-from scripts import plots_template
-from scripts.plots_template import PACKAGES, TEMPLATE, Build, Package, page
+from checks import plots_template
+from checks.plots_template import PACKAGES, TEMPLATE, Build, Package, page
 from src.core.errors import UserError, exit_cleanly
 
 ROOT = Path(__file__).parent.parent

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from src.core.progress import progress
-from src.deployment.latency import round_robin
+from src.export.latency import round_robin
 from src.network.inference import predict
 
 

@@ -14,6 +14,6 @@ def test_the_graph_is_the_one_that_dvc_draws():
 
 
 def test_results_are_not_stale():
-    command = [sys.executable, "-m", "scripts.readme", "--check"]
+    command = [sys.executable, "-m", "checks.readme", "--check"]
     done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -15,16 +15,17 @@ from networks import plan, trained
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from scripts import check_tree, minutes, predict, readme, table, trials, try_recipe
+from checks import minutes, readme, trials
+from scripts import check_tree, predict, table, try_recipe
 from scripts import plan as plans
-from src.analysis.curves import CURVES
 from src.compression.candidate import Candidate
 from src.compression.record import network_path, save_candidate
 from src.compression.tree import read_tree
 from src.core.errors import ParamsError, UserError
 from src.core.files import read_csv, write_csv
-from src.report.comparison import COMPARISON
-from src.report.table import readable
+from src.results.comparison import COMPARISON
+from src.results.curves import CURVES
+from src.results.table import readable
 
 ROOT = Path(__file__).parents[1]
 CONDITIONS = {

@@ -7,9 +7,9 @@ import torch
 from networks import colors, plan, trained
 
 from src.compression.selection import channel_distances, greedy_order, selection_scores
-from src.core.dataset import Split
 from src.core.errors import ParamsError
 from src.core.params import read_yaml, validate
+from src.data.prepared import Split
 from src.techniques.prune_channels import Settings, prune
 
 IMAGES = colors(60)

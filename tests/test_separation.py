@@ -9,7 +9,12 @@ from pydantic import ValidationError
 from sklearn.neighbors import NearestCentroid
 from torch import nn
 
-from src.analysis.separation.centers import (
+from src.core.errors import ParamsError
+from src.core.files import read_csv
+from src.data.prepared import CLASSES, Split
+from src.network.cost import macs
+from src.network.vgg import VGG, ModelSettings, save, vgg16_plan
+from src.separation.centers import (
     COLUMNS,
     ROWS,
     CenterReceiver,
@@ -20,17 +25,11 @@ from src.analysis.separation.centers import (
     leave_one_out_distances,
     squared_distances,
 )
-from src.analysis.separation.layers import block_ends, layers
-from src.analysis.separation.rank import dead_share
-from src.analysis.separation.sampling import CsiSettings, balanced, drawn
-from src.analysis.separation.scores import Scores, paired_error, plateau
-from src.analysis.separation.stream import stream
-from src.core.arrays import CLASSES
-from src.core.dataset import Split
-from src.core.errors import ParamsError
-from src.core.files import read_csv
-from src.network.cost import macs
-from src.network.vgg import VGG, ModelSettings, save, vgg16_plan
+from src.separation.layers import block_ends, layers
+from src.separation.rank import dead_share
+from src.separation.sampling import CsiSettings, balanced, drawn
+from src.separation.scores import Scores, paired_error, plateau
+from src.separation.stream import stream
 from stages import csi as stage
 
 # scikit-learn warns about features that are always zero, and a network has some

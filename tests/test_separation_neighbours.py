@@ -10,11 +10,11 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from src.analysis.separation import neighbours
-from src.analysis.separation.neighbours import layer_neighbours, separation_index
-from src.analysis.separation.probe import PooledKeeper, linear_probe
-from src.analysis.separation.rank import effective_rank
-from src.analysis.separation.stream import stream
+from src.separation import neighbours
+from src.separation.neighbours import layer_neighbours, separation_index
+from src.separation.probe import PooledKeeper, linear_probe
+from src.separation.rank import effective_rank
+from src.separation.stream import stream
 
 
 @pytest.fixture

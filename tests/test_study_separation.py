@@ -5,7 +5,7 @@ import torch
 from networks import colors, plan, trained
 from sklearn.neighbors import NearestCentroid
 
-from src.core.arrays import Statistics
+from src.data.prepared import Statistics
 from src.pictures.separation import bias_by_position, cuts_by_score
 from src.training.schedule import Phase, TrainRecipe
 from studies import lengths

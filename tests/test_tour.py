@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import tour
+from checks import tour
 from src.core.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -40,7 +40,7 @@ b 2
 
 @pytest.mark.timeout(1800)
 def test_the_quick_commands_of_the_page_print_what_it_shows():
-    command = [sys.executable, "-m", "scripts.tour", "--quick"]
+    command = [sys.executable, "-m", "checks.tour", "--quick"]
     variables = os.environ | {"OMP_NUM_THREADS": "1"}  # the other core belongs to the other tests
     done = subprocess.run(command, cwd=ROOT, env=variables, text=True, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

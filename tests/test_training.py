@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from networks import plan
 from test_schedule import recipe
 
-from src.core.dataset import Split
 from src.core.errors import UserError
+from src.data.prepared import Split
 from src.network.cost import parameters
 from src.network.inference import predict
 from src.network.vgg import VGG, ModelSettings, vgg16_plan

@@ -16,10 +16,9 @@ from scripts import check_tree
 from src.compression.record import load_candidate, network_path
 from src.compression.technique import technique, technique_names
 from src.compression.tree import CompressSettings, check, path_to, read_tree
-from src.core.arrays import PREPARED, Statistics, save_statistics
-from src.core.dataset import save_split
 from src.core.errors import ParamsError, UserError, exit_cleanly
 from src.core.files import write_csv
+from src.data.prepared import PREPARED, Statistics, save_split, save_statistics
 from src.network.vgg import load, load_with_record, save
 from stages import compress
 

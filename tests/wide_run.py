@@ -4,9 +4,8 @@ import hashlib
 
 import torch
 
-from src.core.arrays import Statistics
-from src.core.dataset import Split
 from src.core.params import PARAMS, read_yaml
+from src.data.prepared import Split, Statistics
 from src.network.vgg import ModelSettings, vgg16_plan
 from src.training.run import train
 from src.training.schedule import TrainRecipe

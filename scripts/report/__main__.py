@@ -13,17 +13,17 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from scripts.plots_template import TEMPLATE
-from scripts.readme import CONDITIONS
+from checks.plots_template import TEMPLATE
+from checks.readme import CONDITIONS
 from scripts.report import sections
 from scripts.report.revision import Revision, commit_of, open_revision, plots_of
 from scripts.report.tablesort import SCRIPT
 from src.core.errors import UserError, exit_cleanly, one_line
 from src.core.files import atomic
 from src.core.recipes import DENSE
-from src.report.comparison import BENCHMARK, COMPARISON
-from src.report.history import RECIPES
-from src.report.table import LEGEND
+from src.results.comparison import BENCHMARK, COMPARISON
+from src.results.history import RECIPES
+from src.results.table import LEGEND
 
 FOLDER = Path(__file__).parent
 OUT = Path("report.html")
@@ -112,7 +112,7 @@ def vega() -> dict[str, Any]:
     builds = re.findall(r"^<script>\n(.*?)</script>$", text, re.DOTALL | re.MULTILINE)
     licenses = re.search(r"<!--.*?\n\n(.*?)-->", text, re.DOTALL)
     if not builds or not licenses:
-        raise UserError(f"{TEMPLATE}: has no builds of Vega; make it with `python -m scripts.plots_template`")
+        raise UserError(f"{TEMPLATE}: has no builds of Vega; make it with `python -m checks.plots_template`")
     return {"builds": [Markup(build) for build in builds], "licenses": Markup(licenses[1].strip())}
 
 

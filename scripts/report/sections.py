@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from src.core.arrays import CLASSES
 from src.core.recipes import DENSE
-from src.report.columns import COLUMNS, Row
-from src.report.table import ARROWS, cell, engineering
+from src.data.prepared import CLASSES
+from src.results.columns import COLUMNS, Row
+from src.results.table import ARROWS, cell, engineering
 
 FLAGSHIP = "flagship"
 HIDDEN = ("edition", "difference_low", "difference_high")  # in the heading of the page, or in another column's cell

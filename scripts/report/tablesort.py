@@ -8,7 +8,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from scripts.plots_template import REGISTRY, Package, downloaded, members
+from checks.plots_template import REGISTRY, Package, downloaded, members
 from src.core.errors import exit_cleanly
 from src.core.files import atomic
 

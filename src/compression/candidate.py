@@ -8,8 +8,8 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 
-from src.core.dataset import Split
 from src.core.params import Settings
+from src.data.prepared import Split
 from src.network.inference import accuracy, predict
 from src.network.vgg import VGG
 from src.training.checkpoints import Checkpoints

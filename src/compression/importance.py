@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from src.compression.selection import selection_scores
-from src.core.dataset import Split
+from src.data.prepared import Split
 from src.network.inference import to_unit
 from src.network.vgg import VGG
 

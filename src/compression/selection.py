@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src.core.dataset import Split
+from src.data.prepared import Split
 from src.network.inference import predict
 from src.network.vgg import VGG
 

@@ -17,7 +17,7 @@ def run_stage(main: Callable[[], None]) -> None:
     """Run the stage ``main`` as `exit_cleanly` does, and write its name and its minutes to `LOG`.
 
     The name is that of DVC: ``train``, or ``compress@channels`` for the recipe channels. ``done`` is 1 if the stage
-    came to its end, and 0 if it failed or was interrupted. `scripts.minutes` reads the log. SIGTERM ends the stage as
+    came to its end, and 0 if it failed or was interrupted. `checks.minutes` reads the log. SIGTERM ends the stage as
     Ctrl-C does, so that nothing is left under a temporary name.
     """
     start, done = time.monotonic(), 0

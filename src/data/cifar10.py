@@ -11,9 +11,8 @@ import numpy as np
 import pooch
 import torch
 
-from src.core.arrays import CLASSES, IMAGE_SHAPE
-from src.core.dataset import Split
 from src.core.errors import UserError
+from src.data.prepared import CLASSES, IMAGE_SHAPE, Split
 
 RAW = Path("data/raw")
 TRAIN_FILES = tuple(f"data_batch_{number}.bin" for number in range(1, 6))

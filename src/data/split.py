@@ -7,11 +7,10 @@ import torch
 from pydantic import Field
 from sklearn.model_selection import train_test_split
 
-from src.core.arrays import SplitName, Statistics
-from src.core.dataset import Split
 from src.core.errors import UserError
 from src.core.params import Settings
 from src.data.cifar10 import TEST_FILE, TRAIN_FILES, read_batch
+from src.data.prepared import Split, SplitName, Statistics
 
 
 class SplitSettings(Settings):

@@ -1,4 +1,4 @@
 """Every picture, one module for each subject; only the stage draw uses them.
 
-May import src.core, src.network, src.training, src.analysis and src.report.
+May import src.core, src.network, src.training and src.results.
 """

@@ -7,8 +7,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from src.core.arrays import CLASSES, rank_in_class
-from src.core.dataset import Split
+from src.data.prepared import CLASSES, Split, rank_in_class
 from src.pictures.style import hide_ticks, new_figure
 from src.training.augment import Crops, cut_out, draw_centers
 

@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from src.core.arrays import CLASSES
+from src.data.prepared import CLASSES
 from src.pictures.style import COLORS, SPLIT_COLORS, new_figure
 
 Row = Mapping[str, Any]

@@ -15,9 +15,9 @@ from matplotlib.ticker import PercentFormatter
 from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
-from src.analysis.evaluation import Bin, calibration_error
-from src.core.arrays import CLASSES, SPLITS
+from src.data.prepared import CLASSES, SPLITS
 from src.pictures.style import COLOR_MAP, COLORS, SPLIT_COLORS, hide_ticks, new_figure
+from src.results.evaluation import Bin, calibration_error
 
 COLUMNS = 6  # in the grid of mistakes
 CONTRAST = PowerNorm(0.5, vmin=0, vmax=1)  # the square root of a share, so that small shares can be told apart

@@ -10,8 +10,8 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 from src.core.recipes import DENSE
 from src.pictures.history import technique
 from src.pictures.style import COLORS, hide_ticks, new_figure
-from src.report.columns import Row
-from src.report.table import engineering
+from src.results.columns import Row
+from src.results.table import engineering
 
 WIDTH, HEIGHT = 3.3, 0.66  # of a node, inches
 ROOT_WIDTH = 1.3  # of the node of the root, which has no file

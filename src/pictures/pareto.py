@@ -16,8 +16,8 @@ from matplotlib.transforms import Bbox
 from src.core.recipes import DENSE
 from src.pictures.history import CONTROL_LABEL
 from src.pictures.style import COLORS, new_figure
-from src.report.columns import BY_NAME, Row
-from src.report.comparison import pareto_front
+from src.results.columns import BY_NAME, Row
+from src.results.comparison import pareto_front
 
 FORMATTERS: dict[str, Callable[[], Formatter]] = {
     "bytes": partial(EngFormatter, "B"),

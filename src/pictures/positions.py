@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from src.core.arrays import CLASSES
+from src.data.prepared import CLASSES
 from src.pictures.style import COLOR_MAP, COLORS, new_figure
 
 Row = Mapping[str, Any]

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from src.analysis.curves import Curves, epoch_of_target
 from src.pictures.style import COLORS, SPLIT_COLORS, new_figure
+from src.results.curves import Curves, epoch_of_target
 
 REFERENCE_LABEL = "original study"
 
@@ -16,7 +16,7 @@ REFERENCE_LABEL = "original study"
 def training(curves: Curves, reference: Curves, target: float, edition: str) -> Figure:
     """Return a figure of the run ``curves``, with a line at the validation accuracy ``target``.
 
-    ``curves`` are those of `src.analysis.curves.read_curves`. ``reference`` holds ``train_accuracy`` and
+    ``curves`` are those of `src.results.curves.read_curves`. ``reference`` holds ``train_accuracy`` and
     ``val_accuracy`` of another run, which is drawn in gray.
     """
     figure = new_figure(12, 6.5)

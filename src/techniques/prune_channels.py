@@ -15,7 +15,7 @@ from src.compression.candidate import Candidate, Context
 from src.compression.fine_tune import FineTune, after_fine_tuning, fine_tune
 from src.compression.importance import Floored, importance
 from src.compression.technique import TechniqueSettings
-from src.core.dataset import Split
+from src.data.prepared import Split
 from src.network.folding import without_repeated_pool
 from src.network.vgg import VGG, Plan, rebuild
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from src.compression.candidate import Candidate, Context
 from src.compression.technique import TechniqueSettings
-from src.core.dataset import Split
 from src.core.errors import UserError
+from src.data.prepared import Split
 from src.network.inference import predict
 from src.network.vgg import VGG, Plan
 

@@ -5,8 +5,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from src.core.dataset import Split
 from src.core.errors import ParamsError
+from src.data.prepared import Split
 from src.network.inference import to_unit
 from src.training import parallel
 from src.training.augment import Crops, cut_out, draw_centers, resize

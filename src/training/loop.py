@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from src.core.dataset import Split
 from src.core.device import autocast, uses_bfloat16
 from src.core.errors import UserError
+from src.data.prepared import Split
 from src.network.cost import FLOPS_PER_MAC_TRAINING, macs, parameters
 from src.network.inference import accuracy, predict
 from src.network.vgg import VGG, set_dropout

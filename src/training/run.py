@@ -2,9 +2,8 @@
 
 import torch
 
-from src.core.arrays import Statistics
-from src.core.dataset import Split
 from src.core.device import seed_everything
+from src.data.prepared import Split, Statistics
 from src.network.vgg import VGG, Plan
 from src.training.initialization import initialize
 from src.training.loop import Hooks, Row, fit

@@ -10,11 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from src.core.arrays import PREPARED, load_statistics
-from src.core.dataset import load_split
 from src.core.errors import exit_cleanly
 from src.core.files import write_csv
 from src.core.params import PARAMS, read_yaml
+from src.data.prepared import PREPARED, load_split, load_statistics
 from src.network.vgg import ModelSettings, vgg16_plan
 from src.pictures.separation import bias_by_position, cuts_by_score
 from src.pictures.style import save_figure

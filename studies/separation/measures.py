@@ -6,17 +6,16 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from src.analysis.separation.centers import CenterReceiver, Centers, SumReceiver, center_separation, class_sums
-from src.analysis.separation.layers import block_ends
-from src.analysis.separation.neighbours import layer_neighbours
-from src.analysis.separation.probe import PooledKeeper, linear_probe
-from src.analysis.separation.sampling import balanced, drawn
-from src.analysis.separation.scores import Scores, paired_error
-from src.analysis.separation.stream import stream
-from src.core.arrays import CLASSES
-from src.core.dataset import Split
+from src.data.prepared import CLASSES, Split
 from src.network.cost import macs
 from src.network.vgg import VGG
+from src.separation.centers import CenterReceiver, Centers, SumReceiver, center_separation, class_sums
+from src.separation.layers import block_ends
+from src.separation.neighbours import layer_neighbours
+from src.separation.probe import PooledKeeper, linear_probe
+from src.separation.sampling import balanced, drawn
+from src.separation.scores import Scores, paired_error
+from src.separation.stream import stream
 from studies.items import Row
 
 SPLITS = ("train", "validation", "test")

@@ -10,11 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from src.core.arrays import Statistics
-from src.core.dataset import Split
 from src.core.device import seed_everything
 from src.core.files import atomic
 from src.core.signals import interruption
+from src.data.prepared import Split, Statistics
 from src.network.inference import to_unit
 from src.network.vgg import VGG, Plan, load, save
 from src.training.checkpoints import Checkpoints

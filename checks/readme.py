@@ -1,0 +1,140 @@
+"""Write the results for people: python -m checks.readme [--check].
+
+README.md gets, between its markers, the most important recipes and columns; docs/results.md gets all recipes, the
+conditions of the measurement, the minutes that each recipe took, and what was done for it.
+"""
+
+import argparse
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from checks.minutes import MINUTES
+from src.core.errors import UserError, exit_cleanly
+from src.core.files import atomic, read_csv, read_json
+from src.results.columns import Row
+from src.results.comparison import BENCHMARK, COMPARISON
+from src.results.history import RECIPES
+from src.results.table import LEGEND, readable
+
+README = Path("README.md")
+RESULTS = Path("docs/results.md")
+WIDTH = 120
+CONDITIONS = ("threads", "cpu", "instruction_sets", "onnxruntime", "numpy", "python", "blocks", "calls")
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+SHORT = ("recipe", "test_accuracy", "difference_points", "bytes_ratio", "macs_ratio", "latency_b1_ratio")
+FIRST = ("dense", "tuned", "int8", "truncated", "flagship", "scratch", "channels_magnitude", "low_rank")  # in README
+COLUMNS = (
+    "recipe",
+    "test_accuracy",
+    "difference_points",
+    "reference",
+    "parameters",
+    "macs",
+    "macs_ratio",
+    "bytes",
+    "bytes_ratio",
+    "bytes_ratio_half",
+    "packed_bytes",
+    "latency_ms_b1",
+    "latency_b1_ratio",
+    "pflop",
+    "settings_tried",
+)
+
+
+def main() -> None:
+    """Bring both files up to date; with ``--check`` only say whether they are, and exit 1 if not."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the results are stale")
+    check = parser.parse_args().check
+    rows = read_csv(COMPARISON, "recipe", "edition")
+    texts = {README: replace(_text(README), short(rows)), RESULTS: whole(rows)}
+    for path, text in texts.items():
+        if check and not (path.exists() and _text(path) == text):
+            raise UserError(f"{path}: the results differ from {COMPARISON}; run `make readme`")
+        if not check:
+            with atomic(path) as temporary:
+                temporary.write_text(text)
+
+
+def replace(text: str, block: str) -> str:
+    """Return ``text`` with ``block`` between the markers; `UserError` if each marker is not there exactly once."""
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise UserError(f"{README}: expected one {BEGIN} and after it one {END}")
+    return f"{text.partition(BEGIN)[0]}{BEGIN}\n{block}\n{END}{text.partition(END)[2]}"
+
+
+def short(rows: Sequence[Row]) -> str:
+    """Return the most important rows and columns as a Markdown table, and what they mean."""
+    chosen = [row for row in rows if row["recipe"] in FIRST]
+    note = (
+        f"CIFAR-10, {rows[0]['edition']} edition. Difference: percentage points against `tuned` (recipes that were "
+        "fine-tuned) or `dense` (the others), with its 95 % interval over test images. x: times smaller, fewer or "
+        f"faster than `dense`. All recipes, and how it was measured: [{RESULTS}]({RESULTS})."
+    )
+    return "\n".join([*_markdown(chosen, SHORT), "", textwrap.fill(note, WIDTH, break_long_words=False)])
+
+
+def whole(rows: Sequence[Row]) -> str:
+    """Return the page of all recipes: table, conditions, and what was done for each recipe."""
+    history = read_json(RECIPES, "recipes")["recipes"]
+    steps = [_steps(row["recipe"], history) for row in rows]
+    sources = f"Written by `make readme` from `{COMPARISON}`, `{BENCHMARK}`, `{RECIPES}` and `{MINUTES}`."
+    title = ["# Results", "", textwrap.fill(sources, WIDTH), ""]
+    table = _markdown(rows, COLUMNS, {"minutes ↓": spent(rows)})
+    return "\n".join([*title, *table, "", _conditions(rows[0]["edition"]), "", *steps, ""])
+
+
+def spent(rows: Sequence[Row]) -> list[str]:
+    """Return the minutes that the stages of each recipe took, without those of its parents; "" if not known."""
+    minutes = {row["stage"]: row["minutes"] for row in read_csv(MINUTES, "stage", "minutes")}
+    stages = [[f"{stage}@{row['recipe']}" for stage in ("compress", "export", "test")] for row in rows]
+    # fsum: sum() rounds differently from Python 3.12 on
+    return [f"{math.fsum(map(minutes.get, own)):.1f}" if minutes.keys() >= set(own) else "" for own in stages]
+
+
+def _markdown(rows: Sequence[Row], columns: Sequence[str], beside: Mapping[str, Sequence[str]] = {}) -> list[str]:
+    """Return the lines of a Markdown table: ``columns`` of ``rows``, and further columns ``beside`` them."""
+    shown = readable(rows, columns, arrows=True)
+    for heading, values in beside.items():
+        shown = [line | {heading: value} for line, value in zip(shown, values, strict=True)]
+    cells = [shown[0], ["---", *["---:"] * (len(shown[0]) - 1)], *(row.values() for row in shown)]
+    return [f"| {' | '.join(line)} |" for line in cells]
+
+
+def _conditions(edition: str) -> str:
+    """Return what the numbers of the table are, and on what the latency was measured."""
+    timing = read_json(BENCHMARK, *CONDITIONS)
+    measured = (
+        "Latency: median of {calls_in_all} calls on {threads} thread of {cpu} ({software}), all files in turn in one "
+        "process, {blocks} times {calls} calls; its ratio is the median over these turns. Minutes: of the stages "
+        "compress, export and test of the recipe, without its parents, on {machines}."
+    )
+    versions = "ONNX Runtime {onnxruntime}, NumPy {numpy}, Python {python}".format(**timing)
+    software = "; ".join(filter(None, [" ".join(timing["instruction_sets"]), versions]))
+    machines = " and ".join(dict.fromkeys(row["machine"] for row in read_csv(MINUTES, "machine")))
+    calls_in_all = timing["blocks"] * timing["calls"]
+    told = measured.format(**timing, software=software, calls_in_all=calls_in_all, machines=machines)
+    first = f"CIFAR-10, {edition} edition. Accuracy, size and latency are those of the ONNX file that a recipe ends in."
+    return textwrap.fill(f"{first} {LEGEND} {told}", WIDTH)
+
+
+def _steps(recipe: str, history: dict[str, Any]) -> str:
+    """Return what was done for ``recipe``, and what a reader should know of it."""
+    done = history[recipe]
+    told = [*done["steps"], *filter(None, [done["note"]])]
+    return textwrap.fill(f"- **{recipe}**: {'; '.join(told)}.", WIDTH, subsequent_indent="  ")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; run from the top of the repository") from None
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)

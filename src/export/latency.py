@@ -1,0 +1,139 @@
+"""How long networks take to run, all measured in turn in one process.
+
+The networks take turns in blocks of calls. The blocks of one round lie close together in time, so that a slower machine
+or other load on it affects all networks in the same way. Within a block the calls of one network follow each other, so
+that the processor's caches hold its weights, as they do where the network runs alone. Needs no PyTorch.
+"""
+
+import platform
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnxruntime import InferenceSession
+from pydantic import Field
+
+from src.core.params import Settings
+from src.core.progress import progress
+from src.core.recipes import DENSE
+from src.export.runtime import INPUT
+
+THREADS = 1
+LARGE_BATCH = 64
+QUARTILES = (25, 50, 75)
+CPUINFO = Path("/proc/cpuinfo")
+INSTRUCTION_SETS = {  # the flags in CPUINFO of which a processor with these instructions has at least one
+    "AVX2": {"avx2"},
+    "AVX512": {"avx512f"},
+    "VNNI": {"avx512_vnni", "avx_vnni"},
+    "AMX": {"amx_int8", "amx_tile"},
+}
+
+
+class BenchmarkSettings(Settings):
+    """The section ``benchmark`` of params.yaml."""
+
+    blocks: int = Field(ge=1, le=1000)
+    calls: int = Field(ge=1, le=100_000)
+    batch_calls: int = Field(ge=1, le=100_000)
+
+
+def noise_images(batch_size: int) -> np.ndarray:
+    """Return images of random pixels, float32 [batch_size, 3, 32, 32] in 0..1; the same images at every call."""
+    return np.random.default_rng(0).random((batch_size, 3, 32, 32), dtype=np.float32)
+
+
+def latencies(
+    sessions: Mapping[str, InferenceSession], batch_size: int, blocks: int, calls: int
+) -> dict[str, dict[str, float]]:
+    """Return the latency of each of ``sessions``, by its recipe; the recipe dense must be among them.
+
+    A latency has the keys ``median_ms``, ``lower_quartile_ms`` and ``upper_quartile_ms`` (in ms for a batch of
+    ``batch_size`` images, over all blocks), ``images_per_second`` at the median, and ``ratio``, which says how many
+    times faster the recipe is than dense. ``ratio`` is the median over the rounds of `round_robin` of (median of
+    dense's block / median of the recipe's block): the two blocks of a round see the machine in the same state, which
+    need not be true of all blocks.
+    """
+    feed = {INPUT: noise_images(batch_size)}
+    networks = {recipe: partial(network.run, None, feed) for recipe, network in sessions.items()}
+    times = round_robin(networks, blocks, calls, f"benchmark, batch of {batch_size}")
+    return {recipe: _latency(own, times[DENSE], batch_size) for recipe, own in times.items()}
+
+
+def round_robin(
+    networks: Mapping[str, Callable[[], object]], blocks: int, calls: int, description: str | None = None
+) -> dict[str, np.ndarray]:
+    """Return how long calls of ``networks`` take, by name, in ms, float64 [blocks, calls].
+
+    Goes ``blocks`` times through all networks. Each time a network is called once without being timed, because the
+    caches still hold the data of the network before it, and then ``calls`` times in succession. With a
+    ``description`` the progress is shown under this name, between the rounds.
+    """
+    times = {name: np.empty((blocks, calls)) for name in networks}
+    for block in progress(range(blocks), blocks, description, "rounds"):
+        for name, run in networks.items():
+            run()
+            times[name][block] = [milliseconds(run) for _ in range(calls)]
+    return times
+
+
+def milliseconds(run: Callable[[], object]) -> float:
+    """Return how long one call of ``run`` takes, in ms."""
+    start = time.perf_counter_ns()
+    run()
+    return (time.perf_counter_ns() - start) / 1e6
+
+
+def _latency(own: np.ndarray, dense: np.ndarray, batch_size: int) -> dict[str, float]:
+    """Return a latency as described in `latencies`, from times of the recipe and of dense, in ms [blocks, calls]."""
+    lower, median, upper = map(float, np.percentile(own, QUARTILES))
+    return {
+        "median_ms": median,
+        "lower_quartile_ms": lower,
+        "upper_quartile_ms": upper,
+        "images_per_second": 1000 * batch_size / median,
+        "ratio": float(np.median(np.median(dense, axis=1) / np.median(own, axis=1))),
+    }
+
+
+def conditions() -> dict[str, Any]:
+    """Return what a latency depends on besides the network: threads, processor and versions."""
+    return {
+        "threads": THREADS,
+        "cpu": cpu_name(),
+        "instruction_sets": instruction_sets(),
+        "python": platform.python_version(),
+        "numpy": version("numpy"),
+        "onnxruntime": version("onnxruntime"),
+    }
+
+
+def cpu_name(cpuinfo: Path = CPUINFO) -> str:
+    """Return the name of the processor: on Linux the one in ``cpuinfo``, elsewhere what Python knows of it.
+
+    If no name is known, this is the architecture of the machine.
+    """
+    return _first_value(cpuinfo, "model name") or platform.processor() or platform.machine()
+
+
+def instruction_sets(cpuinfo: Path = CPUINFO) -> list[str]:
+    """Return the names in `INSTRUCTION_SETS` that the processor has, in that order, from the flags in ``cpuinfo``.
+
+    The list is empty if the flags are not known, as on a system other than Linux.
+    """
+    flags = set(_first_value(cpuinfo, "flags").split())
+    return [name for name, signs in INSTRUCTION_SETS.items() if flags & signs]
+
+
+def _first_value(cpuinfo: Path, key: str) -> str:
+    """Return the text after the first ``key`` in ``cpuinfo``; the empty text if the file or the key is missing."""
+    try:
+        lines = cpuinfo.read_text().splitlines()
+    except OSError:
+        return ""
+    values = (line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == key)
+    return next(values, "")

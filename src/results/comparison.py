@@ -1,0 +1,177 @@
+"""The table of all recipes: what each one costs and how accurate it is, against its reference in the same run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from src.core.errors import UserError
+from src.core.recipes import DENSE, HALF, TUNED
+from src.data.prepared import CLASSES
+from src.results.columns import COLUMNS, SUMMARY, Row
+from src.results.intervals import flips, paired_difference
+
+COMPARISON = Path("metrics/comparison.csv")
+BENCHMARK = Path("metrics/benchmark.json")
+PAIR_COLUMNS = ("recipe", "reference", "points", "low", "high")
+FLIP_COLUMNS = ("recipe", "reference", "class", "became_wrong", "became_right")
+
+
+def comparison_rows(
+    tested: Mapping[str, Row],
+    timings: Mapping[str, Row],
+    parents: Mapping[str, str],
+    labels: np.ndarray,
+    trials: Sequence[str],
+) -> list[Row]:
+    """Return the rows of the comparison, dense first, then in the order of ``tested``.
+
+    ``tested`` and ``timings`` hold what the stages test and benchmark found, by recipe. ``parents`` maps each recipe
+    to the one that it starts from. ``labels`` int [images] are the true classes of test. ``trials`` has one name for
+    each setting that was tried on validation: the recipe, or the root network, for which it was tried.
+
+    Differences are against `reference`. A ratio says how many times fewer or faster than dense (larger is better);
+    ``bytes_ratio_half`` is against half, the same network in float16, and NaN without that recipe. Training and
+    trials count from the root to the recipe.
+    """
+    right = _classified_right(tested, labels)
+    rows = []
+    for recipe in sorted(tested, key=lambda name: name != DENSE):
+        found, other = tested[recipe], reference(recipe, tested)
+        difference = paired_difference(right[recipe], right[other])
+        values = {
+            **found,
+            "recipe": recipe,
+            "parent": parents[recipe],
+            "reference": other,
+            "difference_points": difference.points,
+            "difference_low": difference.low,
+            "difference_high": difference.high,
+            **_ratios(found, tested),
+            **_latency(timings[recipe]),
+            "settings_tried": sum(trial in _path(recipe, parents) for trial in trials),
+        }
+        rows.append({column.name: values[column.name] for column in COLUMNS})
+    return rows
+
+
+def reference(recipe: str, tested: Mapping[str, Row]) -> str:
+    """Return the recipe with which ``recipe`` is compared: tuned if it had more training than dense and tuned is there.
+
+    Otherwise that is dense. More training: more image passes, by fine-tuning on its path, or, of a control, from new
+    weights for as long as such a path. tuned itself is compared with dense.
+    """
+    trained_on = tested[recipe]["image_passes"] > tested[DENSE]["image_passes"]
+    return TUNED if trained_on and TUNED in tested and recipe != TUNED else DENSE
+
+
+def _ratios(found: Row, tested: Mapping[str, Row]) -> Row:
+    dense = tested[DENSE]
+    return {
+        "macs_ratio": dense["macs"] / found["macs"],
+        "bytes_ratio": dense["bytes"] / found["bytes"],
+        "bytes_ratio_half": tested[HALF]["bytes"] / found["bytes"] if HALF in tested else float("nan"),
+    }
+
+
+def _latency(timing: Row) -> Row:
+    return {
+        "latency_ms_b1": timing["b1"]["median_ms"],
+        "latency_b1_ratio": timing["b1"]["ratio"],
+        "latency_ms_b64": timing["b64"]["median_ms"],
+    }
+
+
+def _path(recipe: str, parents: Mapping[str, str]) -> set[str]:
+    """Return ``recipe`` and all its ancestors, the root included."""
+    path = {recipe}
+    while recipe in parents:
+        recipe = parents[recipe]
+        path.add(recipe)
+    return path
+
+
+def _classified_right(tested: Mapping[str, Row], labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Return for each recipe whether each image is classified right, bool [images]."""
+    return {recipe: classified_right(found["predicted"], labels) for recipe, found in tested.items()}
+
+
+def classified_right(predicted: str, labels: np.ndarray) -> np.ndarray:
+    """Return whether each image is classified right, bool [images].
+
+    ``predicted`` has a digit for each image, as the stage test stores it; ``labels`` int [images] are the true classes.
+    """
+    return np.frombuffer(predicted.encode(), np.uint8) - ord("0") == labels
+
+
+def flip_rows(tested: Mapping[str, Row], labels: np.ndarray) -> list[Row]:
+    """Return a row for each recipe but dense and each class: images that became wrong and right against the reference.
+
+    ``labels`` int [images] are the true classes of test.
+    """
+    right = _classified_right(tested, labels)
+    rows = []
+    for recipe in (name for name in tested if name != DENSE):
+        other = reference(recipe, tested)
+        changed = flips(right[recipe], right[other], labels, len(CLASSES)).tolist()
+        rows += [
+            dict(zip(FLIP_COLUMNS, (recipe, other, name, lost, gained), strict=True))
+            for name, (lost, gained) in zip(CLASSES, changed, strict=True)
+        ]
+    return rows
+
+
+def pair_rows(tested: Mapping[str, Row], labels: np.ndarray) -> list[Row]:
+    """Return a row for each pair of recipes: the `paired_difference` of the second one from the first, the reference.
+
+    ``labels`` int [images] are the true classes of test.
+    """
+    right = _classified_right(tested, labels)
+    return [
+        {"recipe": recipe, "reference": other, **asdict(paired_difference(right[recipe], right[other]))}
+        for other, recipe in combinations(tested, 2)
+    ]
+
+
+def predicted_classes(tested: Mapping[str, Row], labels: np.ndarray) -> Row:
+    """Return the true classes of the test images and those that each recipe predicts, one digit for each image."""
+    predicted = {recipe: found["predicted"] for recipe, found in tested.items()}
+    return {"edition": tested[DENSE]["edition"], "labels": "".join(map(str, labels)), "recipes": predicted}
+
+
+def require_one_edition(*groups: Mapping[str, Row]) -> None:
+    """Raise `UserError` unless all ``groups``, mappings from a name to results, come from one edition of the data."""
+    found = sorted({(values["edition"], recipe) for group in groups for recipe, values in group.items()})
+    if found[0][0] != found[-1][0]:
+        listed = ", ".join(f"{recipe} {edition}" for edition, recipe in found)
+        raise UserError(f"editions of the data differ ({listed}); only one can be compared: run `dvc repro`")
+
+
+def headline_metrics(rows: Sequence[Row]) -> Row:
+    """Return the headline numbers, flat: those of `SUMMARY` whose recipe is in ``rows``."""
+    by_name = {row["recipe"]: row for row in rows}
+    return {
+        f"{recipe}_{column}": by_name[recipe][column]
+        for recipe, columns in SUMMARY.items()
+        if recipe in by_name
+        for column in columns
+    }
+
+
+def formatted(row: Row) -> dict[str, str]:
+    """Return ``row`` as text with the fixed decimals of its columns."""
+    return {column.name: column.written(row[column.name]) for column in COLUMNS}
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Return the positions in ``points`` (cost, accuracy) of those that no other beats, by rising cost.
+
+    A point beats another if it costs no more and is no less accurate, and is better in one of the two.
+    """
+    front: list[int] = []
+    for position in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
+        if not front or points[position][1] > points[front[-1]][1] or points[position] == points[front[-1]]:
+            front.append(position)
+    return front

@@ -1,0 +1,58 @@
+"""The comparison as text for people: one cell for each column that a reader needs."""
+
+import math
+from collections.abc import Sequence
+
+from matplotlib.ticker import EngFormatter
+
+from src.results.columns import BY_NAME, Column, Row
+
+LEGEND = (
+    "x: times fewer or faster than dense, and half x: times smaller than half. Difference: test accuracy minus that of "
+    "the recipe named under against, in percentage points, with its 95 % interval over images, not over seeds (paired "
+    "bootstrap); within chance: the interval contains 0."
+)
+SMALLEST_PREFIX = 1000  # k
+ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}
+
+
+def readable(rows: Sequence[Row], names: Sequence[str], arrows: bool = False) -> list[dict[str, str]]:
+    """Return heading and cell of each column in ``names``, for each of ``rows``, in units that are easy to read.
+
+    A column that ``rows`` do not have is left out: tables of older commits have fewer. The cell of difference_points
+    shows its interval too. With ``arrows`` the headings show which values are better.
+    """
+    columns = [BY_NAME[name] for name in names if name in rows[0]]
+    headings = [column.heading + (ARROWS[column.better] if arrows else "") for column in columns]
+    return [dict(zip(headings, [cell(column, row) for column in columns], strict=True)) for row in rows]
+
+
+def cell(column: Column, row: Row) -> str:
+    """Return what stands in ``column`` for ``row``; "" where there is nothing to say."""
+    value = row[column.name]
+    if column.name in ("difference_points", "reference") and row["reference"] == row["recipe"]:
+        return ""
+    if column.name == "difference_points":
+        return _difference(value, row["difference_low"], row["difference_high"])
+    if isinstance(value, float) and math.isnan(value):
+        return ""
+    match column.kind:
+        case "share":
+            return f"{100 * value:.2f}"
+        case "count" | "bytes":
+            return engineering(value, "B" if column.kind == "bytes" else "")
+        case "times" | "ms" | "pflop":
+            return f"{value:.2f}"
+    return str(value)
+
+
+def _difference(points: float, low: float, high: float) -> str:
+    verdict = " within chance" if low <= 0 <= high else ""
+    return f"{points:+.2f} [{low:+.2f}, {high:+.2f}]{verdict}"
+
+
+def engineering(value: float, unit: str = "") -> str:
+    """Return ``value`` with one decimal and an SI prefix: 15.3 M. A number below 1,000 is shown as it is: 20."""
+    if abs(value) < SMALLEST_PREFIX:
+        return f"{value:g} {unit}".strip()
+    return EngFormatter(unit, places=1)(value).strip()

@@ -1,0 +1,54 @@
+"""The modules of a VGG and its positions: where one can cut it."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from src.network.vgg import VGG, MeanPool, Plan
+from src.separation.stream import device_of, output_hooks
+
+KINDS = {
+    nn.Conv2d: "conv",
+    nn.BatchNorm2d: "batchnorm",
+    nn.ReLU: "relu",
+    nn.MaxPool2d: "pool",
+    MeanPool: "pool",
+    nn.Linear: "linear",
+    nn.Dropout: "dropout",
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A module of a network and the size of its output.
+
+    ``layer``: its name, as in torchvision; ``kind``: a value of `KINDS`; ``block``: 1 to 5, counted by the pools, or
+    head; ``channels`` and ``dims``: channels and values of its output for one image.
+    """
+
+    layer: str
+    kind: str
+    block: str
+    channels: int
+    dims: int
+
+
+def layers(model: VGG) -> list[Layer]:
+    """Return the modules of ``model`` in the order in which they run."""
+    found: list[Layer] = []
+
+    def add(name: str, output: Tensor) -> None:
+        kind = KINDS.get(type(model.get_submodule(name)), "other")
+        pools = sum(layer.kind == "pool" for layer in found)
+        block = str(pools + 1) if name.startswith("features.") else "head"
+        found.append(Layer(name, kind, block, output.shape[1], output[0].numel()))
+
+    with output_hooks(model, add), torch.no_grad():
+        model(torch.zeros(1, 3, 32, 32, device=device_of(model)))
+    return found
+
+
+def block_ends(plan: Plan) -> dict[str, str]:
+    """Return for each block of ``plan.features``, by name, the name of its last module."""
+    return {block.name: f"features.{end - 1}" for block, end in zip(plan.features, plan.module_ends(), strict=True)}
