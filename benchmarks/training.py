@@ -19,6 +19,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from PIL import Image
+from src.training.schedule import TrainRecipe, chosen_recipe
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
@@ -38,7 +39,6 @@ from src.training.batches import Batches
 from src.training.initialization import initialize
 from src.training.loop import Hooks, NullReporter, fit
 from src.training.optimizers import Optimizers
-from src.training.schedule import TrainRecipe, chosen_recipe
 from stages.train import Params
 
 README = Path("benchmarks/README.md")

@@ -45,9 +45,9 @@ import onnx
 import torch
 from numpy.random import Generator
 from onnx import TensorProto, helper, numpy_helper
+from src.compression.record import load_candidate, network_path, save_candidate
 
 from src.compression.candidate import Candidate
-from src.compression.record import load_candidate, network_path, save_candidate
 from src.core.errors import UserError, exit_cleanly
 from src.core.files import read_csv, read_json, write_csv, write_json
 from src.core.params import read_yaml

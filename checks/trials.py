@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from src.compression.record import network_path, read_record
+from src.training.schedule import chosen_recipe
+
 from src.compression.tree import ROOT, CompressSettings, recipe_of
 from src.core.errors import UserError, exit_cleanly, one_line
 from src.core.files import read_csv, write_csv
 from src.core.params import PARAMS, read_yaml, validate
 from src.results.curves import read_curves
-from src.training.schedule import chosen_recipe
 from stages.compare import TRIALS
 from stages.evaluate import CURVES
 

@@ -11,20 +11,18 @@ import sys
 from checks.minutes import MINUTES, known
 from scripts.predict import present
 from scripts.table import table
-from src.compression.record import network_path
-from src.compression.tree import ROOT, Recipe, path_to, read_tree
+from src.compression.tree import Recipe, path_to, read_tree
 from src.core.errors import UserError, exit_cleanly
-from src.core.files import read_csv, read_json
-from src.core.params import load_params
-from src.core.recipes import DENSE, TUNED
+from src.core.files import read_csv
+from src.core.params import PARAMS, read_yaml, validate
+from src.core.recipes import DENSE, ROOT, TUNED
 from src.core.signals import interruption
 from src.data.prepared import load_arrays
-from src.export.latency import LARGE_BATCH, THREADS, latencies
-from src.export.runtime import session
-from src.results.comparison import comparison_rows
-from stages.benchmark import Params
-from stages.compare import TESTED, TRIALS
-from stages.test import FILES
+from src.export.latency import LARGE_BATCH, THREADS, BenchmarkSettings, latencies
+from src.export.measured import measured
+from src.export.runtime import FILES, session
+from src.network.record import network_path
+from src.results.comparison import TRIALS, comparison_rows
 
 
 def main() -> None:
@@ -39,8 +37,8 @@ def main() -> None:
     path, compared = path_to(recipes[name], recipes), [*dict.fromkeys([DENSE, name])]
     print(expected([step.name for step in path], compared), flush=True)
     repro([f"test@{each}" for each in compared])
-    print(table(measured(compared, recipes)))
-    if any(step.epochs for step in path):
+    print(table(timed(compared, recipes)))
+    if any(step.training for step in path):
         print(f"{name} was trained for longer than {DENSE}: the whole table compares it with {TUNED}.")
 
 
@@ -66,11 +64,11 @@ def expected(made: list[str], compared: list[str]) -> str:
     return f"These stages took {minutes:.0f} minutes in all on {'; '.join(machines)} ({MINUTES})."
 
 
-def measured(names: list[str], recipes: dict[str, Recipe]) -> list[dict[str, object]]:
+def timed(names: list[str], recipes: dict[str, Recipe]) -> list[dict[str, object]]:
     """Return the rows of the comparison for the recipes ``names``, with latencies measured now, all in turn."""
     sessions = {name: session(FILES / f"{name}.onnx", THREADS) for name in names}
-    tested = {name: read_json(TESTED / f"{name}.json") for name in names}
-    settings = load_params("benchmark", Params).benchmark
+    tested = {name: measured(name) for name in names}
+    settings = validate(BenchmarkSettings, read_yaml(PARAMS)["benchmark"], "benchmark")
     one = latencies(sessions, 1, settings.blocks, settings.calls)
     many = latencies(sessions, LARGE_BATCH, settings.blocks, settings.batch_calls)
     timings = {name: {"edition": tested[name]["edition"], "b1": one[name], "b64": many[name]} for name in names}

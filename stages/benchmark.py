@@ -9,9 +9,8 @@ from src.core.params import Settings, load_params
 from src.core.recipes import DENSE, RecipesSection
 from src.core.stage import run_stage
 from src.export.latency import LARGE_BATCH, THREADS, BenchmarkSettings, conditions, latencies
-from src.export.runtime import session
+from src.export.runtime import FILES, session
 
-FILES = Path("models/onnx")
 METRICS = Path("metrics/benchmark.json")
 
 

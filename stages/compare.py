@@ -9,11 +9,13 @@ from src.core.params import Settings, load_params
 from src.core.recipes import RecipesSection
 from src.core.stage import run_stage
 from src.data.prepared import PREPARED, load_arrays, load_statistics
+from src.export.measured import measured
 from src.results.comparison import (
     BENCHMARK,
     COMPARISON,
     FLIP_COLUMNS,
     PAIR_COLUMNS,
+    TRIALS,
     comparison_rows,
     flip_rows,
     formatted,
@@ -25,27 +27,12 @@ from src.results.comparison import (
 from src.results.history import RECIPES, recipe_history
 from src.results.weights import CODEBOOK_COLUMNS, WEIGHT_COLUMNS, codebook_rows, weight_rows
 
-TESTED = Path("models/tested")
-TRIALS = Path("docs/trials.csv")
 SUMMARY = Path("metrics/summary.json")
 PREDICTIONS = Path("metrics/predictions.json")
 PAIRS = Path("metrics/pairs.csv")
 FLIPS = Path("plots/flips.csv")
 WEIGHTS = Path("plots/weights.csv")
 CODEBOOK = Path("plots/codebook.csv")
-TESTED_KEYS = (
-    "edition",
-    "val_accuracy",
-    "test_accuracy",
-    "predicted",
-    "bytes",
-    "packed_bytes",
-    "macs",
-    "image_passes",
-    "steps",
-    "weights",
-    "codebook",
-)
 
 
 class CompareSection(RecipesSection):
@@ -64,7 +51,7 @@ def main() -> None:
     """Compare the recipes of params.yaml; files of recipes that are no longer there are ignored."""
     params = load_params("compare", Params).compress
     recipes = params.recipes
-    tested = {recipe: read_json(TESTED / f"{recipe}.json", *TESTED_KEYS) for recipe in recipes}
+    tested = {recipe: measured(recipe) for recipe in recipes}
     parents = {recipe: values["from"] for recipe, values in recipes.items()}
     timings, trials = _timings(recipes), [row["recipe"] for row in read_csv(TRIALS, "recipe")]
     require_one_edition(tested, timings, {str(PREPARED): {"edition": load_statistics().edition}})

@@ -2,19 +2,21 @@
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from src.compression.candidate import Context
-from src.compression.record import load_candidate, network_path, save_candidate
-from src.compression.tree import ROOT, SHARED, CompressSettings, Recipe, compress, read_tree, recipe_of
+from src.compression.candidate import Candidate
+from src.compression.context import Context
+from src.compression.tree import CompressSettings, Recipe, compress, read_tree, recipe_of
 from src.core.device import pick_device, seed_everything, uses_bfloat16
 from src.core.files import atomic, read_csv
-from src.core.params import Shared, load_params, recipe_name
+from src.core.params import Settings, Shared, load_params, recipe_name
+from src.core.recipes import ROOT
 from src.core.signals import interruption
 from src.core.stage import run_stage
 from src.data.prepared import load_split
-from src.network.vgg import load
+from src.network.record import load_recorded, network_path, save_recorded
 from src.training.checkpoints import SCRATCH, Checkpoints, run_key
 from src.training.tracking import Tracker
 
@@ -22,9 +24,16 @@ POSITIONS = Path("plots/positions.csv")
 SCORES = ("csi", "probe")  # by which a technique may choose where to cut
 
 
+class TrainDefaults(Settings):
+    """What this stage reads of the section ``train`` of params.yaml."""
+
+    defaults: dict[str, Any]
+
+
 class Params(Shared):
     """What this stage reads of params.yaml."""
 
+    train: TrainDefaults
     compress: CompressSettings
 
 
@@ -33,26 +42,25 @@ def main() -> None:
     name = recipe_name("compress", __doc__)
     read_tree()
     params = load_params("compress", Params, key=name)
-    recipe, device = recipe_of(params.compress, name), pick_device(params.device)
+    recipe, device = recipe_of(params.compress, params.train.defaults, name), pick_device(params.device)
     seed_everything(params.seed)
-    parent, record = load_candidate(recipe.parent, device)
+    parent, root = (Candidate(*load_recorded(network_path(each), device)) for each in (recipe.parent, ROOT))
     train, validation = load_split("train").to(device), load_split("validation").to(device)
-    teacher = load(network_path(ROOT), device)
     key = run_key("compress", params.model_dump_json(), device, _in_bfloat16(recipe, device), name)
     checkpoints = Checkpoints(SCRATCH / "compress" / key)
     with contextlib.closing(Tracker(name, len(train))) as reporter:
         separation = separation_by_block()
-        context = Context(train, validation, params.seed, separation, teacher, reporter, checkpoints, interruption)
+        context = Context(train, validation, params.seed, root, separation, reporter, checkpoints, interruption)
         candidate = compress(parent, recipe, context)
+    made = {"recipe": name, "val_accuracy": context.validation_accuracy(candidate.network)}
     with atomic(network_path(name)) as temporary:
-        save_candidate(candidate, temporary, name, record.edition, context.validation_accuracy(candidate.network))
+        save_recorded(candidate.network, candidate.record.model_copy(update=made), temporary)
     checkpoints.clear()
 
 
 def _in_bfloat16(recipe: Recipe, device: torch.device) -> bool:
     """Return whether the training of ``recipe`` multiplies in bfloat16; False if it has none."""
-    trainings = [getattr(recipe.settings, name) for name in SHARED if hasattr(recipe.settings, name)]
-    return any(uses_bfloat16(device, settings.mixed_precision) for settings in trainings)
+    return recipe.training is not None and uses_bfloat16(device, recipe.training.mixed_precision)
 
 
 def separation_by_block() -> dict[str, dict[str, float]]:

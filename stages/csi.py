@@ -10,9 +10,11 @@ from torch import Tensor
 from src.core.device import pick_device, seed_everything
 from src.core.files import write_csv, write_json
 from src.core.params import Shared, load_params
+from src.core.recipes import ROOT
 from src.core.stage import run_stage
 from src.data.prepared import CLASSES, SPLITS, Split, SplitName, load_split
 from src.network.cost import macs
+from src.network.record import network_path
 from src.network.vgg import VGG, load
 from src.separation.centers import CenterReceiver, Centers, SumReceiver
 from src.separation.layers import Layer, block_ends, layers
@@ -23,7 +25,6 @@ from src.separation.sampling import CsiSettings, balanced, drawn
 from src.separation.scores import Scores, paired_error, plateau
 from src.separation.stream import stream
 
-MODEL = Path("models/networks/vgg16.safetensors")
 METRICS = Path("metrics/csi.json")
 TABLE = Path("plots/csi.csv")
 POSITIONS = Path("plots/positions.csv")
@@ -46,7 +47,7 @@ def main() -> None:
     params = load_params("csi", Params)
     seed_everything(params.seed)
     splits = {name: load_split(name) for name in SPLITS}
-    model = load(MODEL, pick_device(params.device))
+    model = load(network_path(ROOT), pick_device(params.device))
     few = few_of(splits, params)
     sample = drawn(splits["train"], params.csi.probe_images, params.seed)
     ends = block_ends(model.plan).values()

@@ -29,7 +29,7 @@ from src.results.curves import read_curves
 from src.results.evaluation import Bin
 from src.results.history import RECIPES
 from src.results.weights import CODEBOOK_COLUMNS, WEIGHT_COLUMNS
-from src.training.schedule import chosen_recipe
+from src.training.recipe import chosen_recipe
 
 PLOTS = Path("plots")
 CURVES = Path("plots/training/plots/metrics")

@@ -9,9 +9,11 @@ from pydantic import Field
 from src.core.device import pick_device, seed_everything
 from src.core.files import write_csv, write_json
 from src.core.params import Settings, Shared, load_params
+from src.core.recipes import ROOT
 from src.core.stage import run_stage
 from src.data.prepared import CLASSES, SPLITS, Split, SplitName, load_split, load_statistics
 from src.network.inference import predict
+from src.network.record import network_path
 from src.network.vgg import load
 from src.results.curves import read_curves, target_metrics
 from src.results.evaluation import (
@@ -24,7 +26,6 @@ from src.results.evaluation import (
     split_metrics,
 )
 
-MODEL = Path("models/networks/vgg16.safetensors")
 CURVES = Path("plots/training/plots/metrics")
 METRICS = Path("metrics/evaluate.json")
 CONFUSION = Path("plots/confusion.csv")
@@ -73,7 +74,7 @@ def main() -> None:
 
 
 def _predictions(splits: dict[SplitName, Split], device: torch.device) -> dict[SplitName, Predictions]:
-    model = load(MODEL, device)
+    model = load(network_path(ROOT), device)
     found = {
         name: predict(model, split.images.to(device), description=f"evaluate {name}") for name, split in splits.items()
     }

@@ -1,27 +1,21 @@
 """Classify the test images by the ONNX file of one recipe. No other stage of a recipe reads the test set."""
 
-from pathlib import Path
-
 import numpy as np
 
-from src.core.files import read_json, write_json
+from src.core.files import write_json
 from src.core.params import recipe_name
 from src.core.stage import run_stage
 from src.data.prepared import load_arrays
-from src.export.runtime import logits
-
-FILES = Path("models/onnx")
-TESTED = Path("models/tested")
+from src.export.runtime import FILES, TESTED, logits
 
 
 def main() -> None:
-    """Write what the export stage measured, the accuracy on test, and the predicted class of each test image."""
+    """Write the accuracy on test, and the predicted class of each test image."""
     name = recipe_name("test", __doc__)
     images, labels = load_arrays("test")
     predicted = logits(FILES / f"{name}.onnx", images, f"test {name}").argmax(1)
     accuracy = float(np.mean(predicted == labels))
-    found = {"test_accuracy": accuracy, "predicted": "".join(map(str, predicted))}
-    write_json(TESTED / f"{name}.json", read_json(FILES / f"{name}.json") | found)
+    write_json(TESTED / f"{name}.json", {"test_accuracy": accuracy, "predicted": "".join(map(str, predicted))})
 
 
 if __name__ == "__main__":

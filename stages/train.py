@@ -10,19 +10,20 @@ from pydantic import Field
 from src.core.device import pick_device, uses_bfloat16
 from src.core.files import atomic, write_json
 from src.core.params import Settings, Shared, load_params
+from src.core.recipes import ROOT
 from src.core.signals import interruption
 from src.core.stage import run_stage
 from src.data.prepared import load_split, load_statistics
 from src.network.cost import parameters
-from src.network.vgg import VGG, ModelSettings, save, vgg16_plan
+from src.network.record import Record, network_path, save_recorded
+from src.network.vgg import VGG, ModelSettings, vgg16_plan
 from src.training import parallel
 from src.training.checkpoints import SCRATCH, Checkpoints, run_key
 from src.training.loop import Hooks, NullReporter, Reporter, Row
+from src.training.recipe import TrainRecipe, chosen_recipe
 from src.training.run import train
-from src.training.schedule import TrainRecipe, chosen_recipe
 from src.training.tracking import Tracker
 
-MODEL = Path("models/networks/vgg16.safetensors")
 METRICS = Path("metrics/train.json")
 CURVES = Path("plots/training")
 
@@ -74,10 +75,10 @@ def _reporter(images_per_epoch: int) -> contextlib.AbstractContextManager[Report
 
 
 def _publish(network: VGG, history: list[Row], edition: str, images: int, precision: str) -> None:
-    """Write the network with its record (see `src.compression.record.Record`), and what the curves do not say."""
-    record = {"edition": edition, "image_passes": len(history) * images, "pflop": history[-1]["pflop"]}
-    with atomic(MODEL) as temporary:
-        save(network, temporary, record, half=True)
+    """Write the network with its record, and what the curves do not say."""
+    record = Record(edition=edition, image_passes=len(history) * images, pflop=history[-1]["pflop"])
+    with atomic(network_path(ROOT)) as temporary:
+        save_recorded(network, record, temporary, half=True)
     write_json(METRICS, {"edition": edition, "precision": precision, "parameters": parameters(network)})
 
 

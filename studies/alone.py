@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F
 from onnxruntime.quantization import CalibrationDataReader, quantize_dynamic, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
+from src.compression.record import network_path
 from torch import Tensor
 
 from src.compression.candidate import random_images
-from src.compression.record import network_path
 from src.compression.tree import ROOT
 from src.core.device import autocast, seed_everything
 from src.core.errors import exit_cleanly

@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 from src.compression.record import network_path
+
 from src.compression.tree import ROOT
 from src.core.errors import exit_cleanly
 from src.core.files import write_csv

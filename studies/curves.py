@@ -11,8 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from src.compression.candidate import Candidate, Context
 from src.compression.record import load_candidate, network_path
+
+from src.compression.candidate import Candidate, Context
 from src.compression.tree import ROOT, SECTION, CompressSettings, compress, recipe_of
 from src.core.errors import exit_cleanly
 from src.core.files import read_csv, write_csv

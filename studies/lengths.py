@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.neighbors import NearestCentroid
+from src.compression.record import network_path
 from torch import Tensor
 
 from src.compression.candidate import random_images
-from src.compression.record import network_path
 from src.compression.tree import ROOT
 from src.core.errors import exit_cleanly
 from src.core.files import write_csv

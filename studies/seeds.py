@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from src.compression.record import NETWORKS, network_path
 from tqdm import tqdm
 
-from src.compression.record import NETWORKS, network_path
 from src.core.errors import UserError, exit_cleanly
 from src.core.files import read_csv, read_json, write_csv
 from src.core.params import PARAMS, PIPELINE, read_yaml

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from src.compression.record import network_path
 from torch import Tensor, nn
 
 from src.compression.candidate import random_images
 from src.compression.importance import importance
-from src.compression.record import network_path
 from src.compression.tree import ROOT
 from src.core.errors import exit_cleanly
 from src.core.files import write_csv

@@ -8,16 +8,16 @@ import pytest
 import torch
 import yaml
 from networks import colors, plan, trained
+from src.compression.scratch import FromScratch, can_whiten
+from src.training.schedule import chosen_recipe
 
 from src.compression.candidate import Candidate, Context, Export
-from src.compression.scratch import FromScratch, can_whiten
 from src.compression.tree import CompressSettings, check
 from src.core.errors import ParamsError, UserError
 from src.network.cost import macs
 from src.network.vgg import VGG, Conv, ModelSettings, Plan, Pool, vgg16_plan
 from src.techniques import factorize, prune_channels, reinitialize, small
 from src.training.checkpoints import Checkpoints
-from src.training.schedule import chosen_recipe
 
 PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
 COMMITTED = FromScratch.model_validate(PARAMS["compress"]["from_scratch"])

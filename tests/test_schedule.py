@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import yaml
 from pydantic import ValidationError
-
 from src.compression.fine_tune import FineTune
 from src.training.schedule import TrainRecipe, image_size, learning_rate
 

@@ -14,12 +14,12 @@ import yaml
 from networks import plan, trained
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from src.compression.record import network_path, save_candidate
 
 from checks import minutes, readme, trials
 from scripts import check_tree, predict, table, try_recipe
 from scripts import plan as plans
 from src.compression.candidate import Candidate
-from src.compression.record import network_path, save_candidate
 from src.compression.tree import read_tree
 from src.core.errors import ParamsError, UserError
 from src.core.files import read_csv, write_csv

@@ -9,9 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from networks import colors, plan, trained
+from src.compression.fine_tune import FineTune
 
 from src.compression.candidate import Candidate, Context, Export
-from src.compression.fine_tune import FineTune
 from src.compression.importance import accumulate_gradients
 from src.core.errors import UserError
 from src.network.cost import macs

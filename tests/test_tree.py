@@ -11,9 +11,9 @@ import torch
 import yaml
 from dvc.utils.hydra import apply_overrides
 from networks import colors, plan, trained
+from src.compression.record import load_candidate, network_path
 
 from scripts import check_tree
-from src.compression.record import load_candidate, network_path
 from src.compression.technique import technique, technique_names
 from src.compression.tree import CompressSettings, check, path_to, read_tree
 from src.core.errors import ParamsError, UserError, exit_cleanly

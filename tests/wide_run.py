@@ -3,12 +3,12 @@
 import hashlib
 
 import torch
+from src.training.schedule import TrainRecipe
 
 from src.core.params import PARAMS, read_yaml
 from src.data.prepared import Split, Statistics
 from src.network.vgg import ModelSettings, vgg16_plan
 from src.training.run import train
-from src.training.schedule import TrainRecipe
 
 if __name__ == "__main__":
     torch.set_num_threads(2)

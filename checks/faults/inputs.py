@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from src.training.schedule import chosen_recipe
 
 from checks import fuzz
 from checks.faults.judge import Bench, Case, Skipped
@@ -18,7 +19,6 @@ from scripts.check_tree import check
 from src.core import params as params_module
 from src.core.errors import UserError
 from src.core.params import PARAMS, PIPELINE, load_params
-from src.training.schedule import chosen_recipe
 
 FILES, SHORT_FILES = 1000, 5
 EXAMPLES, SHORT_EXAMPLES = 500, 25

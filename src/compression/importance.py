@@ -1,9 +1,9 @@
 """How important each channel of a layer is, as torch-pruning asks for it: a function of a group of coupled layers.
 
-``magnitude``, ``taylor`` and ``bn_scale`` are those of torch-pruning (Fang et al. 2023, arXiv:2301.12900); the sources
-of the last two are Molchanov et al. 2019 (arXiv:1906.10771) and Liu et al. 2017 (arXiv:1708.06519). ``csi`` selects the
-channels that separate the classes (`src.compression.selection`). ``random`` is the control: what an importance is
-worth shows against it, at identical widths.
+``magnitude`` and ``taylor`` are those of torch-pruning (Fang et al. 2023, arXiv:2301.12900); the source of
+``taylor`` is Molchanov et al. 2019 (arXiv:1906.10771). ``csi`` selects the channels that separate the classes
+(`src.compression.selection`). ``random`` is the control: what an importance is worth shows against it, at identical
+widths.
 """
 
 import math
@@ -35,7 +35,6 @@ def importance(name: str, network: VGG, images: Split, batch: int, seed: int) ->
     makers = {
         "magnitude": tp.importance.GroupMagnitudeImportance,
         "taylor": tp.importance.GroupTaylorImportance,
-        "bn_scale": tp.importance.BNScaleImportance,
         "csi": lambda: Selected(network, images),
         "random": lambda: Random(tp.importance.GroupMagnitudeImportance(), seed),
     }

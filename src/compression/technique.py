@@ -5,8 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from src.compression.candidate import Candidate, Context
+from pydantic import Field, field_validator
+
+from src.compression.candidate import Candidate
+from src.compression.context import Context
 from src.core.params import Settings
+from src.training.recipe import Training
 
 FOLDER = Path(__file__).parents[1] / "techniques"
 
@@ -18,6 +22,31 @@ class TechniqueSettings(Settings):
 
     def objection(self, ancestors: Sequence[str]) -> str | None:
         """Return why this technique cannot follow ``ancestors``, the techniques on the path from the root; or None."""
+
+
+class FromScratch(TechniqueSettings):
+    """Base of the techniques that train from scratch: a control, whose training costs what its parent's path did."""
+
+    train: Training
+
+
+class FromWeights(TechniqueSettings):
+    """Base of the techniques that start from trained weights."""
+
+    train: Training
+
+    @field_validator("train")
+    @classmethod
+    def _same_function(cls, training: Training) -> Training:
+        if training.normed_filters:
+            raise ValueError("normed_filters must be false: it would change the network before the first step")
+        return training
+
+
+class FineTuned(FromWeights):
+    """Base of the techniques that change a network and train it on. ``budget``: in epochs of the trained network."""
+
+    budget: float = Field(gt=0, le=1000)
 
 
 class Technique(Protocol):

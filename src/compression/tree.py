@@ -10,24 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from src.compression.candidate import Candidate, Context
+from src.compression.candidate import Candidate
+from src.compression.context import Context
 from src.compression.technique import TechniqueSettings, technique, technique_names
 from src.core.errors import ParamsError
 from src.core.params import PARAMS, Settings, layered, read_yaml, validate
-from src.core.recipes import DENSE, HALF, TUNED
+from src.core.recipes import DENSE, HALF, ROOT, TUNED
+from src.training.recipe import DEFAULTS, Training, chosen_recipe
 
-ROOT = "vgg16"
-ROLES = {DENSE: "keep", HALF: "half", TUNED: "fine_tune"}  # what the others are compared with, made from the root
-SHARED = ("fine_tune", "from_scratch")  # how to train: parts of the section that several techniques have settings of
-SECTION, RECIPES, STEPS = "compress", "compress.recipes", "compress.steps"
+ROLES = {DENSE: "keep", HALF: "half", TUNED: "train_on"}  # what the others are compared with
+SECTION, RECIPES, STEPS, TRAININGS = "compress", "compress.recipes", "compress.steps", "compress.train"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
 
 class CompressSettings(Settings):
     """The section ``compress`` of params.yaml, or a part of it; `check` and `recipe_of` check the rest."""
 
-    fine_tune: dict[str, Any]
-    from_scratch: dict[str, Any]
+    budget: float
+    train: dict[str, Any]
     steps: dict[str, Any]
     recipes: dict[str, Any]
 
@@ -42,10 +42,9 @@ class Recipe:
     settings: TechniqueSettings
 
     @property
-    def epochs(self) -> int:
-        """Epochs of fine-tuning. A control from new weights has none: it trains as long as its path has, not on top."""
-        settings = getattr(self.settings, "fine_tune", None)
-        return settings.epochs if settings else 0
+    def training(self) -> Training | None:
+        """How the technique trains; None if it does not."""
+        return getattr(self.settings, "train", None)
 
 
 def compress(candidate: Candidate, recipe: Recipe, context: Context) -> Candidate:
@@ -54,30 +53,41 @@ def compress(candidate: Candidate, recipe: Recipe, context: Context) -> Candidat
 
 
 def read_tree(path: Path = PARAMS) -> dict[str, Recipe]:
-    """Return all recipes of params.yaml by name; `ParamsError` in one line for the first mistake in the tree."""
+    """Return all recipes of params.yaml by name; `ParamsError` in one line for the first mistake.
+
+    All trainings are checked too, also those of the root and those that no recipe uses.
+    """
     params = read_yaml(path)
-    if SECTION not in params:
-        raise _mistake(SECTION, "missing")
-    return check(validate(CompressSettings, params[SECTION], SECTION))
+    sections = {name: params.get(name) for name in ("train", SECTION)}
+    if missing := [name for name, section in sections.items() if not isinstance(section, Mapping)]:
+        raise _mistake(missing[0], "must be a mapping of keys to values")
+    train, section = params["train"], validate(CompressSettings, params[SECTION], SECTION)
+    for name in train["recipes"]:
+        chosen_recipe(name, train["defaults"], train["recipes"])
+    return check(section, train["defaults"])
 
 
-def check(section: CompressSettings) -> dict[str, Recipe]:
-    """Return all recipes by name; `ParamsError` in one line for the first mistake in the tree."""
+def check(section: CompressSettings, defaults: Mapping[str, Any]) -> dict[str, Recipe]:
+    """Return all recipes by name; `ParamsError` in one line for the first mistake in the tree.
+
+    ``defaults``: the section ``train.defaults``, which all trainings share.
+    """
+    for name in section.train:
+        _training(section, defaults, {SECTION: {"recipe": name}})
     for step in section.steps:
         if step not in technique_names():
             raise _mistake(f"{STEPS}.{step}", f"unknown technique; there are: {', '.join(technique_names())}")
-        _settings(section, f"{STEPS}.{step}", {"step": step})
-    recipes = {name: recipe_of(section, name) for name in section.recipes}
+        _settings(section, defaults, f"{STEPS}.{step}", {"step": step})
+    recipes = {name: recipe_of(section, defaults, name) for name in section.recipes}
     if DENSE not in recipes:
         raise _mistake(RECIPES, f"{DENSE} is missing; the other recipes are measured against it")
     for recipe in recipes.values():
         _check_role(recipe)
         _check_path(recipe, recipes)
-    _check_tuned(recipes)
     return recipes
 
 
-def recipe_of(section: CompressSettings, name: str) -> Recipe:
+def recipe_of(section: CompressSettings, defaults: Mapping[str, Any], name: str) -> Recipe:
     """Return the recipe ``name``; `ParamsError` if it is malformed or one of its settings is wrong."""
     place, values = f"{RECIPES}.{name}", section.recipes[name]
     if name == ROOT or not NAME.fullmatch(str(name)):
@@ -92,19 +102,47 @@ def recipe_of(section: CompressSettings, name: str) -> Recipe:
     if step not in technique_names():
         names = ", ".join(technique_names())
         raise _mistake(f"{place}.step", f"unknown technique {step!r}; there are: {names}")
-    return Recipe(name, values["from"], step, _settings(section, place, values))
+    return Recipe(name, values["from"], step, _settings(section, defaults, place, values))
 
 
-def _settings(section: CompressSettings, place: str, values: Mapping[str, Any]) -> TechniqueSettings:
-    """Return the settings of a recipe: its own over the technique's over those of all trainings."""
+def _settings(
+    section: CompressSettings, defaults: Mapping[str, Any], place: str, values: Mapping[str, Any]
+) -> TechniqueSettings:
+    """Return the settings of a recipe: its own over the technique's over those of the whole section."""
     step, schema = values["step"], technique(values["step"]).Settings
     if step not in section.steps:
         raise _mistake(f"{STEPS}.{step}", "missing; the settings of each technique stand there once ({} if none)")
-    shared = {name: getattr(section, name) for name in SHARED if name in schema.model_fields}
-    own = {key: value for key, value in values.items() if key not in ("from", "step")}
-    layers = {SECTION: shared} if shared else {}
-    layers[f"{STEPS}.{step}"] = section.steps[step]
-    return layered(schema, layers if place in layers else {**layers, place: own})
+    layers = {f"{STEPS}.{step}": section.steps[step]}
+    if place not in layers:
+        layers[place] = {key: value for key, value in values.items() if key not in ("from", "step")}
+    if unusable := [where for where, layer in layers.items() if not isinstance(layer, Mapping)]:
+        raise _mistake(unusable[0], f"must be a mapping of keys to values (found {layers[unusable[0]]!r})")
+    shared: dict[str, Any] = {}
+    if "budget" in schema.model_fields:
+        shared["budget"] = section.budget
+    if "train" in schema.model_fields:
+        trainings = {f"{where}.train": layer["train"] for where, layer in layers.items() if "train" in layer}
+        shared["train"] = _training(section, defaults, trainings)
+        layers = {where: {key: layer[key] for key in layer if key != "train"} for where, layer in layers.items()}
+    return layered(schema, {SECTION: shared, **layers})
+
+
+def _training(section: CompressSettings, defaults: Mapping[str, Any], layers: Mapping[str, Any]) -> Training:
+    """Return the training that ``layers`` name and change, later ones over earlier ones.
+
+    ``layers`` maps places in params.yaml to ``{recipe: NAME, ...settings}``; NAME is one of ``compress.train``.
+    """
+    if unusable := [place for place, layer in layers.items() if not isinstance(layer, Mapping)]:
+        raise _mistake(unusable[0], f"must be {{recipe: NAME, ...settings}} (found {layers[unusable[0]]!r})")
+    named = [(place, layer["recipe"]) for place, layer in layers.items() if "recipe" in layer]
+    known = f"there are: {', '.join(section.train)}"
+    if not named:
+        raise _mistake(f"{next(iter(layers), STEPS)}.recipe", f"missing; it names one of {TRAININGS}; {known}")
+    place, name = named[-1]
+    if name not in [*section.train]:
+        raise _mistake(f"{place}.recipe", f"unknown training {name!r}; {known}")
+    own = {where: {key: layer[key] for key in layer if key != "recipe"} for where, layer in layers.items()}
+    return layered(Training, {DEFAULTS: defaults, f"{TRAININGS}.{name}": section.train[name], **own})
 
 
 def path_to(recipe: Recipe, recipes: Mapping[str, Recipe]) -> list[Recipe]:
@@ -125,9 +163,11 @@ def path_to(recipe: Recipe, recipes: Mapping[str, Recipe]) -> list[Recipe]:
 def _check_role(recipe: Recipe) -> None:
     """Raise `ParamsError` if ``recipe`` has the name of one that others are compared with, and is something else."""
     step = ROLES.get(recipe.name)
-    if step and (recipe.parent, recipe.step) != (ROOT, step):
-        wanted = f"must be {{from: {ROOT}, step: {step}}}: other recipes are compared with it"
-        raise _mistake(f"{RECIPES}.{recipe.name}", wanted)
+    place = f"{RECIPES}.{recipe.name}"
+    if step and recipe.step != step:
+        raise _mistake(place, f"must have the step {step}: other recipes are compared with it (found {recipe.step})")
+    if recipe.name in (DENSE, HALF) and recipe.parent != ROOT:
+        raise _mistake(place, f"must be from {ROOT}: other recipes are compared with it (found {recipe.parent})")
 
 
 def _check_path(recipe: Recipe, recipes: Mapping[str, Recipe]) -> None:
@@ -139,25 +179,11 @@ def _check_path(recipe: Recipe, recipes: Mapping[str, Recipe]) -> None:
             raise _mistake(f"{place}.from", f"{ancestor.name} ends in {ancestor.step}, which nothing may follow")
     if objection := recipe.settings.objection([ancestor.step for ancestor in ancestors]):
         raise _mistake(place, objection)
-
-
-def _check_tuned(recipes: Mapping[str, Recipe]) -> None:
-    """Raise `ParamsError` unless ``tuned``, the dense network trained on, has as much training as any other recipe."""
-    paths = {name: path_to(recipe, recipes) for name, recipe in recipes.items() if name != TUNED}
-    sums = {name: sum(step.epochs for step in path) for name, path in paths.items()}
-    longest = max(sums, key=sums.__getitem__)
-    tuned = recipes.get(TUNED)
-    if below := [name for name, path in paths.items() if TUNED in (step.name for step in path)]:
-        raise _mistake(f"{RECIPES}.{below[0]}.from", f"nothing may follow {TUNED}, the control of the other recipes")
-    own = tuned.epochs if tuned else 0
-    if own == sums[longest]:
-        return
-    wanted = f"{{from: {ROOT}, step: fine_tune, fine_tune: {{epochs: {sums[longest]}}}}}"
-    raise _mistake(
-        f"{RECIPES}.{TUNED}",
-        f"must fine-tune for as many epochs as the longest path of the tree, {sums[longest]} of {longest} "
-        f"(found {own}): {wanted}",
-    )
+    is_control = recipe.training is not None and not hasattr(recipe.settings, "budget")
+    if is_control and not any(ancestor.training for ancestor in ancestors):
+        raise _mistake(
+            f"{place}.from", f"{recipe.step} trains for what its parent's path has spent, and nothing on it trains"
+        )
 
 
 def _mistake(place: str, problem: str) -> ParamsError:

@@ -6,8 +6,9 @@ from pydantic import Field, field_validator
 
 from src.core.params import Settings
 
+ROOT = "trained"  # the trained network, from which the tree of recipes grows
 DENSE = "dense"  # the trained network as it is: the others are measured against it
-TUNED = "tuned"  # the trained network, fine-tuned: those that were fine-tuned are measured against it
+TUNED = "tuned"  # the trained network, trained on: recipes that train are measured against it
 HALF = "half"  # the trained network in float16: a fair reference for sizes
 
 

@@ -45,6 +45,13 @@ class Split:
         """Return the same split with its tensors on ``device``."""
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
+    def sample(self, images: int, seed: int) -> Split:
+        """Return ``images`` of these (all, if there are fewer), drawn by ``seed``."""
+        import torch
+
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        return self[order[:images].to(self.labels.device)]
+
 
 @dataclass(frozen=True)
 class Statistics:

@@ -9,6 +9,8 @@ import onnxruntime
 from src.core.errors import UserError, one_line
 from src.core.progress import progress
 
+FILES = Path("models/onnx")  # what the stage export writes
+TESTED = Path("models/tested")  # what the stage test writes
 INPUT, OUTPUT = "images", "logits"
 SIDE = 32  # pixels
 BATCH = 250  # images at a time

@@ -3,7 +3,8 @@
 import torch
 from torch import nn
 
-FLOPS_PER_MAC_TRAINING = 6  # 2 a MAC, once forward and twice backward
+FLOPS_PER_MAC_INFERENCE = 2
+FLOPS_PER_MAC_TRAINING = 6  # 2 per MAC, once forward and twice backward
 
 
 def parameters(model: nn.Module) -> int:

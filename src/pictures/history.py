@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 LONGEST = 56  # characters of a technique in a picture
-CONTROL_LABEL = "hollow: a control (chance, or new weights)"
+CONTROL_LABEL = "hollow: a control"
 
 
 def technique(history: Mapping[str, Any]) -> str:
@@ -13,11 +13,11 @@ def technique(history: Mapping[str, Any]) -> str:
 
     ``history`` is that of the recipe in metrics/recipes.json. A text that is too long for a picture ends in "...".
     """
-    changed = {**history["settings"], **history["settings"].get("fine_tune", {})}
-    listed = ", ".join(f"{name} {value}" for name, value in changed.items() if name != "fine_tune")
+    changed = {**history["settings"], **history["settings"].get("train", {})}
+    listed = ", ".join(f"{name} {value}" for name, value in changed.items() if name != "train")
     return textwrap.shorten(history["step"] + (f" ({listed})" if listed else ""), LONGEST, placeholder=" ...")
 
 
 def controls(histories: Mapping[str, Mapping[str, Any]]) -> frozenset[str]:
     """Return the recipes whose own technique is a control; ``histories`` are the recipes of metrics/recipes.json."""
-    return frozenset(name for name, one in histories.items() if one["control"])
+    return frozenset(name for name, history in histories.items() if history["control"])

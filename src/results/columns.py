@@ -59,6 +59,7 @@ COLUMNS = (
     Column("latency_ms_b64", "ms", "ms of 64", "lower"),
     Column("image_passes", "count", "passes", "lower"),
     Column("pflop", "pflop", "PFLOP", "lower"),
+    Column("pflop_after_root", "pflop", "after root", "lower"),
     Column("settings_tried", "count", "tried", "lower"),
 )
 BY_NAME = {column.name: column for column in COLUMNS}

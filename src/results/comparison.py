@@ -15,6 +15,7 @@ from src.results.intervals import flips, paired_difference
 
 COMPARISON = Path("metrics/comparison.csv")
 BENCHMARK = Path("metrics/benchmark.json")
+TRIALS = Path("docs/trials.csv")
 PAIR_COLUMNS = ("recipe", "reference", "points", "low", "high")
 FLIP_COLUMNS = ("recipe", "reference", "class", "became_wrong", "became_right")
 
@@ -58,12 +59,11 @@ def comparison_rows(
 
 
 def reference(recipe: str, tested: Mapping[str, Row]) -> str:
-    """Return the recipe with which ``recipe`` is compared: tuned if it had more training than dense and tuned is there.
+    """Return the recipe with which ``recipe`` is compared: tuned if something on its path trains and tuned is there.
 
-    Otherwise that is dense. More training: more image passes, by fine-tuning on its path, or, of a control, from new
-    weights for as long as such a path. tuned itself is compared with dense.
+    Otherwise that is dense. tuned itself is compared with dense.
     """
-    trained_on = tested[recipe]["image_passes"] > tested[DENSE]["image_passes"]
+    trained_on = tested[recipe]["pflop_after_root"] > 0
     return TUNED if trained_on and TUNED in tested and recipe != TUNED else DENSE
 
 

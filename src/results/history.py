@@ -8,8 +8,8 @@ from src.core.recipes import DENSE
 from src.results.columns import Row
 
 RECIPES = Path("metrics/recipes.json")
-HISTORY = ("steps", "note", "widths", "image_passes", "pflop")
-FROM_NEW_WEIGHTS = ("reinitialize", "small")  # the techniques that are controls, whatever their settings
+HISTORY = ("steps", "note", "widths", "image_passes", "pflop", "pflop_after_root")
+CONTROLS = ("train_on", "reinitialize", "small")  # the techniques that are controls, whatever their settings
 BY_CHANCE = "random"  # the importance of channels that makes prune_channels a control
 
 
@@ -35,9 +35,9 @@ def recipe_history(tested: Mapping[str, Row], recipes: Mapping[str, Row], defaul
 
 
 def is_control(recipe: Mapping[str, Any], defaults: Mapping[str, Row]) -> bool:
-    """Return whether the technique of ``recipe`` is a control: new weights, or channels removed by chance.
+    """Return whether the technique of ``recipe`` is a control: the root trained on, new weights, or a random choice.
 
     A recipe that does not name its importance has that of ``defaults``. A recipe made from a control is none.
     """
     settings = {**defaults.get(recipe["step"], {}), **recipe}
-    return recipe["step"] in FROM_NEW_WEIGHTS or settings.get("importance") == BY_CHANCE
+    return recipe["step"] in CONTROLS or settings.get("importance") == BY_CHANCE

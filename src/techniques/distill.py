@@ -9,33 +9,27 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from src.compression.candidate import Candidate, Context
-from src.compression.fine_tune import FineTune, after_fine_tuning, fine_tune
-from src.compression.technique import TechniqueSettings
-from src.network.cost import macs
+from src.compression.candidate import Candidate
+from src.compression.context import Context
+from src.compression.technique import FineTuned
+from src.compression.training import fine_tune
 from src.network.vgg import VGG
 from src.training.loop import Model, Objective
 
-FLOPS_PER_MAC = 2
 
-
-class Settings(TechniqueSettings):
+class Settings(FineTuned):
     """How soft the probabilities are, how much the teacher counts beside the labels, and how to fine-tune."""
 
     temperature: float = Field(gt=0)
     mixing: float = Field(ge=0, le=1)
-    fine_tune: FineTune
 
 
 def apply(candidate: Candidate, context: Context, settings: Settings) -> Candidate:
-    """Return ``candidate`` after fine-tuning with the objective of `distillation`; the teacher's cost is counted."""
-    if context.teacher is None:
-        raise ValueError("distill needs a teacher")
-    loss = distillation(context.teacher, settings)
-    tuned = fine_tune(candidate.network, context, settings.fine_tune, loss)
+    """Return ``candidate`` after fine-tuning with the objective of `distillation`."""
+    teacher = context.root.network
     step = f"distilled at temperature {settings.temperature:g}, the teacher counts {settings.mixing:.0%}; "
-    teaching = FLOPS_PER_MAC * macs(context.teacher) * tuned.image_passes / 1e15
-    return after_fine_tuning(candidate, step, tuned).trained(0, teaching)
+    loss = distillation(teacher, settings)
+    return fine_tune(candidate, candidate.network, step, context, settings, objective=loss, teacher=teacher)
 
 
 def distillation(teacher: VGG, settings: Settings) -> Objective:
@@ -45,7 +39,7 @@ def distillation(teacher: VGG, settings: Settings) -> Objective:
     its gradients independent of T (section 2 of the paper). Cross-entropy uses the label smoothing of the fine-tuning.
     """
     teacher.eval()
-    temperature, smoothing = settings.temperature, settings.fine_tune.label_smoothing
+    temperature, smoothing = settings.temperature, settings.train.label_smoothing
 
     def objective(model: Model, images: Tensor, labels: Tensor) -> Tensor:
         with torch.no_grad():

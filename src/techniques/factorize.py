@@ -12,9 +12,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from src.compression.candidate import Candidate, Context
-from src.compression.fine_tune import FineTune, after_fine_tuning, fine_tune
-from src.compression.technique import TechniqueSettings
+from src.compression.candidate import Candidate
+from src.compression.context import Context
+from src.compression.technique import FineTuned
+from src.compression.training import fine_tune
 from src.network.cost import macs
 from src.network.folding import without_repeated_pool
 from src.network.vgg import VGG, Conv, Hidden, Pool
@@ -22,11 +23,10 @@ from src.network.vgg import VGG, Conv, Hidden, Pool
 Weights = tuple[Tensor, Tensor]  # weight and bias of one layer
 
 
-class Settings(TechniqueSettings):
+class Settings(FineTuned):
     """The share of the energy (sum of squared singular values) to keep in each direction, and how to fine-tune."""
 
     energy: float = Field(gt=0, le=1)
-    fine_tune: FineTune
 
 
 def apply(candidate: Candidate, context: Context, settings: Settings) -> Candidate:
@@ -38,7 +38,7 @@ def apply(candidate: Candidate, context: Context, settings: Settings) -> Candida
         f"{len(whole.plan.widths)}, {macs(whole) / macs(network):.2f} times fewer MACs (validation accuracy before: "
         f"{context.validation_accuracy(whole):.4f}), "
     )
-    return after_fine_tuning(candidate, step, fine_tune(network, context, settings.fine_tune), fold=True)
+    return fine_tune(candidate, network, step, context, settings, fold=True)
 
 
 def factorized(network: VGG, energy: float, only: str | None = None) -> VGG:

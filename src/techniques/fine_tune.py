@@ -1,19 +1,15 @@
-"""Fine-tune: train the parent on, with nothing else changed.
+"""Fine-tune: train the parent on, with nothing else changed."""
 
-On the root network it is the control for every other recipe that fine-tunes: what those gain by training alone.
-"""
-
-from src.compression.candidate import Candidate, Context
-from src.compression.fine_tune import FineTune, after_fine_tuning, fine_tune
-from src.compression.technique import TechniqueSettings
+from src.compression.candidate import Candidate
+from src.compression.context import Context
+from src.compression.technique import FineTuned
+from src.compression.training import fine_tune
 
 
-class Settings(TechniqueSettings):
-    """How to fine-tune."""
-
-    fine_tune: FineTune
+class Settings(FineTuned):
+    """How to fine-tune, and for how long."""
 
 
 def apply(candidate: Candidate, context: Context, settings: Settings) -> Candidate:
     """Return ``candidate`` after fine-tuning."""
-    return after_fine_tuning(candidate, "", fine_tune(candidate.network, context, settings.fine_tune))
+    return fine_tune(candidate, candidate.network, "", context, settings)

@@ -1,6 +1,7 @@
 """Fold: the same function with fewer layers and parameters, equal up to rounding."""
 
-from src.compression.candidate import Candidate, Context
+from src.compression.candidate import Candidate
+from src.compression.context import Context
 from src.compression.technique import TechniqueSettings
 from src.network.folding import folded, has_batch_norm
 

@@ -6,7 +6,8 @@ any network.
 
 from typing import ClassVar
 
-from src.compression.candidate import Candidate, Context
+from src.compression.candidate import Candidate
+from src.compression.context import Context
 from src.compression.technique import TechniqueSettings
 
 

@@ -1,6 +1,7 @@
 """Keep: the network as it is, for the baseline of every comparison."""
 
-from src.compression.candidate import Candidate, Context
+from src.compression.candidate import Candidate
+from src.compression.context import Context
 from src.compression.technique import TechniqueSettings
 
 

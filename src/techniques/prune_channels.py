@@ -5,45 +5,38 @@ The dependency graph is that of torch-pruning (Fang et al. 2023, arXiv:2301.1290
 """
 
 import copy
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
 
-from src.compression.candidate import Candidate, Context
-from src.compression.fine_tune import FineTune, after_fine_tuning, fine_tune
+from src.compression.candidate import Candidate
+from src.compression.context import Context
 from src.compression.importance import Floored, importance
-from src.compression.technique import TechniqueSettings
+from src.compression.technique import FineTuned
+from src.compression.training import fine_tune
 from src.data.prepared import Split
 from src.network.folding import without_repeated_pool
 from src.network.vgg import VGG, Plan, rebuild
 
 
-class Settings(TechniqueSettings):
+class Settings(FineTuned):
     """How many channels to remove, which, and how to fine-tune afterwards."""
 
     ratio: float = Field(gt=0, lt=1)
-    importance: Literal["magnitude", "taylor", "bn_scale", "csi", "random"]
+    importance: Literal["magnitude", "taylor", "csi", "random"]
     draw: int = Field(ge=0)
     ranking: Literal["global", "uniform"]
     importance_images: int = Field(ge=1)
     importance_batch: int = Field(ge=1)
     round_to: int = Field(ge=1)
     max_layer_ratio: float = Field(gt=0, lt=1)
-    fine_tune: FineTune
 
     @model_validator(mode="after")
     def _comparable(self) -> "Settings":
         if self.importance == "csi" and self.ranking == "global":
             raise ValueError("ranking must be uniform with importance csi, which ranks channels within a layer only")
         return self
-
-    def objection(self, ancestors: Sequence[str]) -> str | None:
-        """Return why not to prune by ``bn_scale``, if BatchNorm has been folded."""
-        if self.importance == "bn_scale" and "fold" in ancestors:
-            return "prune_channels by bn_scale cannot follow fold: there is no BatchNorm left"
-        return None
 
 
 def apply(candidate: Candidate, context: Context, settings: Settings) -> Candidate:
@@ -56,9 +49,8 @@ def apply(candidate: Candidate, context: Context, settings: Settings) -> Candida
         f"(validation accuracy before: {context.validation_accuracy(dense):.4f}), "
     )
     notes = ["the head's repeated pool was folded before channels were pruned"]
-    tuned = fine_tune(pruned, context, settings.fine_tune)
     repeated = candidate.network.plan.pooled_side > 1
-    return after_fine_tuning(candidate, step, tuned, *(notes if repeated else ()), fold=True)
+    return fine_tune(candidate, pruned, step, context, settings, *(notes if repeated else ()), fold=True)
 
 
 def _named(settings: Settings) -> str:
@@ -94,15 +86,12 @@ def prune(network: VGG, images: Split, settings: Settings, seed: int = 0) -> VGG
 def _reachable(plan: Plan, floored: Floored, settings: Settings) -> float:
     """Return the ratio asked for, or the largest that is possible: torch-pruning keeps int(channels * (1 - ratio)).
 
-    It does so in each layer if the ranking is uniform, else in all layers together. Hidden layers have no BatchNorm,
-    so that ``bn_scale`` leaves them alone.
+    It does so in each layer if the ranking is uniform, else in all layers together.
     """
     if settings.ranking == "uniform":
         return min(settings.ratio, settings.max_layer_ratio)
-    convolutions = plan.widths[: len(plan.convolutions)]
-    ranked = convolutions if settings.importance == "bn_scale" else plan.widths
-    kept = sum(map(floored.floor, ranked)) + 0.5
-    return min(settings.ratio, 1 - kept / sum(ranked))
+    kept = sum(map(floored.floor, plan.widths)) + 0.5
+    return min(settings.ratio, 1 - kept / sum(plan.widths))
 
 
 def _current_plan(network: VGG) -> Plan:

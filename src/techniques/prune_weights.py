@@ -11,18 +11,18 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from src.compression.candidate import Candidate, Context
-from src.compression.fine_tune import FineTune, after_fine_tuning, fine_tune
-from src.compression.technique import TechniqueSettings
+from src.compression.candidate import Candidate
+from src.compression.context import Context
+from src.compression.technique import FineTuned
+from src.compression.training import fine_tune
 from src.network.vgg import VGG
 
 
-class Settings(TechniqueSettings):
+class Settings(FineTuned):
     """The share of zeros to reach, the share of the fine-tuning after which it is reached, and how to fine-tune."""
 
     sparsity: float = Field(gt=0, lt=1)
     ramp: float = Field(ge=0, le=1)
-    fine_tune: FineTune
 
 
 def apply(candidate: Candidate, context: Context, settings: Settings) -> Candidate:
@@ -34,12 +34,11 @@ def apply(candidate: Candidate, context: Context, settings: Settings) -> Candida
     at_once = copy.deepcopy(candidate.network)
     prune(at_once, settings.sparsity)
     without = context.validation_accuracy(at_once)
-    tuned = fine_tune(candidate.network, context, settings.fine_tune, after_step=after_step)
     step = (
-        f"set {share_of_zeros(tuned.network):.4%} of the weights to zero by global magnitude "
+        f"set {settings.sparsity:g} of the weights to zero by global magnitude "
         f"(validation accuracy at once, without fine-tuning: {without:.4f}), "
     )
-    return after_fine_tuning(candidate, step, tuned)
+    return fine_tune(candidate, candidate.network, step, context, settings, after_step=after_step)
 
 
 def sparsity_at(progress: float, final: float, ramp: float) -> float:

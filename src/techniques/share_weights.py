@@ -11,20 +11,20 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from src.compression.candidate import Candidate, Context
-from src.compression.fine_tune import FineTune, after_fine_tuning, fine_tune
-from src.compression.technique import TechniqueSettings
+from src.compression.candidate import Candidate
+from src.compression.context import Context
+from src.compression.technique import FineTuned
+from src.compression.training import fine_tune
 from src.network.vgg import VGG
 
 SAMPLE = 50_000  # weights of a layer that k-means looks at
 ZERO = 0  # the label of weights that are zero
 
 
-class Settings(TechniqueSettings):
+class Settings(FineTuned):
     """How many values the weights of a layer may have, and how to fine-tune."""
 
     values: int = Field(ge=8, le=256)
-    fine_tune: FineTune
 
 
 def apply(candidate: Candidate, context: Context, settings: Settings) -> Candidate:
@@ -39,9 +39,8 @@ def apply(candidate: Candidate, context: Context, settings: Settings) -> Candida
         share(model, labels)
 
     share(network, labels)
-    tuned = fine_tune(network, context, settings.fine_tune, after_step=after_step)
     step = f"gave the weights of each layer at most {settings.values} values, "
-    return after_fine_tuning(candidate, step, tuned, fold=False)
+    return fine_tune(candidate, network, step, context, settings, after_step=after_step, fold=False)
 
 
 def clusters(weight: Tensor, values: int, seed: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Small: a control. A narrower VGG16 of as many MACs as the parent, trained from nothing as long as its path.
+"""Small: a control. A narrower VGG16 of as many MACs as the parent, trained from scratch for what its path has spent.
 
 What a designer without any compression would do. Blalock et al. 2020, "What is the state of neural network pruning?"
 (arXiv:2003.03033), ask for it: a smaller architecture often beats a compressed larger one.
@@ -8,9 +8,10 @@ from bisect import bisect_right
 
 import torch
 
-from src.compression.candidate import Candidate, Context
-from src.compression.scratch import FromScratch, train_from_new_weights
-from src.compression.technique import TechniqueSettings
+from src.compression.candidate import Candidate
+from src.compression.context import Context
+from src.compression.technique import FromScratch
+from src.compression.training import train_from_scratch
 from src.core.errors import UserError
 from src.network.cost import macs
 from src.network.vgg import VGG, ModelSettings, Plan, vgg16_plan
@@ -19,14 +20,12 @@ STEPS = 64  # the width rises in steps of 1/64, by which the widest layers gain 
 WIDEST = 4 * STEPS
 
 
-class Settings(TechniqueSettings):
-    """How to train from nothing. The width follows from the parent."""
-
-    from_scratch: FromScratch
+class Settings(FromScratch):
+    """How to train from scratch. The width follows from the parent."""
 
 
 def apply(candidate: Candidate, context: Context, settings: Settings) -> Candidate:
-    """Return the widest VGG16 with at most the MACs of ``candidate``, trained from new weights for as many passes.
+    """Return the widest VGG16 with at most the MACs of ``candidate``, trained from scratch.
 
     Raises `UserError` if even the narrowest has more MACs.
     """
@@ -34,7 +33,7 @@ def apply(candidate: Candidate, context: Context, settings: Settings) -> Candida
     width = widest(limit)
     plan = plan_of(width)
     step = f"VGG16 of width {width:g}, {macs_of(plan):,} MACs (the network before has {limit:,}), "
-    return train_from_new_weights(step, plan, candidate, context, settings.from_scratch)
+    return train_from_scratch(candidate, plan, step, context, settings.train)
 
 
 def widest(limit: int) -> float:

@@ -13,7 +13,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from src.compression.candidate import Candidate, Context
+from src.compression.candidate import Candidate
+from src.compression.context import Context
 from src.compression.technique import TechniqueSettings
 from src.core.errors import UserError
 from src.data.prepared import Split

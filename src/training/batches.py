@@ -10,7 +10,7 @@ from src.data.prepared import Split
 from src.network.inference import to_unit
 from src.training import parallel
 from src.training.augment import Crops, cut_out, draw_centers, resize
-from src.training.schedule import TrainRecipe, image_size
+from src.training.recipe import TrainRecipe, image_side
 
 FLIP, ORDER, CROP, DROPOUT = range(4)  # streams of random numbers
 
@@ -43,7 +43,7 @@ class Batches:
             centers = draw_centers(len(chosen), images.shape[-1], random)
             images = cut_out(images, parallel.share(centers), self.recipe.cutout)
         labels = self.labels[parallel.share(chosen)].to(self.device)
-        return resize(to_unit(images), image_size(self.recipe, epoch)), labels
+        return resize(to_unit(images), image_side(self.recipe, epoch)), labels
 
 
 def _check_shares(batch_size: int, accumulate: int) -> None:

@@ -5,19 +5,19 @@ from torch import Tensor, nn
 
 from src.network.inference import to_unit
 from src.network.vgg import VGG
-from src.training.schedule import TrainRecipe
+from src.training.recipe import Training
 
 PATCH_IMAGES = 5000  # more do not move the principal components of 3x3 patches
 
 
-def initialize(model: VGG, recipe: TrainRecipe, images: Tensor) -> VGG:
-    """Return ``model``, changed in place, with the start that ``recipe`` asks for.
+def initialize(model: VGG, training: Training, images: Tensor) -> VGG:
+    """Return ``model``, changed in place, with the start that ``training`` asks for.
 
     ``images`` (uint8 [N, 3, H, W]) are training images on the device of ``model``.
     """
-    if recipe.identity_init:
+    if training.identity_init:
         identity_init(model)
-    if recipe.whiten:
+    if training.whiten:
         whiten(model, images)
     return model
 

@@ -21,14 +21,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from src.core.device import autocast, uses_bfloat16
 from src.core.errors import UserError
 from src.data.prepared import Split
-from src.network.cost import FLOPS_PER_MAC_TRAINING, macs, parameters
 from src.network.inference import accuracy, predict
 from src.network.vgg import VGG, set_dropout
 from src.training import parallel
 from src.training.batches import DROPOUT, Batches, derived_seed
+from src.training.budget import StepCost
 from src.training.checkpoints import Checkpoints
 from src.training.optimizers import Optimizers
-from src.training.schedule import TrainRecipe, image_size, learning_rate
+from src.training.recipe import TrainRecipe, image_side, learning_rate
 
 CHECK_LOSS_EVERY = 20  # steps; reading the loss at each would make a GPU wait
 Row = dict[str, float]
@@ -72,7 +72,8 @@ class Hooks:
 
     ``reporter`` hears of steps and epochs. ``checkpoints`` are written and taken up. ``stop_at``: validation accuracy
     after which the run ends early. ``objective(model, images, labels)`` returns the loss of a batch (scalar);
-    without one it is cross-entropy with the recipe's label smoothing. ``after_step(model, progress)`` is called after
+    without one it is cross-entropy with the recipe's label smoothing. ``teacher`` is a network that the objective runs
+    on each batch; only its cost matters here. ``after_step(model, progress)`` is called after
     each step of the optimizer, for example to apply a mask. ``progress`` in (0, 1] is the share of the recipe's steps
     that have been made, this one included. What it does must follow from ``model`` and ``progress`` alone, so that a
     run that goes on from a checkpoint gives the same bytes. ``interrupted()`` is asked after each step whether to stop.
@@ -82,6 +83,7 @@ class Hooks:
     checkpoints: Checkpoints | None = None
     stop_at: float | None = None
     objective: Objective | None = None
+    teacher: VGG | None = None
     after_step: AfterStep | None = None
     interrupted: Callable[[], bool] = field(default=lambda: False)
 
@@ -135,7 +137,7 @@ class _Run:
         self.validation = validation.to(self.device)
         self.recipe, self.seed, self.hooks = recipe, seed, hooks
         self.batches = Batches(train, recipe, seed, self.device)
-        self.macs = {phase.size: macs(model, phase.size) for phase in recipe.phases}
+        self.cost = StepCost(model, recipe, len(train), hooks.teacher)
         self.objective = hooks.objective or _cross_entropy(recipe.label_smoothing)
         self.replica = parallel.replicated(model)
         self.optimizers = Optimizers(model, recipe)
@@ -170,8 +172,8 @@ class _Run:
     def announce(self) -> None:
         """Tell the reporter how much is still to do, if the run does not end early."""
         steps = self.batches.steps_per_epoch
-        sizes = (image_size(self.recipe, step // steps) for step in range(self.state.steps, self.recipe.epochs * steps))
-        flops = sum(map(self._flops, sizes)) // parallel.processes()
+        sides = (image_side(self.recipe, step // steps) for step in range(self.state.steps, self.recipe.epochs * steps))
+        flops = sum(map(self.cost.flops, sides)) // parallel.processes()
         bfloat16 = uses_bfloat16(self.device, self.recipe.mixed_precision)
         self.hooks.reporter.start(self.recipe.epochs - self.epoch, flops, self.device, bfloat16)
 
@@ -189,7 +191,7 @@ class _Run:
         if self.average:
             self.average.update_parameters(self.model)
         state.steps += 1
-        state.flops += self._flops(images.shape[-1])
+        state.flops += self.cost.flops(images.shape[-1])
         if state.steps % CHECK_LOSS_EVERY == 0:
             self._check_loss()
         self.hooks.reporter.step(self.epoch + 1, position + 1, steps_per_epoch)
@@ -212,12 +214,6 @@ class _Run:
 
     def _dropout_seed(self) -> int:
         return derived_seed(self.seed, DROPOUT, self.state.steps * parallel.processes() + parallel.rank())
-
-    def _flops(self, size: int) -> int:
-        """Return the FLOPs of a step: network forward and backward, the optimizer's matrix products, the average."""
-        network = FLOPS_PER_MAC_TRAINING * self.macs[size] * self.batches.batch_size
-        average = 3 * parameters(self.model) if self.average else 0
-        return network + self.optimizers.flops_per_step + average
 
     def end_epoch(self) -> None:
         """Validate, and add the epoch's row to the history."""
@@ -258,7 +254,7 @@ def _epoch_row(run: _Run) -> Row:
         "val/loss": float(F.cross_entropy(logits, labels)),
         "val/accuracy": accuracy(logits, labels),
         "learning_rate": learning_rate(run.recipe, (run.state.steps - 1) / run.batches.steps_per_epoch),
-        "image_size": image_size(run.recipe, run.epoch),
+        "image_size": image_side(run.recipe, run.epoch),
         "pflop": run.state.flops / 1e15,
     }
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from src.core.device import uses_bfloat16
-from src.training.schedule import OptimizerSettings
+from src.training.recipe import Training
 
 NEWTON_SCHULZ_STEPS = 3  # as in airbench (arXiv:2404.00498, 2024 update); five cost more than they bring
 QUINTIC = (3.4445, -4.7750, 2.0315)  # of Jordan's Muon: s -> a s + b s^3 + c s^5 for each singular value s
@@ -20,18 +20,18 @@ class Optimizers:
     must be channels_last.
     """
 
-    def __init__(self, model: nn.Module, settings: OptimizerSettings) -> None:
+    def __init__(self, model: nn.Module, settings: Training) -> None:
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.matrices = _hidden_matrices(trained) if settings.optimizer == "muon" else []
-        hidden = {id(weight) for weight in self.matrices}
+        matrices = _muon_matrices(model, settings)
+        hidden = {id(weight) for weight in matrices}
         rest = _decayed([weight for weight in trained if id(weight) not in hidden], settings.weight_decay)
         self.all: list[torch.optim.Optimizer] = []
         if settings.optimizer == "sgd":
             self.all.append(_sgd(rest, settings))
         else:
             self.all.append(torch.optim.AdamW(rest, lr=settings.lr_start))
-        if self.matrices:
-            self.all.append(_muon(self.matrices, settings))
+        if matrices:
+            self.all.append(_muon(matrices, settings))
 
     def step(self, learning_rate: float) -> None:
         """Apply the gradients with ``learning_rate`` and clear them."""
@@ -40,11 +40,6 @@ class Optimizers:
                 group["lr"] = learning_rate
             optimizer.step()
             optimizer.zero_grad()
-
-    @property
-    def flops_per_step(self) -> int:
-        """FLOPs of the matrix products in one step (orthogonalization; elementwise work is not counted)."""
-        return sum(orthogonalization_flops(len(weight), weight[0].numel()) for weight in self.matrices)
 
     def state_dict(self) -> list[dict]:
         """Return the states of all optimizers, for a checkpoint."""
@@ -145,12 +140,20 @@ def as_matrix(weight: Tensor) -> Tensor:
     return weight.permute(0, 2, 3, 1).view(len(weight), -1) if weight.dim() == 4 else weight
 
 
-def _hidden_matrices(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
-    """Return those of two and more dimensions, without the last layer's."""
-    return [parameter for parameter in parameters if parameter.dim() > 1][:-1]
+def flops_of_step(model: nn.Module, settings: Training) -> int:
+    """Return the FLOPs of the matrix products in one step (orthogonalization; elementwise work is not counted)."""
+    matrices = _muon_matrices(model, settings)
+    return sum(orthogonalization_flops(len(weight), weight[0].numel()) for weight in matrices)
 
 
-def _muon(matrices: list[nn.Parameter], settings: OptimizerSettings) -> Muon:
+def _muon_matrices(model: nn.Module, settings: Training) -> list[nn.Parameter]:
+    """Return the parameters of `Muon`: those of two and more dimensions that are trained, without the last layer's."""
+    if settings.optimizer != "muon":
+        return []
+    return [parameter for parameter in model.parameters() if parameter.requires_grad and parameter.dim() > 1][:-1]
+
+
+def _muon(matrices: list[nn.Parameter], settings: Training) -> Muon:
     bfloat16 = uses_bfloat16(matrices[0].device, settings.mixed_precision)
     return Muon(
         matrices,
@@ -162,7 +165,7 @@ def _muon(matrices: list[nn.Parameter], settings: OptimizerSettings) -> Muon:
     )
 
 
-def _sgd(groups: list[dict], settings: OptimizerSettings) -> torch.optim.Optimizer:
+def _sgd(groups: list[dict], settings: Training) -> torch.optim.Optimizer:
     return torch.optim.SGD(groups, lr=settings.lr_start, momentum=settings.momentum, nesterov=settings.momentum > 0)
 
 

@@ -7,7 +7,7 @@ from src.data.prepared import Split, Statistics
 from src.network.vgg import VGG, Plan
 from src.training.initialization import initialize
 from src.training.loop import Hooks, Row, fit
-from src.training.schedule import TrainRecipe
+from src.training.recipe import TrainRecipe
 
 
 def train(

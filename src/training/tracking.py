@@ -1,10 +1,8 @@
 """Showing a training run: DVCLive curves, a progress bar, a line an epoch in the terminal and the log."""
 
-import csv
-import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from tqdm import tqdm
@@ -12,43 +10,10 @@ from tqdm import tqdm
 from src.training.estimate import in_words, matrix_rate
 from src.training.loop import Row
 
+if TYPE_CHECKING:
+    from dvclive import Live
+
 LOGS = Path("logs")
-
-
-class PlainLive:
-    """The part of ``dvclive.Live`` that is used here, for machines without DVCLive. It writes the same bytes."""
-
-    def __init__(self, dir: str) -> None:
-        self.folder, self.step = Path(dir), 0
-        self.rows: dict[str, float] = {}
-
-    def log_metric(self, name: str, value: float) -> None:
-        """Append ``value`` to ``plots/metrics/<name>.tsv``."""
-        path = self.folder / "plots" / "metrics" / f"{name}.tsv"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        first = name not in self.rows
-        with path.open("w" if first else "a", newline="") as file:
-            writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-            if first:
-                writer.writerow(["step", path.stem])
-            writer.writerow([self.step, value])
-        self.rows[name] = value
-
-    def next_step(self) -> None:
-        """Write ``metrics.json``: the latest values, nested by the parts of their names."""
-        nested: dict[str, Any] = {}
-        for name, value in self.rows.items():
-            *parents, leaf = name.split("/")
-            branch = nested
-            for parent in parents:
-                branch = branch.setdefault(parent, {})
-            branch[leaf] = value
-        nested["step"] = self.step
-        (self.folder / "metrics.json").write_text(json.dumps(nested, indent=4) + "\n")
-        self.step += 1
-
-    def end(self) -> None:
-        """Do nothing; everything is written already."""
 
 
 class Tracker:
@@ -114,10 +79,7 @@ class Tracker:
         self.log.close()
 
 
-def _live(folder: Path) -> Any:
-    """Return DVCLive's ``Live`` where it is installed, else `PlainLive`."""
-    try:
-        from dvclive import Live
-    except ImportError:
-        return PlainLive(str(folder))
+def _live(folder: Path) -> "Live":
+    from dvclive import Live  # its import takes a second, and only the training of the root writes curves
+
     return Live(dir=str(folder), dvcyaml=False, save_dvc_exp=False)

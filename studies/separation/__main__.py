@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from src.training.schedule import chosen_recipe
+
 from src.core.errors import exit_cleanly
 from src.core.files import write_csv
 from src.core.params import PARAMS, read_yaml
@@ -18,7 +20,6 @@ from src.network.vgg import ModelSettings, vgg16_plan
 from src.pictures.separation import bias_by_position, cuts_by_score
 from src.pictures.style import save_figure
 from src.training.checkpoints import SCRATCH
-from src.training.schedule import chosen_recipe
 from studies.items import Row, computed, fingerprint
 from studies.separation import answers, measures, networks
 from studies.separation.measures import SPLITS, Counts, positions

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from src.training.schedule import TrainRecipe
 from torch import Tensor, nn
 
 from src.core.device import seed_everything
@@ -19,7 +20,6 @@ from src.network.vgg import VGG, Plan, load, save
 from src.training.checkpoints import Checkpoints
 from src.training.loop import Hooks
 from src.training.run import train
-from src.training.schedule import TrainRecipe
 from src.training.tracking import Tracker
 
 SEEDS = (0, 1, 2, 3)

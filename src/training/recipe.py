@@ -1,4 +1,4 @@
-"""A training recipe, and what it says for each moment: learning rate and image size."""
+"""How to train: one schema for all trainings, and what it says for each moment (learning rate, side of the images)."""
 
 import math
 from collections.abc import Mapping
@@ -9,79 +9,92 @@ from pydantic import Field, model_validator
 from src.core.device import MixedPrecision
 from src.core.params import Settings, layered
 
+FULL_SIDE = 32  # pixels
+LEAST_SIDE = 8  # pixels
+DEFAULTS = "train.defaults"  # where in params.yaml every training has its defaults
+
 
 class Phase(Settings):
-    """``epochs`` epochs with images of ``size`` x ``size`` pixels."""
+    """Images of ``side`` times the full side, during the share ``epochs`` of all epochs."""
 
-    size: int = Field(ge=8, le=32)
-    epochs: int = Field(ge=1)
+    side: float = Field(ge=LEAST_SIDE / FULL_SIDE, le=1)
+    epochs: float = Field(gt=0, le=1)
 
 
-class OptimizerSettings(Settings):
-    """The settings that training and fine-tuning share; params.yaml explains each key under ``train.defaults``."""
+class Training(Settings):
+    """A training without its length; params.yaml explains each key under ``train.defaults``.
+
+    ``phases`` come first, and the images of all other epochs have the full side. ``whiten`` and ``identity_init`` have
+    an effect only in a training from scratch.
+    """
 
     batch_size: int = Field(ge=2)
     accumulate: int = Field(ge=1)
     mixed_precision: MixedPrecision
+    phases: list[Phase]
     optimizer: Literal["sgd", "muon"]
     momentum: float = Field(ge=0, lt=1)
     weight_decay: float = Field(ge=0)
     lr_start: float = Field(gt=0)
     lr_peak: float = Field(gt=0)
+    warmup: float = Field(ge=0, le=1)
     lr_schedule: Literal["linear", "cosine", "step"]
     step_epochs: int = Field(ge=1)
     label_smoothing: float = Field(ge=0, lt=1)
     dropout: float = Field(ge=0, lt=1)
     normed_filters: bool
     ema_decay: float = Field(ge=0, lt=1)
+    whiten: bool
+    identity_init: bool
     flip: Literal["random", "alternate", "never"]
     crop_padding: int = Field(ge=0, le=16)
     cutout: int = Field(ge=0, le=32)
 
     @model_validator(mode="after")
-    def _parts(self) -> "OptimizerSettings":
+    def _parts(self) -> "Training":
         if self.batch_size % self.accumulate or self.batch_size < 2 * self.accumulate:
             raise ValueError(
                 f"accumulate must divide batch_size, {self.batch_size}, into parts of two images or more "
                 f"(found {self.accumulate})"
             )
-        return self
-
-
-class TrainRecipe(OptimizerSettings):
-    """One way to train: ``train.defaults`` of params.yaml with the changes of one of ``train.recipes``."""
-
-    phases: list[Phase] = Field(min_length=1)
-    warmup_epochs: float = Field(ge=0)
-    whiten: bool
-    identity_init: bool
-
-    @model_validator(mode="after")
-    def _warmup(self) -> "TrainRecipe":
-        if self.warmup_epochs > self.epochs:
+        if (total := sum(phase.epochs for phase in self.phases)) > 1:
             raise ValueError(
-                f"warmup_epochs must be at most the {self.epochs} epochs of the phases (found {self.warmup_epochs})"
+                f"the epochs of phases are shares of all epochs and must add up to at most 1 (found {total:g})"
             )
         return self
 
+    def lasting(self, epochs: int) -> "TrainRecipe":
+        """Return this training with its length."""
+        return TrainRecipe(**dict(self), epochs=epochs)
+
+
+class TrainRecipe(Training):
+    """A training with its length."""
+
+    epochs: int = Field(ge=1)
+
     @property
-    def epochs(self) -> int:
-        """Epochs of all phases together."""
-        return sum(phase.epochs for phase in self.phases)
+    def warmup_epochs(self) -> float:
+        """The length of the warm-up, in epochs, to a hundredth."""
+        return round(self.warmup * self.epochs, 2)
 
 
 def chosen_recipe(name: str, defaults: Mapping[str, Any], recipes: Mapping[str, Any]) -> TrainRecipe:
     """Return the recipe ``name`` of ``recipes``: its changes over ``defaults``; `ParamsError` if a value is wrong."""
-    return layered(TrainRecipe, {"train.defaults": defaults, f"train.recipes.{name}": recipes[name]})
+    return layered(TrainRecipe, {DEFAULTS: defaults, f"train.recipes.{name}": recipes[name]})
 
 
-def image_size(recipe: TrainRecipe, epoch: int) -> int:
-    """Return the side in pixels of the training images in ``epoch`` (from 0)."""
+def image_side(recipe: TrainRecipe, epoch: int) -> int:
+    """Return the side in pixels of the training images in ``epoch`` (from 0).
+
+    A phase ends after a whole number of epochs: the one nearest to its share.
+    """
+    share = 0.0
     for phase in recipe.phases:
-        if epoch < phase.epochs:
-            return phase.size
-        epoch -= phase.epochs
-    raise ValueError(f"epoch {epoch} lies {epoch} beyond the last phase")
+        share += phase.epochs
+        if epoch < round(share * recipe.epochs):
+            return round(phase.side * FULL_SIDE)
+    return FULL_SIDE
 
 
 def learning_rate(recipe: TrainRecipe, epochs: float) -> float:
