@@ -2,7 +2,9 @@
 
 import torch
 
+from src.compression.candidate import Candidate
 from src.data.prepared import Split
+from src.network.record import Record
 from src.network.vgg import VGG, Conv, Hidden, Plan, Pool
 
 
@@ -31,3 +33,8 @@ def colors(count):
     labels = torch.arange(count) % 10
     noise = torch.randint(0, 8, (count, 3, 32, 32), generator=torch.Generator().manual_seed(count))
     return Split((labels.view(-1, 1, 1, 1) * 24 + noise).to(torch.uint8), labels)
+
+
+def candidate(network, **record):
+    """A network and its record, which says what ``record`` says."""
+    return Candidate(network, Record(edition="sample", **record))

@@ -4,7 +4,7 @@ import sys
 from unittest.mock import patch
 
 import torch
-from test_schedule import recipe
+from test_recipe import recipe
 from test_training import PLAN, colored
 
 from src.core.errors import exit_cleanly
@@ -15,7 +15,7 @@ from src.training.optimizers import Optimizers
 
 BATCH = 20
 PLAIN = {"flip": "never", "crop_padding": 0, "mixed_precision": False}
-RECIPE = recipe(phases=[{"size": 32, "epochs": 1}], batch_size=BATCH, **PLAIN)
+RECIPE = recipe(epochs=1, phases=[], batch_size=BATCH, **PLAIN)
 
 
 def main(path, accumulate):

@@ -4,7 +4,7 @@ import math
 from itertools import pairwise
 
 import torch
-from test_schedule import recipe
+from test_recipe import recipe
 
 from benchmarks import training as benchmark
 from src.network.vgg import ModelSettings

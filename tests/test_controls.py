@@ -1,4 +1,4 @@
-"""The controls reinitialize and small: new weights in the parent's shape, and a narrower VGG16 of as many MACs."""
+"""The controls train_on, reinitialize and small: equal cost, and what each keeps of its parent."""
 
 import contextlib
 from dataclasses import replace
@@ -7,21 +7,24 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from networks import colors, plan, trained
-from src.compression.scratch import FromScratch, can_whiten
-from src.training.schedule import chosen_recipe
+from networks import candidate, colors, plan, trained
 
-from src.compression.candidate import Candidate, Context, Export
+from src.compression.context import Context
+from src.compression.training import can_whiten
 from src.compression.tree import CompressSettings, check
 from src.core.errors import ParamsError, UserError
 from src.network.cost import macs
+from src.network.record import Export
 from src.network.vgg import VGG, Conv, ModelSettings, Plan, Pool, vgg16_plan
-from src.techniques import factorize, prune_channels, reinitialize, small
+from src.techniques import factorize, prune_channels, reinitialize, small, train_on
+from src.training.budget import StepCost
 from src.training.checkpoints import Checkpoints
+from src.training.recipe import Training, chosen_recipe
 
 PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
-COMMITTED = FromScratch.model_validate(PARAMS["compress"]["from_scratch"])
-SETTINGS = COMMITTED.model_copy(update={"batch_size": 20, "mixed_precision": False})
+DEFAULTS, TRAININGS = PARAMS["train"]["defaults"], PARAMS["compress"]["train"]
+SCRATCH = Training(**DEFAULTS | TRAININGS["scratch"])
+SETTINGS = SCRATCH.model_copy(update={"batch_size": 20, "mixed_precision": False})
 TINY = plan(16, "pool", 24, "pool", head=(24,))
 TRUNCATED_AND_PRUNED = plan(8, 16, "pool", 8)
 FACTORIZED_FIRST = Plan(
@@ -37,84 +40,80 @@ FACTORIZED_FIRST = Plan(
 
 @pytest.fixture(scope="module")
 def context():
-    return Context(colors(60), colors(30), seed=0)
+    return Context(colors(60), colors(30), seed=0, root=candidate(trained(TINY), image_passes=900, pflop=7.0))
 
 
 def control(parent, context, **changes):
-    chosen = reinitialize.Settings(from_scratch=SETTINGS.model_copy(update=changes))
-    return reinitialize.apply(parent, context, chosen)
+    return reinitialize.apply(parent, context, reinitialize.Settings(train=SETTINGS.model_copy(update=changes)))
 
 
-def parent(shape=TINY, image_passes=130, **others):
-    return Candidate(trained(shape), image_passes=image_passes, pflop=7.0, **others)
+def parent(shape=TINY, epochs=2, **record):
+    """A parent whose path has spent what ``epochs`` epochs of ``shape`` with images of the full side cost."""
+    network = trained(shape)
+    pflop = epochs * StepCost(network, SETTINGS, 60).full_epoch / 1e15
+    return candidate(network, image_passes=1000, pflop=7 + pflop, pflop_after_root=pflop, **record)
 
 
 def same(one, other):
     return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
 
 
-def test_the_committed_settings_are_those_of_the_recipe_thorough():
-    thorough = chosen_recipe("thorough", PARAMS["train"]["defaults"], PARAMS["train"]["recipes"])
-    ours = COMMITTED.recipe(vgg16_plan(ModelSettings(head="compact", width=1.0)), thorough.epochs)
-    assert ours == thorough.model_copy(update={"mixed_precision": "auto"})
-
-
-@pytest.mark.parametrize(
-    ("epochs", "phases", "warmup"),
-    [
-        (34, [(24, 8), (32, 26)], 1.0),
-        (6, [(24, 2), (32, 4)], 1.0),
-        (2, [(32, 2)], 1.0),
-        (1, [(32, 1)], 1.0),
-    ],
-)
-def test_a_quarter_of_the_epochs_have_small_images(epochs, phases, warmup):
-    recipe = COMMITTED.recipe(TINY, epochs)
-    assert [(phase.size, phase.epochs) for phase in recipe.phases] == phases
-    assert recipe.warmup_epochs == warmup
-
-
-def test_small_images_alone_and_a_warm_up_that_is_longer_than_the_run():
-    recipe = COMMITTED.model_copy(update={"small_images_share": 1.0, "warmup_epochs": 5.0}).recipe(TINY, 3)
-    assert [(phase.size, phase.epochs) for phase in recipe.phases] == [(24, 3)]
-    assert recipe.warmup_epochs == 3
+def test_training_from_scratch_in_the_tree_is_that_of_the_recipe_thorough():
+    thorough = chosen_recipe("thorough", DEFAULTS, PARAMS["train"]["recipes"])
+    changes = {"mixed_precision": "auto", "warmup": SCRATCH.warmup}
+    assert SCRATCH.lasting(24) == thorough.model_copy(update=changes)
 
 
 def test_the_shape_stays_and_the_weights_are_new(context, monkeypatch):
-    monkeypatch.setattr("src.training.loop.macs", lambda model, size: 10**10)  # large enough for six decimals
+    monkeypatch.setattr("src.training.budget.macs", lambda model, side: 10**10)  # large enough for six decimals
     before = parent(steps=("pruned",), notes=("said",), export=Export(fold=True, precision="int8"))
     after = control(before, context)
     assert after.network.plan == TINY
     assert torch.equal(after.network.mean, before.network.mean)
     assert torch.equal(after.network.std, before.network.std)
     assert not any(torch.equal(a, b) for a, b in zip(weights(before), weights(after), strict=True))
-    assert after.image_passes == 2 * 60  # 130 rounded to whole epochs
-    assert after.pflop == pytest.approx(6 * 120 * 1e10 / 1e15, rel=1e-3)  # of this training alone
-    assert after.export == Export(fold=True)
+    assert after.record.image_passes == 2 * 60
+    assert after.record.pflop == after.record.pflop_after_root  # of this training alone
+    assert after.record.pflop == pytest.approx(before.record.pflop_after_root, rel=1e-3)
+    assert after.record.export == Export(fold=True)
     accuracy = context.validation_accuracy(after.network)
-    new = f"the same shape, trained 2 epochs from new weights: validation accuracy {accuracy:.4f}"
-    assert after.steps == ("pruned", new)
-    assert after.notes == ()
+    new = f"the same shape, trained 2 epochs from scratch: validation accuracy {accuracy:.4f}"
+    assert after.record.steps == ("pruned", new)
+    assert after.record.notes == ()
+
+
+def test_the_root_is_trained_on_for_what_the_path_has_spent(context, monkeypatch):
+    monkeypatch.setattr("src.training.budget.macs", lambda model, side: 10**10)
+    root = [tensor.clone() for tensor in context.root.network.state_dict().values()]
+    settings = SETTINGS.model_copy(update={"normed_filters": False})
+    after = train_on.apply(parent(TRUNCATED_AND_PRUNED, 3), context, train_on.Settings(train=settings))
+    assert after.network.plan == TINY
+    assert after.record.image_passes == 900 + 3 * 60
+    assert after.record.pflop - 7 == pytest.approx(after.record.pflop_after_root)
+    assert after.record.pflop_after_root == pytest.approx(3 * 6 * 60 * 1e10 / 1e15, rel=1e-3)
+    assert after.record.steps[0].startswith("trained the root on for 3 epochs: ")
+    assert all(torch.equal(a, b) for a, b in zip(root, context.root.network.state_dict().values(), strict=True))
+    assert not same(after.network, context.root.network)
 
 
 def weights(candidate):
     return [parameter for parameter in candidate.network.parameters() if parameter.dim() > 1]
 
 
-def test_more_passes_separate_the_colors_without_any_old_weight(context):
-    candidate = control(parent(image_passes=20 * 60), context, ema_decay=0.0, cutout=0)
-    assert context.validation_accuracy(candidate.network) > 0.5
+def test_more_epochs_separate_the_colors_without_any_old_weight(context):
+    after = control(parent(epochs=20), context, ema_decay=0.0, cutout=0)
+    assert context.validation_accuracy(after.network) > 0.5
 
 
 def test_same_bytes_again_other_weights_by_another_seed_and_one_epoch_at_least(context):
-    first, again = (control(parent(image_passes=1), context) for _ in range(2))
-    assert first.image_passes == 60
+    first, again = (control(parent(epochs=0), context) for _ in range(2))
+    assert first.record.image_passes == 60
     assert same(first.network, again.network)
-    other = control(parent(image_passes=1), replace(context, seed=5))
+    other = control(parent(epochs=0), replace(context, seed=5))
     assert not same(first.network, other.network)
 
 
-def test_interrupted_training_goes_on_and_gives_the_same_weights(context, tmp_path):
+def test_interrupted_training_resumes_and_gives_the_same_weights(context, tmp_path):
     whole = control(parent(), context)
     answers = iter([False, False, False, True])
     stopped = replace(
@@ -127,7 +126,7 @@ def test_interrupted_training_goes_on_and_gives_the_same_weights(context, tmp_pa
     assert list(tmp_path.glob("*.pt"))
     resumed = control(parent(), replace(context, checkpoints=Checkpoints(tmp_path)))
     assert same(whole.network, resumed.network)
-    assert whole.pflop == resumed.pflop
+    assert whole.record == resumed.record
 
 
 def test_first_filters_are_fixed_patches_only_where_the_plan_allows_it(context):
@@ -142,14 +141,14 @@ def test_first_filters_are_fixed_patches_only_where_the_plan_allows_it(context):
         assert all(parameter.isfinite().all() for parameter in after.network.parameters())
 
 
-def test_the_shapes_that_techniques_leave_can_be_trained_from_new_weights(context):
+def test_the_shapes_that_techniques_leave_can_be_trained_from_scratch(context):
     network = trained(plan(16, 32, "pool", 32, head=(32,)))
     low_rank = factorize.factorized(network, 0.5)
     chosen = prune_channels.Settings.model_construct(**PARAMS["compress"]["steps"]["prune_channels"])
     chosen = chosen.model_copy(update={"importance": "magnitude"})
     for shape in (low_rank, prune_channels.prune(network, context.train, chosen)):
         assert shape.plan != network.plan
-        after = control(Candidate(shape, image_passes=60), context)
+        after = control(candidate(shape), context)
         assert after.network.plan == shape.plan
         assert all(parameter.isfinite().all() for parameter in after.network.parameters())
 
@@ -168,52 +167,53 @@ def test_width_is_the_widest_that_fits_by_brute_force(limit):
 def test_too_few_macs_for_any_vgg16_are_told(context):
     with pytest.raises(UserError, match=r"small: the narrowest VGG16 has 1,251,280 MACs, .* only 1,251,279"):
         small.widest(1_251_279)
-    tiny = Candidate(trained(plan(8, "pool")), image_passes=60)
+    tiny = candidate(trained(plan(8, "pool")))
     with pytest.raises(UserError, match="small: the narrowest VGG16 has 1,251,280 MACs"):
-        small.apply(tiny, context, small.Settings(from_scratch=SETTINGS))
+        small.apply(tiny, context, small.Settings(train=SETTINGS))
 
 
-def test_small_has_at_most_the_macs_of_its_parent_and_its_passes(context):
-    before = Candidate(trained(plan(32, 32, "pool", 64)), image_passes=65, pflop=7.0)
-    after = small.apply(before, context, small.Settings(from_scratch=SETTINGS))
+def test_small_has_at_most_the_macs_of_its_parent(context):
+    before = candidate(trained(plan(32, 32, "pool", 64)))
+    after = small.apply(before, context, small.Settings(train=SETTINGS))
     widths = after.network.plan.widths
     assert len(widths) == 13 + 2
     assert all(width % 8 == 0 for width in widths)
     limit, found = macs(before.network), macs(after.network)
     wider = small.plan_of(small.widest(limit) + 1 / 64)
     assert found <= limit < macs(VGG(wider))
-    assert after.image_passes == 60
+    assert after.record.image_passes == 60
     width = small.widest(limit)
-    assert after.steps[0].startswith(f"VGG16 of width {width:g}, {found:,} MACs (the network before has {limit:,}), ")
-    assert after.export == Export()
+    assert after.record.steps[0].startswith(
+        f"VGG16 of width {width:g}, {found:,} MACs (the network before has {limit:,}), "
+    )
+    assert after.record.export == Export()
 
 
 def node(parent, step, **settings):
     return {"from": parent, "step": step, **settings}
 
 
-def tree(**recipes):
-    reference = {"dense": node("vgg16", "keep"), "tuned": node("vgg16", "fine_tune")}
-    one_epoch = PARAMS["compress"] | {"fine_tune": PARAMS["compress"]["fine_tune"] | {"epochs": 1}}
-    return check(CompressSettings(**one_epoch | {"recipes": reference | recipes}))
+def tree(section=PARAMS["compress"], **recipes):
+    reference = {"dense": node("trained", "keep")}
+    return check(CompressSettings(**section | {"recipes": reference | recipes}), DEFAULTS)
 
 
-def test_controls_do_not_count_for_tuned_and_what_follows_them_does():
-    controls = {"pruned": node("vgg16", "prune_channels"), "scratch": node("pruned", "reinitialize")}
-    recipes = tree(**controls, narrow=node("pruned", "small"), scratch8=node("scratch", "quantize"))
-    assert [recipes[name].epochs for name in ("pruned", "scratch", "narrow")] == [1, 0, 0]
-    with pytest.raises(ParamsError, match=r"tuned: must fine-tune .* 2 of taught"):
-        tree(**controls, taught=node("scratch", "distill"))
+def test_a_control_needs_a_path_that_trains():
+    for step in ("train_on", "reinitialize", "small"):
+        with pytest.raises(ParamsError, match=rf"recipes\.r\.from: {step} trains for what its parent's path has spent"):
+            tree(cut=node("trained", "truncate"), r=node("cut", step))
+    recipes = tree(pruned=node("trained", "prune_channels"), r=node("pruned", "small"), again=node("r", "reinitialize"))
+    assert recipes["r"].settings.train == SCRATCH
 
 
 def test_a_recipe_changes_the_training_of_a_control_and_mistakes_are_named():
-    pruned = node("vgg16", "prune_channels")
-    recipes = tree(pruned=pruned, scratch=node("pruned", "reinitialize", from_scratch={"lr_peak": 0.02}))
-    assert recipes["scratch"].settings.from_scratch == COMMITTED.model_copy(update={"lr_peak": 0.02})
+    pruned = node("trained", "prune_channels")
+    recipes = tree(pruned=pruned, scratch=node("pruned", "reinitialize", train={"lr_peak": 0.02}))
+    assert recipes["scratch"].settings.train == SCRATCH.model_copy(update={"lr_peak": 0.02})
     with pytest.raises(ParamsError, match=r"recipes\.r: reinitialize cannot follow fold"):
-        tree(f=node("vgg16", "fold"), r=node("f", "reinitialize"))
-    with pytest.raises(ParamsError, match=r"recipes\.r\.from_scratch\.small_images_share: .*found 2"):
-        tree(r=node("vgg16", "small", from_scratch={"small_images_share": 2}))
-    wrong = PARAMS["compress"] | {"from_scratch": PARAMS["compress"]["from_scratch"] | {"whiten": 3}}
-    with pytest.raises(ParamsError, match=r"^params\.yaml: compress\.from_scratch\.whiten: "):
-        check(CompressSettings(**wrong))
+        tree(pruned=pruned, f=node("pruned", "fold"), r=node("f", "reinitialize"))
+    with pytest.raises(ParamsError, match=r"recipes\.r\.train\.cutout: .*found -1"):
+        tree(pruned=pruned, r=node("pruned", "small", train={"cutout": -1}))
+    wrong = PARAMS["compress"] | {"train": TRAININGS | {"scratch": {"whiten": 3}}}
+    with pytest.raises(ParamsError, match=r"^params\.yaml: compress\.train\.scratch\.whiten: "):
+        tree(wrong)

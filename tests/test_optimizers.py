@@ -3,7 +3,7 @@
 import pytest
 import torch
 from networks import plan
-from test_schedule import recipe
+from test_recipe import recipe
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -13,6 +13,7 @@ from src.training.optimizers import (
     Muon,
     Optimizers,
     as_matrix,
+    flops_of_step,
     orthogonalization_flops,
     orthogonalized,
 )
@@ -162,4 +163,4 @@ def test_flops_of_a_step():
     with FlopCounterMode(display=False) as counter:
         orthogonalized(torch.rand(8, 20))
     assert counter.get_total_flops() == orthogonalization_flops(8, 20) == orthogonalization_flops(20, 8)
-    assert Optimizers(VGG(PLAN), recipe()).flops_per_step == 0
+    assert flops_of_step(VGG(PLAN), recipe()) == 0

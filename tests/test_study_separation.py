@@ -4,10 +4,10 @@ import pytest
 import torch
 from networks import colors, plan, trained
 from sklearn.neighbors import NearestCentroid
-from src.training.schedule import Phase, TrainRecipe
 
 from src.data.prepared import Statistics
 from src.pictures.separation import bias_by_position, cuts_by_score
+from src.training.recipe import Phase, TrainRecipe
 from studies import lengths
 from studies.separation import answers, networks
 from studies.separation.__main__ import setup_of

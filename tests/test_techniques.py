@@ -8,40 +8,25 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import candidate as made
 from networks import colors, plan, trained
-from src.compression.fine_tune import FineTune
+from test_recipe import BASE
 
-from src.compression.candidate import Candidate, Context, Export
+from src.compression.context import Context
 from src.compression.importance import accumulate_gradients
 from src.core.errors import UserError
 from src.network.cost import macs
 from src.network.folding import folded, has_batch_norm, without_batch_norm
+from src.network.record import Export
 from src.network.vgg import Conv, ModelSettings, Plan, Pool, load, rebuild, save, vgg16_plan
 from src.techniques import distill, factorize, fine_tune, fold, half, keep, prune_channels, quantize, truncate
+from src.training.recipe import Training
 
 TINY = plan(16, "pool", 32, 32, "pool", head=(24,))
+SETTINGS = {"batch_size": 20, "optimizer": "muon", "phases": [], "lr_start": 0.0005, "lr_peak": 0.005, "warmup": 0.1}
 IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(2))
-FINE_TUNE = FineTune(
-    epochs=1,
-    batch_size=20,
-    accumulate=1,
-    mixed_precision="auto",
-    optimizer="muon",
-    momentum=0.8,
-    weight_decay=0.0,
-    lr_start=0.0005,
-    lr_peak=0.005,
-    warmup_share=0.1,
-    lr_schedule="linear",
-    step_epochs=30,
-    label_smoothing=0.1,
-    dropout=0.0,
-    normed_filters=False,
-    ema_decay=0.0,
-    flip="alternate",
-    crop_padding=4,
-    cutout=0,
-)
+TRAINING = Training(**{key: value for key, value in BASE.items() if key != "epochs"} | SETTINGS)
+EPOCH = {"train": TRAINING, "budget": 1}
 PRUNE = prune_channels.Settings(
     ratio=0.5,
     importance="taylor",
@@ -51,7 +36,7 @@ PRUNE = prune_channels.Settings(
     importance_batch=20,
     round_to=8,
     max_layer_ratio=0.9,
-    fine_tune=FINE_TUNE,
+    **EPOCH,
 )
 
 
@@ -69,20 +54,20 @@ def context():
     scores = {"csi": (0.3, 0.4, 0.7, 0.9, 0.8), "probe": (0.4, 0.6, 0.8, 0.7, 0.7)}
     blocks = [block.name for block in TINY.features]
     separation = {name: dict(zip(blocks, values, strict=True)) for name, values in scores.items()}
-    return Context(colors(60), colors(30), seed=0, separation=separation)
+    return Context(colors(60), colors(30), seed=0, root=made(trained(TINY)), separation=separation)
 
 
 @pytest.mark.parametrize(("head", "fewer"), [("compact", 0), ("imagenet", 64 * 48 * 512)])
 def test_fold_is_exact_and_saves_what_it_says(head, fewer, context):
     network = trained(vgg16_plan(ModelSettings(head=head, width=0.125)))
-    once = fold.apply(Candidate(network), context, fold.Settings())
+    once = fold.apply(made(network), context, fold.Settings())
     torch.testing.assert_close(outputs(once.network), outputs(network), atol=1e-4, rtol=0)
     sizes = [sum(p.numel() for p in n.parameters()) for n in (network, once.network)]
     assert sizes[0] - sizes[1] == 2 * sum(layer.channels for layer in network.plan.convolutions) + fewer
     assert once.network.plan.pooled_side == 1
-    assert once.steps == (f"folded BatchNorm{' and the repeated pool' if head == 'imagenet' else ''}",)
+    assert once.record.steps == (f"folded BatchNorm{' and the repeated pool' if head == 'imagenet' else ''}",)
     again = fold.apply(once, context, fold.Settings())
-    assert again.steps[1] == "there was nothing to fold"
+    assert again.record.steps[1] == "there was nothing to fold"
     torch.testing.assert_close(outputs(again.network), outputs(once.network), atol=0, rtol=0)
 
 
@@ -103,27 +88,27 @@ def test_separation_of_another_network_is_refused(context):
     other = plan(16, "pool", 32, 32, "pool", 32, head=(24,))
     for by in ("csi", "probe"):
         with pytest.raises(UserError, match=rf"positions\.csv: no {by} for block 'conv5'"):
-            truncate.apply(Candidate(trained(other)), context, truncate.Settings(by=by, epsilon=0.0, head_c=1.0))
+            truncate.apply(made(trained(other)), context, truncate.Settings(by=by, epsilon=0.0, head_c=1.0))
 
 
 def test_the_probe_can_name_the_layer(context):
     settings = truncate.Settings(by="probe", epsilon=0.0, head_c=1.0)
-    candidate = truncate.apply(Candidate(trained(TINY)), context, settings)
+    candidate = truncate.apply(made(trained(TINY)), context, settings)
     assert candidate.network.plan.features == TINY.features[:3]
-    assert "cut after conv2 (validation accuracy of the probe 0.8000, highest 0.8000)" in candidate.steps[0]
+    assert "cut after conv2 (validation accuracy of the probe 0.8000, highest 0.8000)" in candidate.record.steps[0]
 
 
 @pytest.mark.parametrize("without", [False, True])
 def test_truncated_network_ends_at_the_named_layer_and_classifies(without, context):
     network = trained(TINY)
     whole = without_batch_norm(network) if without else network
-    candidate = truncate.apply(Candidate(whole), context, truncate.Settings(by="csi", epsilon=0.0, head_c=1.0))
+    candidate = truncate.apply(made(whole), context, truncate.Settings(by="csi", epsilon=0.0, head_c=1.0))
     assert candidate.network.plan.features == whole.plan.features[:4]
     assert candidate.network.plan.head == ()
     image = torch.rand(2, 3, 32, 32)
     torch.testing.assert_close(candidate.network.features(image), network.features[:10](image), atol=1e-4, rtol=0)
-    assert "cut after conv3 (validation CSI 0.9000, highest 0.9000)" in candidate.steps[0]
-    assert candidate.export.fold
+    assert "cut after conv3 (validation CSI 0.9000, highest 0.9000)" in candidate.record.steps[0]
+    assert candidate.record.export.fold
     assert context.validation_accuracy(candidate.network) > 0.9
 
 
@@ -132,7 +117,7 @@ def test_truncated_head_decides_as_scikit_learn_does(context):
     from sklearn.preprocessing import StandardScaler
 
     network = trained(TINY)
-    cut_off = truncate.apply(Candidate(network), context, truncate.Settings(by="csi", epsilon=0.9, head_c=0.5)).network
+    cut_off = truncate.apply(made(network), context, truncate.Settings(by="csi", epsilon=0.9, head_c=0.5)).network
     assert cut_off.plan.features == TINY.features[:1]
     with torch.no_grad():
         unit = context.train.images.float() / 255
@@ -147,8 +132,8 @@ def test_truncated_head_decides_as_scikit_learn_does(context):
 
 def test_truncate_says_when_its_solver_did_not_converge(context, monkeypatch):
     monkeypatch.setattr(truncate, "HEAD_ITERATIONS", 2)
-    candidate = truncate.apply(Candidate(trained(TINY)), context, truncate.Settings(by="csi", epsilon=0.0, head_c=1.0))
-    assert candidate.notes == ("the head's solver stopped after 2 iterations before it converged",)
+    candidate = truncate.apply(made(trained(TINY)), context, truncate.Settings(by="csi", epsilon=0.0, head_c=1.0))
+    assert candidate.record.notes == ("the head's solver stopped after 2 iterations before it converged",)
 
 
 def with_dead_channels(whole, dead):
@@ -168,7 +153,7 @@ def with_dead_channels(whole, dead):
     return network
 
 
-@pytest.mark.parametrize("importance", ["magnitude", "taylor", "bn_scale"])
+@pytest.mark.parametrize("importance", ["magnitude", "taylor"])
 def test_pruning_takes_the_channels_that_do_nothing(importance, context):
     network = with_dead_channels(TINY.model_copy(update={"head": ()}), 8)
     pruned = prune_channels.prune(network, context.train, settings(24 / 80, importance=importance))
@@ -203,7 +188,7 @@ def test_pruning_agrees_with_torch_pruning_used_by_hand(context):
     torch.testing.assert_close(outputs(pruned), outputs(network), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("importance", ["magnitude", "taylor", "bn_scale"])
+@pytest.mark.parametrize("importance", ["magnitude", "taylor"])
 @pytest.mark.parametrize("round_to", [1, 8, 20])
 def test_no_layer_is_pruned_away(importance, round_to, context):
     chosen = settings(0.99, importance=importance, round_to=round_to, max_layer_ratio=0.75)
@@ -240,9 +225,7 @@ def test_random_channels_differ_by_draw_and_seed_alone(context):
 
 
 def test_distillation_against_a_case_worked_out_by_hand():
-    chosen = distill.Settings(
-        temperature=2.0, mixing=0.75, fine_tune=FINE_TUNE.model_copy(update={"label_smoothing": 0.0})
-    )
+    chosen = distill.Settings(temperature=2.0, mixing=0.75, **EPOCH)
     student, teacher = torch.tensor([[0.0, 2.0]]), torch.tensor([[2.0, 0.0]])
 
     class Fixed(torch.nn.Module):
@@ -257,8 +240,7 @@ def test_distillation_against_a_case_worked_out_by_hand():
 
 
 def test_a_student_comes_nearer_to_its_teacher_and_the_teachers_cost_is_counted(context, monkeypatch):
-    monkeypatch.setattr("src.training.loop.macs", lambda model, size: 10**10)
-    monkeypatch.setattr(distill, "macs", lambda model: 10**11)
+    monkeypatch.setattr("src.training.budget.macs", lambda model, side: 10**10)
     simple = plan(16, "pool", batch_norm=False)
     teacher, student = trained(simple), trained(simple)
     with torch.no_grad():
@@ -267,13 +249,13 @@ def test_a_student_comes_nearer_to_its_teacher_and_the_teachers_cost_is_counted(
         student.classifier[-1].weight.zero_()
     before = distance(student, teacher, context)
     weights = [parameter.clone() for parameter in teacher.parameters()]
-    longer = FINE_TUNE.model_copy(update={"epochs": 20, "lr_peak": 0.02})
-    chosen = distill.Settings(temperature=4.0, mixing=1.0, fine_tune=longer)
-    candidate = distill.apply(Candidate(student), replace(context, teacher=teacher), chosen)
+    faster = TRAINING.model_copy(update={"lr_peak": 0.02})
+    chosen = distill.Settings(temperature=4.0, mixing=1.0, train=faster, budget=20 * 8 / 6)
+    candidate = distill.apply(made(student), replace(context, root=made(teacher)), chosen)
     assert distance(candidate.network, teacher, context) < 0.8 * before
     assert all(torch.equal(a, b) for a, b in zip(weights, teacher.parameters(), strict=True))
-    assert candidate.pflop == pytest.approx(20 * (6 * 60 * 1e10 + 2 * 60 * 1e11) / 1e15, rel=0.05)
-    assert "distilled at temperature 4, the teacher counts 100%" in candidate.steps[0]
+    assert candidate.record.pflop == pytest.approx(20 * (6 + 2) * 60 * 1e10 / 1e15, rel=0.001)
+    assert "distilled at temperature 4, the teacher counts 100%" in candidate.record.steps[0]
 
 
 def distance(network, teacher, context):
@@ -294,51 +276,49 @@ def test_taylor_adds_the_absolute_gradients_of_batches(context):
 
 
 def test_prune_fine_tunes_and_says_what_it_did(context, monkeypatch):
-    monkeypatch.setattr("src.training.loop.macs", lambda model, size: 10**10)  # large enough for six decimals
+    monkeypatch.setattr("src.training.budget.macs", lambda model, side: 10**10)  # large enough for six decimals
     repeated = TINY.model_copy(update={"pooled_side": 7})
-    candidate = prune_channels.apply(Candidate(trained(repeated), image_passes=7, pflop=1.0), context, settings(0.5))
+    candidate = prune_channels.apply(made(trained(repeated), image_passes=7, pflop=1.0), context, settings(0.5))
     assert sum(candidate.network.plan.widths) <= 52
     assert candidate.network.plan.pooled_side == 1
     assert not candidate.network.training
-    assert "fine-tuned 1 epochs" in candidate.steps[0]
-    assert f"-> {context.validation_accuracy(candidate.network):.4f}" in candidate.steps[0]  # in float32, as before it
-    assert "folded before" in candidate.notes[0]
-    assert candidate.image_passes == 7 + 60
-    assert candidate.pflop == pytest.approx(1 + 6 * 60 * 1e10 / 1e15, abs=1e-4)
-    assert candidate.export == Export(fold=True)
+    assert "fine-tuned 1 epoch:" in candidate.record.steps[0]
+    after = context.validation_accuracy(candidate.network)  # in float32, as before the fine-tuning
+    assert f"-> {after:.4f}" in candidate.record.steps[0]
+    assert "folded before" in candidate.record.notes[0]
+    assert candidate.record.image_passes == 7 + 60
+    spent = pytest.approx(6 * 60 * 1e10 / 1e15, abs=1e-4)
+    assert candidate.record.pflop_after_root == spent
+    assert candidate.record.pflop == 1 + candidate.record.pflop_after_root
+    assert candidate.record.export == Export(fold=True)
 
 
 def test_fine_tuning_trains_every_weight_and_leaves_the_rest_alone(context):
     network = trained(TINY)
     before = [parameter.detach().clone() for parameter in network.parameters()]
-    candidate = fine_tune.apply(Candidate(network), context, fine_tune.Settings(fine_tune=FINE_TUNE))
+    candidate = fine_tune.apply(made(network), context, fine_tune.Settings(**EPOCH))
     assert candidate.network.plan == TINY
     assert not any(torch.equal(a, b) for a, b in zip(before, candidate.network.parameters(), strict=True))
-    assert candidate.image_passes == 60
-    assert candidate.export == Export()
+    assert candidate.record.image_passes == 60
+    assert candidate.record.export == Export()
 
 
 def test_quantize_leaves_the_rounding_to_the_export(context):
-    chosen = quantize.Settings(calibration_images=12, method="entropy", keep_float=0)
-    candidate = quantize.apply(Candidate(trained(TINY)), context, chosen)
+    chosen = quantize.Settings(calibration_images=12, method="entropy")
+    candidate = quantize.apply(made(trained(TINY)), context, chosen)
     assert has_batch_norm(candidate.network)
     expected = Export(fold=True, precision="int8", calibration_images=12, calibration_method="entropy")
-    assert candidate.export == expected
-    few = quantize.apply(Candidate(trained(TINY)), context, chosen.model_copy(update={"calibration_images": 1000}))
-    assert few.export.calibration_images == 60
-    partly = quantize.apply(Candidate(trained(TINY)), context, chosen.model_copy(update={"keep_float": 5}))
-    assert partly.export == expected.model_copy(update={"keep_float": 5})
-    assert partly.steps[0].endswith("by entropy, 5 layers in float32")
-    with pytest.raises(UserError, match=r"keep_float must be at most 5, the layers of the network \(found 6\)"):
-        quantize.apply(Candidate(trained(TINY)), context, chosen.model_copy(update={"keep_float": 6}))
+    assert candidate.record.export == expected
+    few = quantize.apply(made(trained(TINY)), context, chosen.model_copy(update={"calibration_images": 1000}))
+    assert few.record.export.calibration_images == 60
 
 
 def test_keep_and_half_change_the_file_alone(context):
     network = trained(TINY)
-    kept, halved = (t.apply(Candidate(network), context, t.Settings()) for t in (keep, half))
+    kept, halved = (t.apply(made(network), context, t.Settings()) for t in (keep, half))
     assert kept.network is halved.network is network
-    assert kept.export == Export()
-    assert halved.export == Export(precision="float16")
+    assert kept.record.export == Export()
+    assert halved.record.export == Export(precision="float16")
 
 
 def test_a_convolution_of_another_kernel_and_without_relu_can_be_folded_and_pruned(context):
@@ -384,11 +364,11 @@ def test_rank_is_the_number_of_singular_values_that_hold_the_energy():
 def test_factorize_cuts_macs_and_leaves_alone_what_would_not_get_cheaper(context):
     network = trained(plan(16, 32, "pool", 32, head=(32,)))
     assert factorize.factorized(network, 1.0).plan == network.plan  # full rank: nothing to gain
-    chosen = factorize.Settings(energy=0.5, fine_tune=FINE_TUNE)
-    candidate = factorize.apply(Candidate(network), context, chosen)
+    chosen = factorize.Settings(energy=0.5, **EPOCH)
+    candidate = factorize.apply(made(network), context, chosen)
     assert macs(candidate.network) < 0.8 * macs(network)
     assert candidate.network.classifier[-1].weight.shape == network.classifier[-1].weight.shape
-    assert "factorized with 50% of the energy" in candidate.steps[0]
-    assert candidate.export == Export(fold=True)
+    assert "factorized with 50% of the energy" in candidate.record.steps[0]
+    assert candidate.record.export == Export(fold=True)
     again = factorize.factorized(candidate.network, 0.9).plan
     assert {block.name for block in candidate.network.plan.convolutions} <= {block.name for block in again.convolutions}

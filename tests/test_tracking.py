@@ -1,12 +1,13 @@
-"""Curves: the plain tracker writes what DVCLive writes."""
+"""What people see of a training run: curves, lines, the time it will take."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from src.training import estimate, tracking
-from src.training.tracking import PlainLive, Tracker
+from src.training.tracking import Tracker
 
 ROWS = [
     {"train/loss": 2.123456, "train/accuracy": 0.25, "val/loss": 1.5, "learning_rate": 1e-05, "image_size": 16},
@@ -14,27 +15,21 @@ ROWS = [
 ]
 
 
-def written(folder):
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def test_plain_and_dvclive_write_the_same_files(tmp_path, monkeypatch, capsys):
+def test_an_epoch_is_a_row_of_each_curve_and_a_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    folders = [tmp_path / "with", tmp_path / "without"]
-    for folder in folders:
-        tracker = Tracker("test", 100, folder)
-        for row in ROWS:
-            tracker.step(1, 1, 1)
-            tracker.epoch(row)
-        tracker.close()
-        monkeypatch.setattr(tracking, "_live", lambda folder: PlainLive(str(folder)))
-    first, second = map(written, folders)
-    assert first == second
-    assert len(first) == len(ROWS[0]) + 1
+    tracker = Tracker("test", 100, tmp_path / "curves")
+    for row in ROWS:
+        tracker.step(1, 1, 1)
+        tracker.epoch(row)
+    tracker.close()
+    curves = tmp_path / "curves/plots/metrics"
+    assert {str(path.relative_to(curves).with_suffix("")) for path in curves.rglob("*.tsv")} == set(ROWS[0])
+    assert (curves / "train/loss.tsv").read_text() == "step\tloss\n1\t2.123456\n2\t1.0\n"
+    assert json.loads((tmp_path / "curves/metrics.json").read_text())["train"] == {"loss": 1.0, "accuracy": 0.5}
     shown = capsys.readouterr()
     assert shown.err == ""  # a bar at a terminal alone
     lines = shown.out.splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 2
     assert "epoch   2" in lines[1]
     assert (tmp_path / "logs" / "test.log").read_text().splitlines() == lines
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from networks import plan
-from test_schedule import recipe
+from test_recipe import recipe
 
 from src.core.errors import UserError
 from src.data.prepared import Split
@@ -21,11 +21,11 @@ from src.network.inference import predict
 from src.network.vgg import VGG, ModelSettings, vgg16_plan
 from src.training.checkpoints import Checkpoints
 from src.training.loop import Hooks, NullReporter, fit
-from src.training.optimizers import Optimizers
+from src.training.optimizers import flops_of_step
 
 ROOT = Path(__file__).parent.parent
 PLAN = plan(8, "pool", 16, "pool", head=(16,))
-SHORT = {"phases": [{"size": 16, "epochs": 2}, {"size": 32, "epochs": 1}], "batch_size": 16, "dropout": 0.3}
+SHORT = {"epochs": 3, "phases": [{"side": 0.5, "epochs": 0.67}], "warmup": 0.3333, "batch_size": 16, "dropout": 0.3}
 
 
 def colored(count, seed=0):
@@ -65,10 +65,11 @@ class InterruptFrom(NullReporter):
 @pytest.mark.parametrize("optimizer", ["sgd", "muon"])
 def test_overfits_64_images(optimizer):
     data = Split(torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8), torch.arange(64) % 10)
-    phases = [{"size": 32, "epochs": 40}]
     model = VGG(vgg16_plan(ModelSettings(head="compact", width=0.125)))
     plain = {"flip": "never", "crop_padding": 0, "dropout": 0.0, "lr_peak": 0.02}
-    network, _ = train(model=model, data=data, phases=phases, optimizer=optimizer, batch_size=16, **plain)
+    network, _ = train(
+        model=model, data=data, epochs=40, phases=[], warmup=0.025, optimizer=optimizer, batch_size=16, **plain
+    )
     assert (predict(network, data.images).argmax(1) == data.labels).all()
 
 
@@ -123,7 +124,7 @@ def test_a_clock_that_goes_backwards_does_not_stop_checkpoints(tmp_path, monkeyp
 
 
 def test_the_start_tells_the_work_that_is_left(tmp_path, monkeypatch):
-    monkeypatch.setattr("src.training.loop.macs", lambda model, size: 10**9 * size)  # large enough for six decimals
+    monkeypatch.setattr("src.training.budget.macs", lambda model, size: 10**9 * size)  # large enough for six decimals
     told = []
 
     class Start(InterruptFrom):
@@ -141,23 +142,23 @@ def test_the_start_tells_the_work_that_is_left(tmp_path, monkeypatch):
 
 
 def test_rows(monkeypatch):
-    monkeypatch.setattr("src.training.loop.macs", lambda model, size: 10**9 * size)  # large enough for six decimals
+    monkeypatch.setattr("src.training.budget.macs", lambda model, size: 10**9 * size)  # large enough for six decimals
     _, rows = train(ema_decay=0.5, optimizer="muon")
     assert [row["image_size"] for row in rows] == [16, 16, 32]
     assert rows[0]["learning_rate"] == pytest.approx(0.001 + 0.009 * 4 / 5)  # of the last of five steps
     model = VGG(PLAN)
-    extra = Optimizers(model, recipe(optimizer="muon")).flops_per_step + 3 * parameters(model)
+    extra = flops_of_step(model, recipe(optimizer="muon")) + 3 * parameters(model)
     flops = sum(6 * 80 * 10**9 * size + 5 * extra for size in (16, 16, 32))
     assert rows[-1]["pflop"] == pytest.approx(flops / 1e15, rel=1e-4)
 
 
 def test_stops_after_the_first_epoch_with_the_accuracy_asked_for():
-    phases = [{"size": 32, "epochs": 6}]
-    accuracies = [row["val/accuracy"] for row in train(phases=phases, lr_peak=0.02)[1]]
+    six = {"epochs": 6, "phases": [], "lr_peak": 0.02}
+    accuracies = [row["val/accuracy"] for row in train(**six)[1]]
     target = sorted(set(accuracies))[1]  # above the lowest
     first = next(epoch for epoch, accuracy in enumerate(accuracies, start=1) if accuracy >= target)
-    assert len(train(phases=phases, lr_peak=0.02, stop_at=target)[1]) == first
-    assert len(train(phases=phases, lr_peak=0.02, stop_at=1.0)[1]) == 6
+    assert len(train(**six, stop_at=target)[1]) == first
+    assert len(train(**six, stop_at=1.0)[1]) == 6
 
 
 def test_ema_by_hand():
@@ -218,11 +219,11 @@ def test_a_callers_objective_takes_the_place_of_cross_entropy():
         seen.append((images.shape, labels.shape, logits.shape))
         return (logits - F.one_hot(labels, 10)).square().mean()
 
-    network, rows = train(hooks={"objective": objective}, phases=[{"size": 16, "epochs": 2}], dropout=0.0)
+    network, rows = train(hooks={"objective": objective}, epochs=2, phases=[{"side": 0.5, "epochs": 1.0}], dropout=0.0)
     assert seen == [((16, 3, 16, 16), (16,), (16, 10))] * 10
     assert rows[1]["train/loss"] < rows[0]["train/loss"]
     assert 0 <= rows[1]["train/accuracy"] <= 1
-    assert not same(network, train(phases=[{"size": 16, "epochs": 2}], dropout=0.0)[0])
+    assert not same(network, train(epochs=2, phases=[{"side": 0.5, "epochs": 1.0}], dropout=0.0)[0])
 
 
 def test_a_mask_after_each_step_holds():

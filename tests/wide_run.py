@@ -3,18 +3,18 @@
 import hashlib
 
 import torch
-from src.training.schedule import TrainRecipe
 
 from src.core.params import PARAMS, read_yaml
 from src.data.prepared import Split, Statistics
 from src.network.vgg import ModelSettings, vgg16_plan
+from src.training.recipe import TrainRecipe
 from src.training.run import train
 
 if __name__ == "__main__":
     torch.set_num_threads(2)
     noise = torch.randint(0, 256, (60, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     images = Split(noise, torch.arange(60) % 10)
-    changes = {"batch_size": 20, "phases": [{"size": 32, "epochs": 1}]}
+    changes = {"batch_size": 20, "epochs": 1, "warmup": 1.0}
     recipe = TrainRecipe(**read_yaml(PARAMS)["train"]["defaults"] | changes)
     statistics = Statistics("sample", (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
     plan = vgg16_plan(ModelSettings(head="compact", width=1.0))

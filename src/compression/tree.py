@@ -77,7 +77,7 @@ def check(section: CompressSettings, defaults: Mapping[str, Any]) -> dict[str, R
     for step in section.steps:
         if step not in technique_names():
             raise _mistake(f"{STEPS}.{step}", f"unknown technique; there are: {', '.join(technique_names())}")
-        _settings(section, defaults, f"{STEPS}.{step}", {"step": step})
+        _settings(section, defaults, RECIPES, {"step": step})
     recipes = {name: recipe_of(section, defaults, name) for name in section.recipes}
     if DENSE not in recipes:
         raise _mistake(RECIPES, f"{DENSE} is missing; the other recipes are measured against it")
@@ -112,9 +112,8 @@ def _settings(
     step, schema = values["step"], technique(values["step"]).Settings
     if step not in section.steps:
         raise _mistake(f"{STEPS}.{step}", "missing; the settings of each technique stand there once ({} if none)")
-    layers = {f"{STEPS}.{step}": section.steps[step]}
-    if place not in layers:
-        layers[place] = {key: value for key, value in values.items() if key not in ("from", "step")}
+    own = {key: value for key, value in values.items() if key not in ("from", "step")}
+    layers = {f"{STEPS}.{step}": section.steps[step], place: own}
     if unusable := [where for where, layer in layers.items() if not isinstance(layer, Mapping)]:
         raise _mistake(unusable[0], f"must be a mapping of keys to values (found {layers[unusable[0]]!r})")
     shared: dict[str, Any] = {}

@@ -65,7 +65,7 @@ class Training(Settings):
 
     def lasting(self, epochs: int) -> "TrainRecipe":
         """Return this training with its length."""
-        return TrainRecipe(**dict(self), epochs=epochs)
+        return TrainRecipe(**{**dict(self), "epochs": epochs})
 
 
 class TrainRecipe(Training):
