@@ -2,8 +2,8 @@
 
 A trial is one stage alone, run with a changed params.yaml in a working copy of its own: ``python -m stages.train``, or
 ``python -m stages.compress RECIPE``. The column settings is the difference between its params.yaml and the last commit
-of that copy, as options of ``dvc exp run``. For a recipe, pflop is what it added to its parent's training, and accuracy
-is that of the stored network.
+of that copy, as options of ``dvc exp run``. For a recipe, pflop is what its own training cost, and accuracy is that of the
+stored network.
 """
 
 import argparse
@@ -12,16 +12,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from src.compression.record import network_path, read_record
-from src.training.schedule import chosen_recipe
-
-from src.compression.tree import ROOT, CompressSettings, recipe_of
+from src.compression.tree import CompressSettings, recipe_of
 from src.core.errors import UserError, exit_cleanly, one_line
 from src.core.files import read_csv, write_csv
 from src.core.params import PARAMS, read_yaml, validate
-from src.results.curves import read_curves
-from stages.compare import TRIALS
-from stages.evaluate import CURVES
+from src.core.recipes import ROOT
+from src.network.record import load_recorded, network_path
+from src.results.comparison import TRIALS
+from src.results.curves import FOLDER, read_curves
+from src.results.history import own_pflop
+from src.training.recipe import chosen_recipe
 
 
 def main() -> None:
@@ -42,15 +42,15 @@ def row_of_recipe(name: str, recipe: str, folder: Path) -> dict[str, Any]:
     section = validate(CompressSettings, params["compress"], "compress")
     if recipe not in section.recipes:
         raise UserError(f"{folder / PARAMS}: unknown recipe {recipe!r}; there are: {', '.join(section.recipes)}")
-    made = recipe_of(section, recipe)
-    record, parent = (read_record(folder / network_path(each)) for each in (recipe, made.parent))
+    made = recipe_of(section, params["train"]["defaults"], recipe)
+    (_, record), (_, parent) = (load_recorded(folder / network_path(name)) for name in (recipe, made.parent))
     return {
         "name": name,
         "recipe": recipe,
         "settings": " ".join(options(_committed(folder), params)),
         "width": params["model"]["width"],
-        "epochs": made.epochs,
-        "pflop": record.pflop - parent.pflop,
+        "epochs": "",
+        "pflop": own_pflop(made.step, record.pflop_after_root, parent.pflop_after_root),
         "train_accuracy_last": "",
         "val_accuracy_last": record.val_accuracy,
         "val_accuracy_best": record.val_accuracy,
@@ -60,11 +60,11 @@ def row_of_recipe(name: str, recipe: str, folder: Path) -> dict[str, Any]:
 
 def row(name: str, folder: Path) -> dict[str, Any]:
     """Return the row of the finished training in ``folder``; `UserError` if there is none."""
-    params, curves = read_yaml(folder / PARAMS), read_curves(folder / CURVES)
+    params, curves = read_yaml(folder / PARAMS), read_curves(folder / FOLDER)
     validation, train = curves["val/accuracy"], params["train"]
     planned = chosen_recipe(train["recipe"], train["defaults"], train["recipes"]).epochs
     if len(validation) < planned and train["stop_at"] is None:
-        raise UserError(f"{folder / CURVES}: has {len(validation)} of {planned} epochs; the run is not finished")
+        raise UserError(f"{folder / FOLDER}: has {len(validation)} of {planned} epochs; the run is not finished")
     return {
         "name": name,
         "recipe": ROOT,

@@ -25,14 +25,13 @@ from src.pictures.weights import weights_and_codebooks
 from src.pictures.widths import widths_by_layer
 from src.results.columns import COLUMNS
 from src.results.comparison import COMPARISON, FLIP_COLUMNS
-from src.results.curves import read_curves
+from src.results.curves import FOLDER, read_curves
 from src.results.evaluation import Bin
 from src.results.history import RECIPES
 from src.results.weights import CODEBOOK_COLUMNS, WEIGHT_COLUMNS
 from src.training.recipe import chosen_recipe
 
 PLOTS = Path("plots")
-CURVES = Path("plots/training/plots/metrics")
 WEIGHTS = Path("plots/weights.csv")
 CODEBOOK = Path("plots/codebook.csv")
 REFERENCE_TRAINING = Path("data/reference/original-training.csv")
@@ -106,7 +105,7 @@ def _training(target: float, edition: str) -> Figure:
     names = ("train_accuracy", "val_accuracy")
     rows = read_csv(REFERENCE_TRAINING, *names)
     reference = {name: [row[name] for row in rows] for name in names}
-    return training(read_curves(CURVES), reference, target, edition)
+    return training(read_curves(FOLDER), reference, target, edition)
 
 
 def _recipes(edition: str) -> dict[str, Figure]:

@@ -15,7 +15,7 @@ from src.data.prepared import CLASSES, SPLITS, Split, SplitName, load_split, loa
 from src.network.inference import predict
 from src.network.record import network_path
 from src.network.vgg import load
-from src.results.curves import read_curves, target_metrics
+from src.results.curves import FOLDER, read_curves, target_metrics
 from src.results.evaluation import (
     EvaluateSettings,
     Predictions,
@@ -26,7 +26,6 @@ from src.results.evaluation import (
     split_metrics,
 )
 
-CURVES = Path("plots/training/plots/metrics")
 METRICS = Path("metrics/evaluate.json")
 CONFUSION = Path("plots/confusion.csv")
 PER_CLASS = Path("plots/per_class.csv")
@@ -60,7 +59,7 @@ def main() -> None:
     """Write the headline numbers, and the tables of splits, confusion, classes, calibration and mistakes."""
     params = load_params("evaluate", Params)
     seed_everything(params.seed)
-    target = target_metrics(read_curves(CURVES), params.train.target_accuracy)
+    target = target_metrics(read_curves(FOLDER), params.train.target_accuracy)
     found = _predictions({name: load_split(name) for name in SPLITS}, pick_device(params.device))
     bins = params.evaluate.calibration_bins
     write_csv(CONFUSION, confusion_rows(found["test"]))

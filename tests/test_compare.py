@@ -31,21 +31,21 @@ ROOT = Path(__file__).parents[1]
 HEADER = (
     "recipe,edition,parent,val_accuracy,test_accuracy,reference,difference_points,difference_low,difference_high,"
     "parameters,nonzero_parameters,macs,macs_ratio,bytes,bytes_ratio,bytes_ratio_half,packed_bytes,latency_ms_b1,"
-    "latency_b1_ratio,latency_ms_b64,image_passes,pflop,settings_tried"
+    "latency_b1_ratio,latency_ms_b64,image_passes,pflop,pflop_after_root,settings_tried"
 )
 LABELS = np.arange(20) % 10
 RECIPES = {
-    "dense": {"from": "vgg16", "step": "keep"},
-    "tuned": {"from": "vgg16", "step": "fine_tune", "fine_tune": {"epochs": 6}},
-    "small": {"from": "vgg16", "step": "small"},
+    "dense": {"from": "trained", "step": "keep"},
+    "tuned": {"from": "trained", "step": "train_on"},
+    "small": {"from": "trained", "step": "small", "train": {"lr_peak": 0.02}},
     "int8": {"from": "small", "step": "quantize"},
 }
 PARENTS = {name: recipe["from"] for name, recipe in RECIPES.items()}
-TRIALS = ["vgg16", "vgg16", "small", "other"]
+TRIALS = ["trained", "trained", "small", "other"]
 
 
-def cost(wrong: int, scale: int = 1, edition: str = "sample", passes: int = 5) -> dict:
-    """What the stage test writes for a network ``scale`` times smaller than dense, wrong on the first images."""
+def cost(wrong: int, scale: int = 1, edition: str = "sample", spent: float = 0.0) -> dict:
+    """What the stages export and test write for a network ``scale`` times smaller than dense, wrong on the first images."""
     return {
         "edition": edition,
         "val_accuracy": 0.91,
@@ -58,8 +58,9 @@ def cost(wrong: int, scale: int = 1, edition: str = "sample", passes: int = 5) -
         "widths": {"convolutions": {"conv1_1": 64}, "hidden": {}},
         "steps": ["done"],
         "note": "",
-        "image_passes": passes,
+        "image_passes": 9,
         "pflop": 0.5,
+        "pflop_after_root": spent,
         "weights": {"values": [-0.1, 0.0, 0.1], "counts": [300, 800, 100], "zeros": [0, 500, 0]},
         "codebook": {},
         "predicted": "".join(str((label + (i < wrong)) % 10) for i, label in enumerate(LABELS)),
@@ -74,7 +75,7 @@ def timing(milliseconds: float, ratio: float, edition: str = "sample") -> dict:
     }
 
 
-TESTED = {"small": cost(1, 4, passes=9), "dense": cost(2), "int8": cost(6, 2, passes=9), "tuned": cost(0, passes=9)}
+TESTED = {"small": cost(1, 4, spent=0.2), "dense": cost(2), "int8": cost(6, 2, spent=0.2), "tuned": cost(0, spent=0.2)}
 TIMINGS = {"small": timing(0.5, 8.2), "dense": timing(4, 1.0), "int8": timing(2, 1.9), "tuned": timing(4, 1.0)}
 
 
@@ -85,9 +86,10 @@ def compared(tested: dict = TESTED, timings: dict = TIMINGS) -> list[dict]:
 @pytest.fixture
 def workspace(tmp_path, monkeypatch):
     """A folder with metrics of four recipes, and of one that params.yaml no longer names."""
-    (tmp_path / "models/tested").mkdir(parents=True)
+    for folder in ("onnx", "tested"):
+        (tmp_path / "models" / folder).mkdir(parents=True)
     for recipe, values in (TESTED | {"gone": cost(9, edition="official")}).items():
-        (tmp_path / "models/tested" / f"{recipe}.json").write_text(json.dumps(values))
+        write_measured(tmp_path, recipe, values)
     timings = {recipe: {"b1": values["b1"], "b64": values["b64"]} for recipe, values in TIMINGS.items()}
     (tmp_path / "metrics").mkdir()
     (tmp_path / "metrics/benchmark.json").write_text(json.dumps({"edition": "sample", "recipes": timings}))
@@ -102,6 +104,13 @@ def workspace(tmp_path, monkeypatch):
     set_recipes(tmp_path, RECIPES)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def write_measured(folder: Path, recipe: str, values: dict) -> None:
+    classified = {key: values[key] for key in ("test_accuracy", "predicted")}
+    exported = {key: value for key, value in values.items() if key not in classified}
+    (folder / f"models/onnx/{recipe}.json").write_text(json.dumps(exported))
+    (folder / f"models/tested/{recipe}.json").write_text(json.dumps(classified))
 
 
 def set_recipes(folder: Path, recipes: object) -> None:
@@ -132,9 +141,9 @@ def test_a_fine_tuned_recipe_is_compared_with_tuned_and_the_others_with_dense():
     assert reference("int8", untrained) == "dense"
 
 
-def test_a_control_from_new_weights_is_compared_with_tuned_if_the_path_of_its_parent_was_fine_tuned():
+def test_a_control_from_scratch_is_compared_with_tuned():
     """Its own training has as many image passes as that path: those of tuned, or those of dense."""
-    tested = TESTED | {"scratch": cost(3, passes=9), "scratch8": cost(3, passes=9), "of_dense": cost(3, passes=5)}
+    tested = TESTED | {"scratch": cost(3, spent=0.2), "scratch8": cost(3, spent=0.2), "of_dense": cost(3, spent=0.0)}
     assert [reference(name, tested) for name in ("scratch", "scratch8", "of_dense")] == ["tuned", "tuned", "dense"]
 
 
@@ -145,7 +154,7 @@ def test_trials_count_from_the_root_to_the_recipe():
 def test_size_is_also_compared_with_half():
     tested = {"dense": cost(2), "half": cost(2) | {"bytes": 3000}, "small": cost(2) | {"bytes": 100}}
     timings = dict.fromkeys(tested, timing(1, 1))
-    rows = comparison_rows(tested, timings, dict.fromkeys(tested, "vgg16"), LABELS, [])
+    rows = comparison_rows(tested, timings, dict.fromkeys(tested, "trained"), LABELS, [])
     assert [row["bytes_ratio_half"] for row in rows] == [0.5, 1, 30]
 
 
@@ -278,16 +287,16 @@ def test_stage_writes_table_summary_and_history_of_the_recipes_in_params(workspa
     assert [row.split(",")[0] for row in rows] == ["dense", "tuned", "small", "int8"]
     assert rows[2] == (
         "small,sample,vgg16,0.9100,0.9500,tuned,-5.00,-15.00,0.00,300,275,1500,16.00,1500,4.00,,1200,0.500,8.20,"
-        "25.000,9,0.500,3"
+        "25.000,9,0.500,0.200,3"
     )
     assert json.loads((workspace / "metrics/summary.json").read_text()) == {"dense_val_accuracy": 0.91}
     history = json.loads((workspace / "metrics/recipes.json").read_text())["recipes"]
     assert list(history) == ["dense", "tuned", "small", "int8"]
     widths = {"convolutions": {"conv1_1": 64}, "hidden": {}}
-    found = {"steps": ["done"], "note": "", "widths": widths, "image_passes": 9, "pflop": 0.5}
+    found = {"steps": ["done"], "note": "", "widths": widths, "image_passes": 9, "pflop": 0.5, "pflop_after_root": 0.2}
     assert history["int8"] == {"step": "quantize", "settings": {}, "control": False, **found}
-    assert history["tuned"]["settings"] == {"fine_tune": {"epochs": 6}}
-    assert [name for name, one in history.items() if one["control"]] == ["small"]
+    assert history["small"]["settings"] == {"train": {"lr_peak": 0.02}}
+    assert [name for name, made in history.items() if made["control"]] == ["tuned", "small"]
     predictions = json.loads((workspace / "metrics/predictions.json").read_text())
     assert predictions["labels"] == "01234567890123456789"
     assert predictions["recipes"]["tuned"] == predictions["labels"]
@@ -312,7 +321,7 @@ def test_stage_writes_the_histograms_of_all_recipes_and_the_codebooks_of_those_t
     assert len(rows) == 3 * len(RECIPES)
     assert (workspace / "plots/codebook.csv").read_text() == "recipe,layer,value,count\n"
     books = {"conv1_1": {"values": [-0.5, 0.0], "counts": [3, 9]}, "last": {"values": [0.25], "counts": [40]}}
-    (workspace / "models/tested/int8.json").write_text(json.dumps(TESTED["int8"] | {"codebook": books}))
+    write_measured(workspace, "int8", TESTED["int8"] | {"codebook": books})
     stage.main()
     rows = (workspace / "plots/codebook.csv").read_text().splitlines()[1:]
     assert rows == ["int8,conv1_1,-0.5,3", "int8,conv1_1,0.0,9", "int8,last,0.25,40"]
@@ -321,6 +330,7 @@ def test_stage_writes_the_histograms_of_all_recipes_and_the_codebooks_of_those_t
 @pytest.mark.parametrize(
     ("recipe", "default", "expected"),
     [
+        ({"step": "train_on"}, "taylor", True),
         ({"step": "reinitialize"}, "taylor", True),
         ({"step": "small"}, "taylor", True),
         ({"step": "prune_channels", "importance": "random"}, "taylor", True),
@@ -330,7 +340,7 @@ def test_stage_writes_the_histograms_of_all_recipes_and_the_codebooks_of_those_t
         ({"step": "quantize"}, "random", False),
     ],
 )
-def test_a_control_has_new_weights_or_channels_by_chance(recipe, default, expected):
+def test_controls_are_the_root_trained_on_new_weights_and_channels_by_chance(recipe, default, expected):
     assert is_control(recipe, {"prune_channels": {"importance": default}}) == expected
 
 
@@ -341,9 +351,9 @@ def test_stage_names_the_missing_file_or_timing_and_writes_nothing(workspace):
     (workspace / "models/tested/int8.json").write_text('{"edition": "sample"}')
     with pytest.raises(UserError, match=r"models/tested/int8\.json: .*predicted.* is missing"):
         stage.main()
-    keep = {"from": "vgg16", "step": "keep"}
+    keep = {"from": "trained", "step": "keep"}
     set_recipes(workspace, {"dense": keep, "new": keep})
-    (workspace / "models/tested/new.json").write_text(json.dumps(cost(1)))
+    write_measured(workspace, "new", cost(1))
     with pytest.raises(UserError, match=r"metrics/benchmark\.json: holds no timing of new"):
         stage.main()
     assert not (workspace / "metrics/comparison.csv").exists()
@@ -353,7 +363,7 @@ def test_stage_names_the_missing_file_or_timing_and_writes_nothing(workspace):
     ("recipes", "told"),
     [
         ({"small": {}}, "dense is missing"),
-        ({"dense": {"from": "vgg16"}}, "dense.step is missing"),
+        ({"dense": {"from": "trained"}}, "dense.step is missing"),
         ({"dense": {"step": "keep"}}, "dense.from is missing"),
         ({}, "recipes"),
         ([], "recipes"),

@@ -51,7 +51,7 @@ def set_edition(folder: Path, recipe: str, edition: str) -> None:
 def set_params(folder: Path, recipes: tuple[str, ...] = ("mine", "dense"), **changes: object) -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["benchmark"] = {"blocks": 2, "calls": 3, "batch_calls": 1} | changes
-    params["compress"]["recipes"] = {recipe: {"from": "vgg16", "step": "keep"} for recipe in recipes}
+    params["compress"]["recipes"] = {recipe: {"from": "trained", "step": "keep"} for recipe in recipes}
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
 
 

@@ -77,15 +77,15 @@ FLIPS = [
 ]
 IMAGES = dict.fromkeys(CLASSES, 100)
 DEMO = {  # the tree of demo.overrides: parent, technique, and the settings that the recipe changes
-    "dense": ("vgg16", "keep", {}),
-    "half": ("vgg16", "half", {}),
-    "tuned": ("vgg16", "fine_tune", {"fine_tune": {"epochs": 2}}),
-    "taught": ("vgg16", "distill", {}),
-    "thin": ("vgg16", "factorize", {}),
-    "sparse": ("vgg16", "prune_weights", {}),
+    "dense": ("trained", "keep", {}),
+    "half": ("trained", "half", {}),
+    "tuned": ("trained", "train_on", {"train": {"lr_peak": 0.002}}),
+    "taught": ("trained", "distill", {}),
+    "thin": ("trained", "factorize", {}),
+    "sparse": ("trained", "prune_weights", {}),
     "shared": ("sparse", "share_weights", {}),
-    "folded": ("vgg16", "fold", {}),
-    "truncated": ("vgg16", "truncate", {}),
+    "folded": ("trained", "fold", {}),
+    "truncated": ("trained", "truncate", {}),
     "channels": ("truncated", "prune_channels", {"ratio": 0.5, "importance": "taylor"}),
     "flagship": ("channels", "quantize", {}),
     "scratch": ("channels", "reinitialize", {}),
@@ -252,7 +252,7 @@ def test_controls_are_the_recipes_that_say_so():
 def test_technique_is_its_name_and_the_settings_that_the_recipe_changes():
     named = {name: technique(history) for name, history in tree()[1].items()}
     assert named["dense"] == "keep"
-    assert named["tuned"] == "fine_tune (epochs 2)"
+    assert named["tuned"] == "train_on (lr_peak 0.002)"
     assert named["channels"] == "prune_channels (ratio 0.5, importance taylor)"
     many = {f"setting{i}": i for i in range(9)}
     assert technique({"step": "new", "settings": many}) == "new (setting0 0, setting1 1, setting2 2, setting3 3, ..."

@@ -43,9 +43,9 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
 TIMED = ("metrics/benchmark.json", "metrics/comparison.csv", "plots/pareto_latency.png")
 FINE_TUNE = {"epochs": 1, "batch_size": 30}
 RECIPES = {
-    "dense": {"from": "vgg16", "step": "keep"},
-    "tuned": {"from": "vgg16", "step": "fine_tune"},
-    "truncated": {"from": "vgg16", "step": "truncate"},
+    "dense": {"from": "trained", "step": "keep"},
+    "tuned": {"from": "trained", "step": "fine_tune"},
+    "truncated": {"from": "trained", "step": "truncate"},
     "slim": {"from": "truncated", "step": "prune_channels", "ratio": 0.5},
     "flagship": {"from": "slim", "step": "quantize"},
 }
@@ -238,7 +238,7 @@ def test_interrupted_training_goes_on_and_gives_the_same_bytes(project):
     assert process.returncode != 0
     assert "error: interrupted in epoch" in output
     assert re.search(r"exited with (130|-2)", output)  # -2 from a shell such as dash, which dies of the signal itself
-    assert not (project / "models/networks/vgg16.safetensors").exists()
+    assert not (project / "models/networks/trained.safetensors").exists()
     assert "going on after step" in run(project, "dvc", "repro", "--force", "--single-item", "train")
     assert outs(project) == before
     assert not list(project.glob("scratch/train/*"))
@@ -259,7 +259,7 @@ def test_two_processes_under_torchrun_and_the_death_of_one(project):
         output, _ = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "error: another process of this run died" in output
-    assert not (project / "models/networks/vgg16.safetensors").exists()
+    assert not (project / "models/networks/trained.safetensors").exists()
     assert "going on after step" in run(project, *command)
     resumed = outs(project)
     run(project, *command, "--force")
@@ -383,7 +383,7 @@ def test_queued_experiments(project):
 
 def test_a_release_travels_with_the_clone(project, tmp_path):
     run(project, "dvc", "push")
-    travelling = ("models/networks/vgg16.safetensors", "models/released/flagship.onnx")
+    travelling = ("models/networks/trained.safetensors", "models/released/flagship.onnx")
     pushed = {path.stat().st_size for path in (project / "released").rglob("*") if path.is_file()}
     assert pushed == {(project / name).stat().st_size for name in travelling}
     commit(project, "release")

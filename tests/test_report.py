@@ -217,12 +217,12 @@ def test_score_has_the_interval_of_wilson():
 def test_family_nests_recipes_and_tells_each_step_once():
     rows = [
         {"recipe": name, "parent": parent, "test_accuracy": 0.9}
-        for name, parent in (("dense", "vgg16"), ("slim", "cut"), ("cut", "vgg16"))
+        for name, parent in (("dense", "trained"), ("slim", "cut"), ("cut", "trained"))
     ]
     history = {"cut": {"steps": ["cut after conv4_2"]}, "slim": {"steps": ["cut after conv4_2", "fewer channels"]}}
     history["slim"]["control"] = True
     (root,) = sections.family(rows, history, {"slim": {"step": "prune_channels"}})
-    assert (root["name"], [node["name"] for node in root["children"]]) == ("vgg16", ["dense", "cut"])
+    assert (root["name"], [node["name"] for node in root["children"]]) == ("trained", ["dense", "cut"])
     (slim,) = root["children"][1]["children"]
     assert (slim["name"], slim["tags"], slim["done"]) == ("slim", ["prune_channels", "control"], ["fewer channels"])
     assert [node["tags"] for node in root["children"]] == [[], []]

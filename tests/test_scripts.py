@@ -14,15 +14,14 @@ import yaml
 from networks import plan, trained
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
-from src.compression.record import network_path, save_candidate
 
 from checks import minutes, readme, trials
 from scripts import check_tree, predict, table, try_recipe
 from scripts import plan as plans
-from src.compression.candidate import Candidate
 from src.compression.tree import read_tree
 from src.core.errors import ParamsError, UserError
 from src.core.files import read_csv, write_csv
+from src.network.record import Record, network_path, save_recorded
 from src.results.comparison import COMPARISON
 from src.results.curves import CURVES
 from src.results.table import readable
@@ -47,7 +46,7 @@ def row(recipe: str, scale: int = 1) -> dict:
         "edition": "sample",
         "val_accuracy": 0.92,
         "test_accuracy": 0.9123,
-        "parent": "vgg16",
+        "parent": "trained",
         "reference": "dense",
         "difference_points": -0.5,
         "difference_low": -0.8,
@@ -306,7 +305,7 @@ def test_trials_row_of_a_run(tmp_path, monkeypatch):
     for command in (["init", "-q"], ["add", "."], ["-c", "user.name=n", "-c", "user.email=e", "commit", "-qm", "m"]):
         subprocess.run(["git", *command], check=True)
     params["model"]["width"] = 0.5
-    params["train"]["recipes"]["fast"] |= {"cutout": 8, "phases": [{"size": 24, "epochs": 2}]}
+    params["train"]["recipes"]["fast"] |= {"cutout": 8, "epochs": 2}
     Path("params.yaml").write_text(json.dumps(params))
     curves = Path("plots/training/plots/metrics")
     for name in CURVES:
@@ -318,11 +317,11 @@ def test_trials_row_of_a_run(tmp_path, monkeypatch):
     rows = read_csv(trials.TRIALS)
     assert [row["name"] for row in rows] == ["two", "one"]
     assert rows[0]["settings"] == (
-        "-S 'model.width=0.5' -S 'train.recipes.fast.phases=[{size:24,epochs:2}]' -S '++train.recipes.fast.cutout=8'"
+        "-S 'model.width=0.5' -S 'train.recipes.fast.epochs=2' -S '++train.recipes.fast.cutout=8'"
     )
     assert rows[0]["train_accuracy_last"] == 0.95
     assert rows[0]["val_accuracy_by_epoch"] == "0.9100 0.9000"
-    assert rows[0]["recipe"] == "vgg16"
+    assert rows[0]["recipe"] == "trained"
     (curves / "val/accuracy.tsv").write_text("step\taccuracy\n1\t0.91\n")
     with pytest.raises(UserError, match="different numbers of epochs"):
         trials.row("three", Path())
@@ -352,17 +351,19 @@ def test_trials_row_of_a_recipe(tmp_path, monkeypatch):
     Path("params.yaml").write_text(json.dumps(params))
     for command in (["init", "-q"], ["add", "."], ["-c", "user.name=n", "-c", "user.email=e", "commit", "-qm", "m"]):
         subprocess.run(["git", *command], check=True)
-    params["compress"]["fine_tune"]["lr_peak"] = 0.123
-    params["compress"]["recipes"]["tuned"]["fine_tune"] = {"epochs": 3}
+    params["compress"]["train"]["repair"]["lr_peak"] = 0.123
+    params["compress"]["recipes"]["channels"]["budget"] = 3
     Path("params.yaml").write_text(json.dumps(params))
     Path("models/networks").mkdir(parents=True)
     network = trained(plan(8, "pool"))
-    for name, pflop in (("vgg16", 1.0), ("tuned", 1.25)):
-        save_candidate(Candidate(network, pflop=pflop), network_path(name), name, "sample", 0.875)
-    run(monkeypatch, trials, "gentle", "--recipe", "tuned")
+    for name, pflop in (("trained", 0.0), ("channels", 0.25)):
+        record = Record(edition="sample", recipe=name, pflop=1 + pflop, pflop_after_root=pflop, val_accuracy=0.875)
+        save_recorded(network, record, network_path(name))
+    run(monkeypatch, trials, "gentle", "--recipe", "channels")
     (found,) = read_csv(trials.TRIALS)
-    assert (found["recipe"], found["epochs"], found["pflop"], found["val_accuracy_last"]) == ("tuned", 3, 0.25, 0.875)
-    assert "-S 'compress.fine_tune.lr_peak=0.123'" in found["settings"]
+    assert (found["recipe"], found["pflop"], found["val_accuracy_last"]) == ("channels", 0.25, 0.875)
+    assert "-S 'compress.train.repair.lr_peak=0.123'" in found["settings"]
+    assert "-S '++compress.recipes.channels.budget=3'" in found["settings"]
     with pytest.raises(UserError, match="unknown recipe 'nothing'; there are: dense"):
         run(monkeypatch, trials, "x", "--recipe", "nothing")
     with pytest.raises(UserError, match=r"models/networks/dense\.safetensors"):
@@ -401,7 +402,7 @@ def test_the_plan_holds_what_depends_on_a_changed_stage(monkeypatch):
 
 
 def test_the_training_of_all_recipes_is_added_up_once():
-    nodes = {"dense": ("vgg16", "keep"), "a": ("vgg16", "distill"), "b": ("a", "fine_tune"), "c": ("b", "small")}
+    nodes = {"dense": ("trained", "keep"), "a": ("trained", "distill"), "b": ("a", "fine_tune"), "c": ("b", "small")}
     recipes = {name: SimpleNamespace(parent=parent, step=step) for name, (parent, step) in nodes.items()}
     rows = [{"recipe": name, "pflop": pflop} for name, pflop in {"dense": 2.0, "a": 2.5, "b": 2.75, "c": 1.0}.items()]
     assert plans.pflop(recipes, rows) == 0.5 + 0.25 + 1.0

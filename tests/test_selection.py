@@ -11,6 +11,7 @@ from src.core.errors import ParamsError
 from src.core.params import read_yaml, validate
 from src.data.prepared import Split
 from src.techniques.prune_channels import Settings, prune
+from src.training.recipe import Training
 
 IMAGES = colors(60)
 BY_CSI = {"importance": "csi", "ranking": "uniform", "ratio": 0.5, "max_layer_ratio": 0.9, "round_to": 8, "draw": 0}
@@ -69,7 +70,7 @@ def test_pruning_by_csi_keeps_the_channels_that_were_selected_first():
 
 
 def test_ranks_by_csi_are_not_compared_across_layers():
-    compress = read_yaml(Path("params.yaml"))["compress"]
-    values = compress["steps"]["prune_channels"] | {"importance": "csi", "ranking": "global"}
+    params = read_yaml(Path("params.yaml"))
+    values = params["compress"]["steps"]["prune_channels"] | {"importance": "csi", "ranking": "global", "budget": 1}
     with pytest.raises(ParamsError, match="ranking must be uniform with importance csi"):
-        validate(Settings, values | {"fine_tune": compress["fine_tune"]})
+        validate(Settings, values | {"train": Training(**params["train"]["defaults"])})

@@ -7,6 +7,7 @@ from typing import Any
 
 from src.core.errors import UserError, one_line
 
+FOLDER = Path("plots/training/plots/metrics")  # where DVCLive writes them
 CURVES = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "learning_rate", "image_size", "pflop")
 Curves = Mapping[str, Sequence[float]]
 

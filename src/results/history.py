@@ -34,6 +34,11 @@ def recipe_history(tested: Mapping[str, Row], recipes: Mapping[str, Row], defaul
     return {"edition": tested[DENSE]["edition"], "recipes": found}
 
 
+def own_pflop(step: str, after_root: float, parent_after_root: float) -> float:
+    """Return what the technique ``step`` spent by itself, from the PFLOP after the root of its network and its parent."""
+    return after_root if step in CONTROLS else after_root - parent_after_root
+
+
 def is_control(recipe: Mapping[str, Any], defaults: Mapping[str, Row]) -> bool:
     """Return whether the technique of ``recipe`` is a control: the root trained on, new weights, or a random choice.
 
