@@ -2,8 +2,8 @@
 
 A trial is one stage alone, run with a changed params.yaml in a working copy of its own: ``python -m stages.train``, or
 ``python -m stages.compress RECIPE``. The column settings is the difference between its params.yaml and the last commit
-of that copy, as options of ``dvc exp run``. For a recipe, pflop is what its own training cost, and accuracy is that of the
-stored network.
+of that copy, as options of ``dvc exp run``. For a recipe, pflop is what its own training cost, and accuracy is that
+of the stored network.
 """
 
 import argparse

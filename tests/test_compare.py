@@ -45,7 +45,7 @@ TRIALS = ["trained", "trained", "small", "other"]
 
 
 def cost(wrong: int, scale: int = 1, edition: str = "sample", spent: float = 0.0) -> dict:
-    """What the stages export and test write for a network ``scale`` times smaller than dense, wrong on the first images."""
+    """What export and test write for a network ``scale`` times smaller than dense, wrong on the first images."""
     return {
         "edition": edition,
         "val_accuracy": 0.91,
@@ -286,7 +286,7 @@ def test_stage_writes_table_summary_and_history_of_the_recipes_in_params(workspa
     assert header == HEADER
     assert [row.split(",")[0] for row in rows] == ["dense", "tuned", "small", "int8"]
     assert rows[2] == (
-        "small,sample,vgg16,0.9100,0.9500,tuned,-5.00,-15.00,0.00,300,275,1500,16.00,1500,4.00,,1200,0.500,8.20,"
+        "small,sample,trained,0.9100,0.9500,tuned,-5.00,-15.00,0.00,300,275,1500,16.00,1500,4.00,,1200,0.500,8.20,"
         "25.000,9,0.500,0.200,3"
     )
     assert json.loads((workspace / "metrics/summary.json").read_text()) == {"dense_val_accuracy": 0.91}

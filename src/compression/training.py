@@ -99,7 +99,8 @@ def _fit(
     """Train ``network`` in place for about ``flops``; return the network to keep, its epochs, and the PFLOP spent."""
     cost = StepCost(network, training, len(context.train), hooks.teacher)
     epochs = epochs_within(flops, training, cost)
+    recipe = training.lasting(epochs)
     with context.interruption() as interrupted:
         hooks = replace(hooks, reporter=context.reporter, checkpoints=context.checkpoints, interrupted=interrupted)
-        trained, history = fit(network, context.train, context.validation, training.lasting(epochs), seed, hooks)
-    return trained.eval(), epochs, history[-1]["pflop"]
+        trained, _ = fit(network, context.train, context.validation, recipe, seed, hooks)
+    return trained.eval(), epochs, cost.whole(recipe) / PETA

@@ -35,7 +35,7 @@ def recipe_history(tested: Mapping[str, Row], recipes: Mapping[str, Row], defaul
 
 
 def own_pflop(step: str, after_root: float, parent_after_root: float) -> float:
-    """Return what the technique ``step`` spent by itself, from the PFLOP after the root of its network and its parent."""
+    """Return what ``step`` itself spent, from the PFLOP after the root of its network and of its parent."""
     return after_root if step in CONTROLS else after_root - parent_after_root
 
 

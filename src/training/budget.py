@@ -5,7 +5,7 @@ from functools import cache
 from src.network.cost import FLOPS_PER_MAC_INFERENCE, FLOPS_PER_MAC_TRAINING, macs, parameters
 from src.network.vgg import VGG
 from src.training.optimizers import flops_of_step
-from src.training.recipe import FULL_SIDE, Training, image_side
+from src.training.recipe import FULL_SIDE, Training, TrainRecipe, image_side
 
 FLOPS_PER_AVERAGED = 3  # to move the average of one parameter
 
@@ -37,6 +37,11 @@ class StepCost:
         """The FLOPs of an epoch with images of the full side."""
         return self.steps_per_epoch * self.flops(FULL_SIDE)
 
+    def whole(self, recipe: TrainRecipe) -> int:
+        """Return the FLOPs of all epochs of ``recipe``."""
+        sides = (image_side(recipe, epoch) for epoch in range(recipe.epochs))
+        return self.steps_per_epoch * sum(map(self.flops, sides))
+
 
 def epochs_within(flops: float, training: Training, cost: StepCost) -> int:
     """Return the number of epochs, at least one, whose cost comes nearest to ``flops``; of two equally near, the less.
@@ -45,9 +50,7 @@ def epochs_within(flops: float, training: Training, cost: StepCost) -> int:
     """
 
     def distance(epochs: int) -> float:
-        recipe = training.lasting(epochs)
-        sides = (image_side(recipe, epoch) for epoch in range(epochs))
-        return abs(cost.steps_per_epoch * sum(map(cost.flops, sides)) - flops)
+        return abs(cost.whole(training.lasting(epochs)) - flops)
 
     epochs = 1
     while distance(epochs + 1) < distance(epochs):
