@@ -31,7 +31,7 @@ from src.results.history import RECIPES
 from src.results.weights import CODEBOOK_COLUMNS, WEIGHT_COLUMNS
 from src.training.recipe import chosen_recipe
 
-PLOTS = Path("plots")
+PICTURES = Path("plots/pictures")
 WEIGHTS = Path("plots/weights.csv")
 CODEBOOK = Path("plots/codebook.csv")
 REFERENCE_TRAINING = Path("data/reference/original-training.csv")
@@ -65,7 +65,7 @@ class Params(Settings):
 
 
 def main() -> None:
-    """Write plots/*.png."""
+    """Write plots/pictures/*.png."""
     params = load_params("draw", Params)
     edition, test = load_statistics().edition, load_split("test")
     confusion = read_csv(Path("plots/confusion.csv"), "actual", "predicted")
@@ -91,7 +91,7 @@ def main() -> None:
         "flips": flips_by_class(flips, edition),
     }
     for name, figure in figures.items():
-        save_figure(figure, PLOTS / f"{name}.png")
+        save_figure(figure, PICTURES / f"{name}.png")
 
 
 def _augmentation(params: Params, edition: str) -> Figure:
