@@ -15,7 +15,6 @@ from src.pictures.augmentation import augmentation, one_class_after_another
 from src.pictures.classes import accuracy_by_class
 from src.pictures.csi import separation_by_layer
 from src.pictures.family import family_tree
-from src.pictures.flips import flips_by_class
 from src.pictures.history import controls
 from src.pictures.pareto import pareto
 from src.pictures.positions import positions, separation_by_class
@@ -88,7 +87,6 @@ def main() -> None:
         "csi_by_class": separation_by_class(read_csv(Path("plots/csi_by_class.csv"), "layer", *CLASSES), edition),
         **_recipes(edition),
         "classes": accuracy_by_class(flips, images, edition),
-        "flips": flips_by_class(flips, edition),
     }
     for name, figure in figures.items():
         save_figure(figure, PICTURES / f"{name}.png")

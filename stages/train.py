@@ -45,7 +45,7 @@ class Params(Shared):
 
 
 def main() -> None:
-    """Train, or go on training, and write the network, its metrics and its curves."""
+    """Train, or resume training, and write the network, its metrics and its curves."""
     params = load_params("train", Params)
     settings = params.train
     recipe = chosen_recipe(settings.recipe, settings.defaults, settings.recipes)

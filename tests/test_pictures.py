@@ -18,7 +18,6 @@ from src.data.prepared import CLASSES, SPLITS
 from src.pictures import csi, evaluation, style, training
 from src.pictures.classes import accuracy_by_class, beyond_chance
 from src.pictures.family import family_tree, tree_places
-from src.pictures.flips import flips_by_class
 from src.pictures.history import controls, technique
 from src.pictures.pareto import pareto
 from src.pictures.positions import positions, separation_by_class
@@ -153,7 +152,6 @@ def all_figures(curves):
         "csi": csi.separation_by_layer(ROWS, PUBLISHED, "sample"),
         "positions": positions(POSITIONS, "sample"),
         "csi_by_class": separation_by_class(BY_CLASS, "sample"),
-        "flips": flips_by_class(FLIPS, "sample"),
     }
 
 
@@ -205,16 +203,6 @@ def test_a_network_without_mistakes_gets_a_picture_that_says_so():
 def test_reliability_diagram_shows_the_calibration_error():
     error = (3 * 0.05 + 40 * 0.15) / 43
     assert any(f"{error:.4f}" in text for text in texts(evaluation.reliability_diagram(BINS, "sample")))
-
-
-def test_flips_show_the_difference_and_both_of_its_parts():
-    figure = flips_by_class(FLIPS, "sample")
-    assert figure.axes[0].images[0].get_array().tolist() == [[3] * 10, [-2] * 10]
-    assert "-2\n+3 -5" in texts(figure)
-
-
-def test_flips_without_a_recipe_give_a_picture_that_says_so():
-    assert any("No recipe" in text for text in texts(flips_by_class([], "sample")))
 
 
 def test_training_says_when_the_target_was_reached(curves):

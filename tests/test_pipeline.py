@@ -240,7 +240,7 @@ def test_a_forced_second_run_gives_the_same_bytes(project):
 
 
 @pytest.mark.usefixtures("restored")
-def test_interrupted_training_goes_on_and_gives_the_same_bytes(project):
+def test_interrupted_training_resumes_and_gives_the_same_bytes(project):
     before = outs(project)
     with started(project, "dvc", "repro", "--force", "--single-item", "train") as process:
         wait_for_checkpoint(project)
@@ -250,7 +250,7 @@ def test_interrupted_training_goes_on_and_gives_the_same_bytes(project):
     assert "error: interrupted in epoch" in output
     assert re.search(r"exited with (130|-2)", output)  # -2 from a shell such as dash, which dies of the signal itself
     assert not (project / "models/networks/trained.safetensors").exists()
-    assert "going on after step" in run(project, "dvc", "repro", "--force", "--single-item", "train")
+    assert "resuming after step" in run(project, "dvc", "repro", "--force", "--single-item", "train")
     assert outs(project) == before
     assert not list(project.glob("scratch/train/*"))
 
@@ -271,7 +271,7 @@ def test_two_processes_under_torchrun_and_the_death_of_one(project):
     assert process.returncode != 0
     assert "error: another process of this run died" in output
     assert not (project / "models/networks/trained.safetensors").exists()
-    assert "going on after step" in run(project, *command)
+    assert "resuming after step" in run(project, *command)
     resumed = outs(project)
     run(project, *command, "--force")
     assert outs(project) == resumed

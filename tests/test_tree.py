@@ -226,7 +226,7 @@ def test_interrupted_fine_tuning_resumes_and_gives_the_same_bytes(workspace, mon
     assert not network_path("channels").exists()
     assert list(Path("scratch/compress").rglob("*.pt"))
     assert run_stage("channels", monkeypatch).read_bytes() == whole
-    assert "going on after step 4" in capsys.readouterr().out
+    assert "resuming after step 4" in capsys.readouterr().out
     assert not list(Path("scratch/compress").rglob("*.pt"))
 
 

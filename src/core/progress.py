@@ -1,4 +1,4 @@
-"""Showing that a long step goes on: a bar at a terminal while it runs, and everywhere a line at its end."""
+"""The progress of a long step: a bar at a terminal while it runs, and everywhere a line at its end."""
 
 import time
 from collections.abc import Iterable, Iterator

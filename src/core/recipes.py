@@ -1,4 +1,4 @@
-"""The recipes of params.yaml as far as every stage may know them: names, parents, techniques, and those with a role."""
+"""What every stage may know of the recipes in params.yaml: names, parents, techniques, and those with a role."""
 
 from typing import Any
 

@@ -145,7 +145,7 @@ class MeanPool(nn.Module):
 class VGG(nn.Module):
     """The network of ``plan``: float32 images [N, 3, H, W] in 0..1 -> logits [N, classes].
 
-    It begins with the normalization by the training set's ``mean`` and ``std`` (one number a channel).
+    It begins with the normalization by the training set's ``mean`` and ``std`` (one number per channel).
     """
 
     mean: Tensor

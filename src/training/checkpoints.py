@@ -48,7 +48,7 @@ class Checkpoints:
             except Exception as error:  # a damaged file can raise almost anything
                 print(f"{path}: damaged checkpoint skipped ({type(error).__name__})", flush=True)
                 continue
-            print(f"{path}: going on after step {state['steps']}", flush=True)
+            print(f"{path}: resuming after step {state['steps']}", flush=True)
             return state
         return None
 
@@ -74,7 +74,7 @@ def _undamaged(path: Path, device: torch.device) -> dict[str, Any]:
 def fingerprint(texts: Iterable[str], places: Iterable[Path]) -> str:
     """Return a hash of ``texts``, of the files among ``places``, and of all that lies in the folders among them.
 
-    Of a folder with Python code only the code counts. A run with the same fingerprint may go on from a checkpoint.
+    Of a folder with Python code only the code counts. A run with the same fingerprint may resume from a checkpoint.
     """
     digest = hashlib.sha256()
     for text in texts:

@@ -2,7 +2,7 @@
 
 `fit` knows nothing of DVC, of signals or of files to publish. A caller hears of each step and each epoch through a
 `Reporter`, and may bring its own objective. Order, augmentation and dropout of every step follow from the seed and
-the step's number alone, so that a run that goes on from a checkpoint gives the same bytes as one that was never
+the step's number alone, so that a run that resumes from a checkpoint gives the same bytes as one that was never
 interrupted. Under torchrun several processes share each batch (`src.training.parallel`), and all of them come to the
 same weights.
 """
@@ -38,10 +38,10 @@ AfterStep = Callable[[VGG, float], None]
 
 
 class Reporter(Protocol):
-    """Hears how a training run goes on."""
+    """Hears how a training run proceeds."""
 
     def start(self, epochs: int, flops: int, device: torch.device, bfloat16: bool) -> None:
-        """A run starts, or goes on.
+        """A run starts or resumes.
 
         ``epochs`` are still to do, the one that has begun included, and ``flops`` by each process on its ``device``.
         """
@@ -70,13 +70,13 @@ class NullReporter:
 class Hooks:
     """What a caller of `fit` may add.
 
-    ``reporter`` hears of steps and epochs. ``checkpoints`` are written and taken up. ``stop_at``: validation accuracy
+    ``reporter`` hears of steps and epochs. ``checkpoints`` are written, and read to resume. ``stop_at``: validation accuracy
     after which the run ends early. ``objective(model, images, labels)`` returns the loss of a batch (scalar);
     without one it is cross-entropy with the recipe's label smoothing. ``teacher`` is a network that the objective runs
     on each batch; only its cost matters here. ``after_step(model, progress)`` is called after
     each step of the optimizer, for example to apply a mask. ``progress`` in (0, 1] is the share of the recipe's steps
     that have been made, this one included. What it does must follow from ``model`` and ``progress`` alone, so that a
-    run that goes on from a checkpoint gives the same bytes. ``interrupted()`` is asked after each step whether to stop.
+    run that resumes from a checkpoint gives the same bytes. ``interrupted()`` is asked after each step whether to stop.
     """
 
     reporter: Reporter = field(default_factory=NullReporter)
@@ -106,7 +106,7 @@ def fit(
 ) -> tuple[VGG, list[Row]]:
     """Train ``model`` in place, on its device; return the network to keep and a row for each epoch.
 
-    The network to keep is the average of the weights if ``recipe`` has one, else ``model``. The run goes on from the
+    The network to keep is the average of the weights if ``recipe`` has one, else ``model``. The run resumes from the
     newest checkpoint in ``hooks.checkpoints``. Raises `UserError` if the loss is not finite or memory is short,
     `ParamsError` if the processes cannot share a batch, and KeyboardInterrupt, after writing a checkpoint, if
     ``hooks.interrupted()`` returns True.
@@ -260,7 +260,7 @@ def _epoch_row(run: _Run) -> Row:
 
 
 def _checkpoint(run: _Run) -> dict[str, Any]:
-    """Return all that is needed to go on with ``run`` in another process."""
+    """Return all that is needed to resume ``run`` in another process."""
     return {
         **vars(run.state),
         "model": run.model.state_dict(),
@@ -270,7 +270,7 @@ def _checkpoint(run: _Run) -> dict[str, Any]:
 
 
 def _resume(run: _Run) -> None:
-    """Take up the newest checkpoint of ``run``, if there is one, and report the epochs that it holds."""
+    """Resume ``run`` from its newest checkpoint, if there is one, and report the epochs that it holds."""
     saved = run.hooks.checkpoints.load(run.device) if run.hooks.checkpoints else None
     if saved is None:
         return

@@ -46,7 +46,7 @@ class Optimizers:
         return [optimizer.state_dict() for optimizer in self.all]
 
     def load_state_dict(self, states: list[dict]) -> None:
-        """Take up the states that `state_dict` gave."""
+        """Restore the states that `state_dict` gave."""
         for optimizer, state in zip(self.all, states, strict=True):
             optimizer.load_state_dict(state)
 
@@ -77,7 +77,7 @@ class Muon(torch.optim.Optimizer):
         self.precision, self.normed = precision, normed
 
     @torch.no_grad()
-    def step(self) -> None:  # type: ignore[override]  # PyTorch's takes a closure, which no one here gives
+    def step(self) -> None:  # type: ignore[override]  # PyTorch's takes a closure
         """Apply the gradients."""
         for group in self.param_groups:
             for weight in filter(lambda weight: weight.grad is not None, group["params"]):

@@ -2,7 +2,7 @@
 
 Data-parallel: each process computes its share of every batch, and gradients are averaged over processes
 (`torch.nn.parallel.DistributedDataParallel`, arXiv:2006.15704). The first process alone writes files.
-With more than two processes a run that goes on from a checkpoint may add gradients up in another order.
+With more than two processes a run that resumes from a checkpoint may add up gradients in another order.
 """
 
 import contextlib
@@ -36,7 +36,9 @@ def joined(device: torch.device) -> Iterator[torch.device]:
         raise ParamsError("params.yaml: device: several processes run on cpu or cuda, found mps")
     if device.type == "cuda":
         if local >= torch.cuda.device_count():
-            raise ParamsError(f"params.yaml: train.launcher: one process a GPU, found {torch.cuda.device_count()} GPUs")
+            raise ParamsError(
+                f"params.yaml: train.launcher: one process per GPU, found {torch.cuda.device_count()} GPUs"
+            )
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
@@ -45,7 +47,7 @@ def joined(device: torch.device) -> Iterator[torch.device]:
     except RuntimeError as error:
         if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise
-        raise UserError("another process of this run died; start again to go on from the last checkpoint") from None
+        raise UserError("another process of this run died; start again to resume from the last checkpoint") from None
     else:
         dist.destroy_process_group()
 

@@ -1,4 +1,4 @@
-"""A training run from nothing, with or without DVC."""
+"""A training run from scratch, with or without DVC."""
 
 import torch
 
@@ -20,7 +20,7 @@ def train(
     device: torch.device,
     hooks: Hooks | None = None,
 ) -> tuple[VGG, list[Row]]:
-    """Train the network of ``plan`` on ``images`` from new weights by ``recipe``; return it and a row for each epoch.
+    """Train the network of ``plan`` on ``images`` from scratch by ``recipe``; return it and a row for each epoch.
 
     ``statistics`` gives the normalization. What ``hooks`` may add, and what is raised, stands at
     `src.training.loop.fit`.

@@ -1,4 +1,4 @@
-"""Showing a training run: DVCLive curves, a progress bar, a line an epoch in the terminal and the log."""
+"""Showing a training run: DVCLive curves, a progress bar, a line per epoch in the terminal and the log."""
 
 import time
 from pathlib import Path
@@ -17,7 +17,7 @@ LOGS = Path("logs")
 
 
 class Tracker:
-    """A `Reporter` (src.training.loop) for people: a progress bar, and a line an epoch in terminal and log.
+    """A `Reporter` (src.training.loop) for people: a progress bar, and a line per epoch in terminal and log.
 
     The lines go to ``logs/<name>.log`` too. With a folder ``curves`` DVCLive writes the curves there.
     """
@@ -32,12 +32,12 @@ class Tracker:
         self.started, self.share = time.monotonic(), 0.0
 
     def start(self, epochs: int, flops: int, device: torch.device, bfloat16: bool) -> None:
-        """Print how much is to do, and roughly how long it takes at the rate of this machine's matrix products."""
+        """Print how much work is left, and roughly how long it takes at the rate of this machine's matrix products."""
         time_left = in_words(flops / matrix_rate(device, bfloat16))
         precision = "bfloat16" if bfloat16 else "float32"
         print(
             f"{epochs} epochs to train, {flops / 1e15:.3g} PFLOP in {precision}: about {time_left} on this machine, "
-            "if it goes as fast as a matrix product does now; Ctrl-C is safe, the next run goes on",
+            "if it runs as fast as a matrix product does now; Ctrl-C is safe, the next run resumes",
             flush=True,
         )
 
