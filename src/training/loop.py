@@ -70,8 +70,8 @@ class NullReporter:
 class Hooks:
     """What a caller of `fit` may add.
 
-    ``reporter`` hears of steps and epochs. ``checkpoints`` are written, and read to resume. ``stop_at``: validation accuracy
-    after which the run ends early. ``objective(model, images, labels)`` returns the loss of a batch (scalar);
+    ``reporter`` hears of steps and epochs. ``checkpoints`` are written, and read to resume. ``stop_at``: validation
+    accuracy after which the run ends early. ``objective(model, images, labels)`` returns the loss of a batch (scalar);
     without one it is cross-entropy with the recipe's label smoothing. ``teacher`` is a network that the objective runs
     on each batch; only its cost matters here. ``after_step(model, progress)`` is called after
     each step of the optimizer, for example to apply a mask. ``progress`` in (0, 1] is the share of the recipe's steps
