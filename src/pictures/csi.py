@@ -28,9 +28,9 @@ def separation_by_layer(rows: Sequence[Row], reference: Sequence[Row], edition: 
 
     In-sample minus held-out has two parts. Inclusion: each image is a part of its own center (in-sample minus
     leave-one-out on the same images). Few images per center: leave-one-out with the centers of few images minus
-    held-out with those of the whole training set. ``rows`` are those of plots/csi.csv. ``reference`` holds the values of the
-    original study, with the columns layer, train_csi and test_csi. Of these, only layers that are in ``rows`` are
-    drawn, and none of the head, because the original study has another head.
+    held-out with those of the whole training set. ``rows`` are those of plots/csi.csv. ``reference`` holds the values
+    of the original study, with the columns layer, train_csi and test_csi. Of these, only layers that are in ``rows``
+    are drawn, and none of the head, because the original study has another head.
     """
     figure = new_figure(12, 9.5)
     upper, middle, lower = figure.subplots(3, sharex=True, height_ratios=[3, 1, 1])
