@@ -2,7 +2,7 @@
 
 A tiny project, a copy of the working tree on 400 images of the bundled sample, is made in a temporary folder, and
 `dvc repro` runs in it without disturbance. Then each fault is tried on copies of it, and each try is judged by what it
-prints and by the bytes of all outputs. The table goes to docs/reliability.md; with --only the other rows stay, and with
+prints and by the bytes of all outputs. The table goes to docs/machines.md; with --only the other rows stay, and with
 --short (downloading and splitting alone) nothing is written. Ends with 1 if a promise was not held.
 """
 

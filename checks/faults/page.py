@@ -1,4 +1,4 @@
-"""The table of docs/reliability.md: a row for each fault, which a new run replaces."""
+"""The table of docs/machines.md: a row for each fault, which a new run replaces."""
 
 import inspect
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from checks.faults.judge import Bench, Case
 
-PAGE = Path("docs/reliability.md")
+PAGE = Path("docs/machines.md")
 BEGIN, END = "<!-- faults:begin -->", "<!-- faults:end -->"
 HEADER = ["| fault | tried | held | what happens | the line a user sees |", "| --- | ---: | ---: | --- | --- |"]
 LONGEST = 160  # characters of a line that is shown
