@@ -1,15 +1,15 @@
 """Compress one network by one technique: the recipe of params.yaml that is named on the command line."""
 
 import contextlib
-from pathlib import Path
 
 import torch
 
 from src.compression.candidate import Context
+from src.compression.positions import separation_by_block
 from src.compression.record import load_candidate, network_path, save_candidate
 from src.compression.tree import ROOT, SHARED, CompressSettings, Recipe, compress, read_tree, recipe_of
 from src.core.device import pick_device, seed_everything, uses_bfloat16
-from src.core.files import atomic, read_csv
+from src.core.files import atomic
 from src.core.params import Shared, load_params, recipe_name
 from src.core.signals import interruption
 from src.core.stage import run_stage
@@ -17,9 +17,6 @@ from src.data.prepared import load_split
 from src.network.vgg import load
 from src.training.checkpoints import SCRATCH, Checkpoints, run_key
 from src.training.tracking import Tracker
-
-POSITIONS = Path("plots/positions.csv")
-SCORES = ("csi", "probe")  # by which a technique may choose where to cut
 
 
 class Params(Shared):
@@ -53,12 +50,6 @@ def _in_bfloat16(recipe: Recipe, device: torch.device) -> bool:
     """Return whether the training of ``recipe`` multiplies in bfloat16; False if it has none."""
     trainings = [getattr(recipe.settings, name) for name in SHARED if hasattr(recipe.settings, name)]
     return any(uses_bfloat16(device, settings.mixed_precision) for settings in trainings)
-
-
-def separation_by_block() -> dict[str, dict[str, float]]:
-    """Return each of `SCORES` at the end of each block of the root network that plots/positions.csv has a row for."""
-    rows = read_csv(POSITIONS, "block", *SCORES)
-    return {score: {row["block"]: float(row[score]) for row in rows} for score in SCORES}
 
 
 if __name__ == "__main__":
