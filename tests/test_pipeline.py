@@ -275,7 +275,8 @@ def test_an_edit_of_code_schedules_what_its_wing_feeds(project):
         "src/export/latency.py": {f"{stage}@{r}" for stage in ("export", "test") for r in RECIPES} | {"benchmark"},
         "src/pictures/style.py": {"draw"},
         "src/results/comparison.py": {"compare", "draw"},
-        "src/separation/centers.py": {"evaluate", "csi", "draw"},
+        "src/separation/neighbours.py": {"csi"},
+        "src/separation/scores.py": {"csi", "draw"} | {f"compress@{recipe}" for recipe in RECIPES},
     }
     for name, stages in expected.items():
         path = project / name

@@ -73,3 +73,6 @@ def test_ranks_by_csi_are_not_compared_across_layers():
     values = compress["steps"]["prune_channels"] | {"importance": "csi", "ranking": "global"}
     with pytest.raises(ParamsError, match="ranking must be uniform with importance csi"):
         validate(Settings, values | {"fine_tune": compress["fine_tune"]})
+    values |= {"ranking": "uniform", "importance_images": 1, "fine_tune": compress["fine_tune"]}
+    with pytest.raises(ParamsError, match="importance_images must be at least 2 with importance csi"):
+        validate(Settings, values)
