@@ -31,26 +31,31 @@ from benchmarks.training import (
 from src.core.device import pick_device, seed_everything
 from src.core.errors import exit_cleanly
 from src.core.files import atomic
-from src.core.params import load_params
+from src.core.params import PARAMS, Shared, read_yaml, validate
 from src.data.prepared import CLASSES, Split
 from src.export.latency import cpu_name
 from src.network.inference import to_unit
-from src.network.vgg import VGG, vgg16_plan
+from src.network.vgg import VGG, ModelSettings, vgg16_plan
 from src.separation.centers import CenterReceiver, SumReceiver
 from src.separation.neighbours import separation_index
 from src.separation.scores import Scores
 from src.separation.stream import output_hooks, stream
-from stages.train import Params
 
 PAGE = Path("benchmarks/separation.md")
 DIMS = 65_536  # of the widest layer of VGG16
 ORIGINAL_SHARE, ORIGINAL_BATCH = 10, 100  # the original study's way is measured on a tenth of the images
 
 
+class Params(Shared):
+    """What this benchmark reads of params.yaml."""
+
+    model: ModelSettings
+
+
 def main() -> None:
     """Measure, and write the section of this processor."""
     chosen = _arguments()
-    params = load_params("train", Params)
+    params = validate(Params, {key: value for key, value in read_yaml(PARAMS).items() if key in Params.model_fields})
     device = pick_device(params.device)
     seed_everything(params.seed)
     model = VGG(vgg16_plan(params.model)).to(device).eval()
@@ -71,7 +76,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def measured(model: VGG, images: int, neighbour_images: int, pairs: int) -> dict[str, float]:
-    """Return all figures: ratios, shares, seconds an image, and bytes."""
+    """Return all figures: ratios, shares, seconds per image, and bytes."""
     device = model.mean.device
     split, few = noise(images), noise(max(len(CLASSES) * 2, images // ORIGINAL_SHARE))
     csi, forward = partial(separate, model, split), partial(two_passes, model, split)

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from src.core.files import read_csv, read_json
 from src.core.params import Settings, load_params
+from src.core.recipes import CutSection
 from src.core.stage import run_stage
 from src.data.prepared import CLASSES, SPLITS, load_split, load_statistics
 from src.pictures import evaluation
@@ -61,6 +62,7 @@ class Params(Settings):
     seed: int = Field(ge=0, lt=2**32)
     draw: DrawSettings
     train: TrainSettings
+    compress: CutSection
 
 
 def main() -> None:
@@ -83,7 +85,7 @@ def main() -> None:
         "reliability": evaluation.reliability_diagram(bins, edition),
         "mistakes": evaluation.mistakes(mistakes, test.images, edition),
         "csi": separation_by_layer(layers, read_csv(REFERENCE_CSI, "layer", "train_csi", "test_csi"), edition),
-        "positions": positions(cuts, edition),
+        "positions": positions(cuts, params.compress.epsilon, edition),
         "csi_by_class": separation_by_class(read_csv(Path("plots/csi_by_class.csv"), "layer", *CLASSES), edition),
         **_recipes(edition),
         "classes": accuracy_by_class(flips, images, edition),

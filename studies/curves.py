@@ -14,6 +14,7 @@ from typing import Any
 from src.compression.record import load_candidate, network_path
 
 from src.compression.candidate import Candidate, Context
+from src.compression.positions import POSITIONS, separation_by_block
 from src.compression.tree import ROOT, SECTION, CompressSettings, compress, recipe_of
 from src.core.errors import exit_cleanly
 from src.core.files import read_csv, write_csv
@@ -22,7 +23,6 @@ from src.data.prepared import PREPARED, load_split
 from src.network.cost import macs, parameters
 from src.pictures.curves import accuracy_against_cost
 from src.pictures.style import save_figure
-from stages.compress import POSITIONS, separation_by_block
 from studies.items import Row, computed, fingerprint
 
 RESULTS = Path("studies/results/curves.csv")

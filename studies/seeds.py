@@ -19,6 +19,7 @@ import numpy as np
 from src.compression.record import NETWORKS, network_path
 from tqdm import tqdm
 
+from src.compression.positions import POSITIONS
 from src.core.errors import UserError, exit_cleanly
 from src.core.files import read_csv, read_json, write_csv
 from src.core.params import PARAMS, PIPELINE, read_yaml
@@ -27,7 +28,6 @@ from src.data.prepared import PREPARED, load_arrays
 from src.results.comparison import COMPARISON, pair_rows
 from src.training.checkpoints import SCRATCH
 from stages.compare import PREDICTIONS, TESTED
-from stages.compress import POSITIONS
 from stages.export import FILES
 from studies.items import Row, fingerprint
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from src.compression.candidate import random_images
 from src.compression.importance import importance
+from src.compression.positions import separation_by_block
 from src.compression.tree import ROOT
 from src.core.errors import exit_cleanly
 from src.core.files import write_csv
@@ -30,7 +31,6 @@ from src.network.vgg import VGG, load, rebuild
 from src.pictures.sensitivity import heat_map
 from src.pictures.style import save_figure
 from src.techniques.factorize import factorized
-from stages.compress import separation_by_block
 from studies.items import Row, computed, fingerprint
 
 RESULTS = Path("studies/results/sensitivity.csv")

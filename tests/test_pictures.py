@@ -150,7 +150,7 @@ def all_figures(curves):
         "mistakes": evaluation.mistakes(MISTAKES, torch.zeros(8, 3, 32, 32, dtype=torch.uint8), "sample"),
         "training": training.training(curves, REFERENCE, 0.9, "sample"),
         "csi": csi.separation_by_layer(ROWS, PUBLISHED, "sample"),
-        "positions": positions(POSITIONS, "sample"),
+        "positions": positions(POSITIONS, 0.01, "sample"),
         "csi_by_class": separation_by_class(BY_CLASS, "sample"),
     }
 
@@ -222,10 +222,11 @@ def test_csi_splits_the_bias_into_its_two_parts():
         assert [line.get_ydata()[0] for line in axes.lines[:2]] == pytest.approx(parts)
 
 
-def test_positions_mark_the_first_cut_within_the_interval_of_the_best():
-    figure = positions(POSITIONS, "sample")
-    assert "CSI: first within its interval, conv1_2" in texts(figure)  # 1 point below, interval 1.96 * 0.6
-    assert "linear probe: first within its interval, conv1_1" in texts(figure)
+@pytest.mark.parametrize(("epsilon", "block"), [(0.009, "pool1"), (0.01, "conv1_2")])
+def test_positions_mark_the_first_cut_within_epsilon_of_the_best(epsilon, block):
+    figure = positions(POSITIONS, epsilon, "sample")
+    assert f"CSI: rises until {block}" in texts(figure)  # conv1_2 is one point below pool1
+    assert "linear probe: rises until conv1_1" in texts(figure)
 
 
 def test_csi_by_class_has_a_row_for_each_class():

@@ -288,7 +288,8 @@ def test_an_edit_of_code_schedules_what_its_package_feeds(project):
         "src/export/latency.py": measured,
         "src/pictures/style.py": {"draw"},
         "src/results/comparison.py": {"evaluate", "compare", "draw"},
-        "src/separation/centers.py": {"csi"},
+        "src/separation/neighbours.py": {"csi"},
+        "src/separation/scores.py": {"csi", "draw"} | compressed,
         "src/training/loop.py": {"train", "draw"} | compressed,
         "src/compression/training.py": compressed,
     }

@@ -72,5 +72,8 @@ def test_pruning_by_csi_keeps_the_channels_that_were_selected_first():
 def test_ranks_by_csi_are_not_compared_across_layers():
     params = read_yaml(Path("params.yaml"))
     values = params["compress"]["steps"]["prune_channels"] | {"importance": "csi", "ranking": "global", "budget": 1}
+    values["train"] = Training(**params["train"]["defaults"])
     with pytest.raises(ParamsError, match="ranking must be uniform with importance csi"):
-        validate(Settings, values | {"train": Training(**params["train"]["defaults"])})
+        validate(Settings, values)
+    with pytest.raises(ParamsError, match="importance_images must be at least 2 with importance csi"):
+        validate(Settings, values | {"ranking": "uniform", "importance_images": 1})

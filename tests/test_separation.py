@@ -10,9 +10,11 @@ from sklearn.neighbors import NearestCentroid
 from torch import nn
 
 from src.core.errors import ParamsError
-from src.core.files import read_csv
+from src.core.files import read_csv, read_json
+from src.core.recipes import ROOT, CutSection
 from src.data.prepared import CLASSES, Split
 from src.network.cost import macs
+from src.network.record import network_path
 from src.network.vgg import VGG, ModelSettings, save, vgg16_plan
 from src.separation.centers import (
     COLUMNS,
@@ -27,8 +29,8 @@ from src.separation.centers import (
 )
 from src.separation.layers import block_ends, layers
 from src.separation.rank import dead_share
-from src.separation.sampling import CsiSettings, balanced, drawn
-from src.separation.scores import Scores, paired_error, plateau
+from src.separation.sampling import balanced, drawn
+from src.separation.scores import Scores, first_within, paired_error
 from src.separation.stream import stream
 from stages import csi as stage
 
@@ -107,7 +109,7 @@ def score(points, labels, protocol, centers=None):
 def test_layers_are_those_of_the_network_in_order(model):
     found = layers(model)
     assert len(found) == 52
-    assert [layer.layer for layer in found] == list(outputs(model, images_of(1, 0)))
+    assert [layer.name for layer in found] == list(outputs(model, images_of(1, 0)))
     assert [layer.kind for layer in found[:4]] == ["conv", "batchnorm", "relu", "conv"]
     assert found[6].kind == found[44].kind == "pool"
     assert [found[i].block for i in (0, 6, 7, 43, 44, 51)] == ["1", "1", "2", "5", "head", "head"]
@@ -129,11 +131,11 @@ def test_pooled_csi_is_that_of_averaged_maps(model, train, held_out, centers):
     seen, unseen = outputs(model, train), outputs(model, held_out)
     for layer in layers(model):
         one, other = (
-            points[layer.layer].reshape(-1, layer.channels, layer.dims // layer.channels).mean(2)
+            points[layer.name].reshape(-1, layer.channels, layer.dims // layer.channels).mean(2)
             for points in (seen, unseen)
         )
         oracle = NearestCentroid().fit(one, train.labels).score(other, held_out.labels)
-        assert found[layer.layer].value == pytest.approx(oracle), layer.layer
+        assert found[layer.name].value == pytest.approx(oracle), layer.name
 
 
 def test_leave_one_out_csi_agrees_with_a_loop_that_leaves_one_out(model, train, centers):
@@ -346,11 +348,11 @@ THREE = class_sums(POINTS, LABELS).centers()
         ({"y": LABELS + 1, "centers": THREE}, "y: found labels from 1 to 3; wanted 0 to 2"),
         ({"y": LABELS[:5]}, r"y: found shape \(5,\); wanted \(6,\)"),
         ({"y": LABELS / 2}, "y: found torch.float64; wanted integers"),
-        ({"y": LABELS * 2}, "y: found 0 images of class 1; wanted at least one image"),
-        ({"y": np.array([0, 0, 1, 1, 1, 2])}, "y: found 1 images of class 2; wanted at least 2 images"),
+        ({"y": LABELS * 2}, "y: found 0 images of class 1; wanted at least 1"),
+        ({"y": np.array([0, 0, 1, 1, 1, 2])}, "y: found 1 image of class 2; wanted at least 2"),
         ({"x": np.where(POINTS == 3, np.nan, POINTS)}, "x: found NaN or Inf; wanted finite numbers"),
         ({"x": np.where(POINTS == 3, np.inf, POINTS)}, "x: found NaN or Inf; wanted finite numbers"),
-        ({"x": POINTS[:, :1], "centers": THREE}, "x: found 1 values an image; wanted 2, as in centers"),
+        ({"x": POINTS[:, :1], "centers": THREE}, "x: found 1 values per image; wanted 2, as in centers"),
         ({"x": POINTS.reshape(6, 2, 1)}, r"x: found shape \(6, 2, 1\); wanted \[N, D\] or \[N, C, H, W\]"),
         ({"x": POINTS[:0], "y": LABELS[:0]}, "x: found no image; wanted at least one"),
         ({"protocol": "out-of-sample"}, "protocol: found 'out-of-sample'; wanted held-out"),
@@ -373,7 +375,7 @@ def test_bad_input_of_receivers_is_named():
     stream(network, images * torch.tensor([1.0, math.nan, 1, 1]).view(4, 1, 1, 1), [broken])
     with pytest.raises(ValueError, match=r"labels \(0\): found NaN or Inf"):
         broken.centers()
-    with pytest.raises(ValueError, match="centers: found 1 images of class 0; wanted at least 2"):
+    with pytest.raises(ValueError, match="centers: found 1 image of class 0; wanted at least 2"):
         CenterReceiver(labels, {"0": class_sums(images[:2], labels[1:3]).centers()}, leave_one_out=True)
     scorer = CenterReceiver(labels, {"0": class_sums(images, labels).centers()})
     stream(network, images * math.inf, [scorer])
@@ -391,55 +393,67 @@ def test_dead_channels_are_those_that_are_zero_throughout():
 
 def test_balanced_takes_as_many_of_each_class_and_follows_the_seed():
     split = images_of(8, seed=3)
-    first, again, other = (balanced(split, "train", 50, seed) for seed in (0, 0, 1))
+    first, again, other = (balanced(split.labels, 10, 5, seed) for seed in (0, 0, 1))
     assert torch.bincount(split.labels[first]).tolist() == [5] * 10
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
 def test_a_drawn_sample_holds_every_class_and_at_most_all_images():
-    split = Split(torch.zeros(100, 3, 32, 32), torch.tensor([0] * 80 + list(range(10)) * 2))
-    assert torch.bincount(split.labels[drawn(split, 20, 0)]).tolist() == [2] * 10
-    assert drawn(split, 1000, 0).tolist() == list(range(100))
-    assert not torch.equal(drawn(split, 20, 0), drawn(split, 20, 1))
+    labels = torch.tensor([0] * 80 + list(range(10)) * 2)
+    assert torch.bincount(labels[drawn(labels, 20, 0)]).tolist() == [2] * 10
+    assert drawn(labels, 1000, 0).tolist() == list(range(100))
+    assert not torch.equal(drawn(labels, 20, 0), drawn(labels, 20, 1))
 
 
-def test_balanced_names_the_key_when_a_class_has_too_few():
+def test_a_class_with_too_few_images_is_named_and_so_is_the_key_of_the_stage():
+    split = images_of(8, seed=3)
+    with pytest.raises(ValueError, match="labels: found 8 images of class 0; wanted at least 10"):
+        balanced(split.labels, 10, 10, seed=0)
     with pytest.raises(ParamsError, match=r"csi\.in_sample_test: 100 needs 10 .* only 8; .* up to 80"):
-        balanced(images_of(8, seed=3), "test", 100, seed=0)
+        stage.in_sample("test", split, 100, seed=0)
 
 
 @pytest.mark.parametrize("count", [0, 10, 35, "40"])
 def test_counts_that_cannot_be_balanced_are_refused(count):
     with pytest.raises(ValidationError):
-        CsiSettings(in_sample_train=count, in_sample_test=40, neighbour_images=40, probe_images=40)
+        stage.CsiSettings(in_sample_train=count, in_sample_test=40, neighbour_images=40, probe_images=40)
 
 
-def test_plateau_is_the_first_within_one_standard_error():
-    # one standard error of 0.9 over 100 images is 0.03
-    assert plateau([0.2, 0.86, 0.88, 0.9, 0.87], 100) == 2
-    assert plateau([0.2, 0.86, 0.88, 0.9, 0.87], 10_000) == 3
+@pytest.mark.parametrize(
+    ("values", "epsilon", "index"),
+    [
+        ([0.3, 0.5, 0.9, 0.9, 0.9], 0.0, 2),
+        ([0.3, 0.5, 0.5, 0.8, 0.9], 0.05, 4),  # a flat stretch is not the end of what still rises later
+        ([0.3, 0.5, 0.88, 0.9, 0.7], 0.05, 2),
+        ([0.9048, 0.9068], 0.002, 0),  # ten of 5,000 images, which as floats are a little more than epsilon
+        ([0.9046, 0.9068], 0.002, 1),
+        ([0.3, 0.2], 0.0, 0),
+    ],
+)
+def test_a_score_stops_rising_at_the_first_value_within_epsilon_of_the_highest(values, epsilon, index):
+    assert first_within(values, epsilon) == index
 
 
-def test_headline_names_the_plateau_and_the_last_layer():
-    values = {"first": 20, "middle": 88, "best": 90, "last": 85}
-    labels = torch.zeros(100, dtype=torch.int64)
-    scores = {name: Scores((torch.arange(100) < n).double(), labels > 0, labels, 1) for name, n in values.items()}
-    expected = {"plateau_layer": "middle", "plateau_validation": 0.88, "last_validation": 0.85}
-    assert stage.headline(list(values), scores) == expected
+@pytest.mark.parametrize("values", [[], [0.5, math.nan]])
+def test_a_score_without_finite_values_stops_nowhere(values):
+    with pytest.raises(ValueError, match="wanted finite numbers, at least one"):
+        first_within(values, 0.1)
 
 
-def test_the_stage_writes_its_three_tables(tmp_path, monkeypatch, model):
+def test_the_stage_writes_its_three_tables_and_the_headline(tmp_path, monkeypatch, model):
     splits = {"train": images_of(8, 1), "validation": images_of(4, 2), "test": images_of(5, 3)}
-    settings = CsiSettings(in_sample_train=40, in_sample_test=20, neighbour_images=30, probe_images=50)
+    settings = stage.CsiSettings(in_sample_train=40, in_sample_test=20, neighbour_images=30, probe_images=50)
     monkeypatch.chdir(tmp_path)
-    stage.MODEL.parent.mkdir(parents=True)
-    save(model, stage.MODEL, {})
+    network_path(ROOT).parent.mkdir(parents=True)
+    save(model, network_path(ROOT), {})
     monkeypatch.setattr(stage, "load_split", splits.get)
-    monkeypatch.setattr(stage, "load_params", lambda *_: stage.Params(seed=0, device="cpu", csi=settings))
+    cut = CutSection(steps={"truncate": {"epsilon": 0.1}})
+    monkeypatch.setattr(stage, "load_params", lambda *_: stage.Params(seed=0, device="cpu", csi=settings, compress=cut))
     stage.main()
     table, positions, by_class = map(read_csv, (stage.TABLE, stage.POSITIONS, stage.BY_CLASS))
-    assert [row["layer"] for row in table] == [row["layer"] for row in by_class] == [one.layer for one in layers(model)]
+    assert [row["layer"] for row in table] == [layer.name for layer in layers(model)]
+    assert [row["layer"] for row in by_class] == [layer.name for layer in layers(model)]
     assert [row["block"] for row in positions] == [block.name for block in model.plan.features]
     assert [row["layer"] for row in positions] == list(block_ends(model.plan).values())
     assert positions[-1]["macs"] == macs(model.features)
@@ -452,7 +466,15 @@ def test_the_stage_writes_its_three_tables(tmp_path, monkeypatch, model):
     assert min(row["csi_gap_error"] for row in positions) == min(row["probe_gap_error"] for row in positions) == 0
     for row, classes in zip(table, by_class, strict=True):
         assert row["test"] == pytest.approx(np.mean([classes[name] for name in CLASSES]), abs=1e-5)
-    few = balanced(splits["test"], "test", 20, 0)
+    highest = max(row["validation"] for row in table)
+    plateau = next(row for row in table if highest - row["validation"] < 0.1 + 1e-6)
+    assert highest > plateau["validation"]
+    assert read_json(stage.METRICS) == {
+        "plateau_layer": plateau["layer"],
+        "plateau_validation": plateau["validation"],
+        "last_validation": table[-1]["validation"],
+    }
+    few = balanced(splits["test"].labels, 10, 2, 0)
     own = {name: sums.centers() for name, sums in sums_of(model, splits["test"][few]).items()}
     for column, options in (("test_in_sample", {}), ("test_same", {"leave_one_out": True})):
         for name, scores in scores_of(model, splits["test"][few], own, **options).items():

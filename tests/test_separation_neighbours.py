@@ -132,7 +132,7 @@ def test_si_of_layers_shares_passes_and_equals_that_of_their_outputs():
         ({"order": 6}, "order: found 6; wanted 1 to 5"),
         ({"order": 0}, "order: found 0; wanted 1 to 5"),
         ({"search_x": np.ones((3, 2))}, "search_x and search_y: found one without the other"),
-        ({"search_x": np.ones((3, 1)), "search_y": np.arange(3)}, "search_x: found 1 values an image; wanted 2"),
+        ({"search_x": np.ones((3, 1)), "search_y": np.arange(3)}, "search_x: found 1 values per image; wanted 2"),
         ({"search_x": np.ones((3, 2)), "search_y": np.arange(2)}, r"search_y: found shape \(2,\); wanted \(3,\)"),
         ({"search_x": np.full((3, 2), np.nan), "search_y": np.arange(3)}, "search_x: found NaN or Inf"),
         ({"x": np.full((6, 2), np.inf)}, "x: found NaN or Inf"),
@@ -156,7 +156,7 @@ def test_the_probe_is_logistic_regression_on_standardized_features():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"test_x": np.ones((6, 3))}, "test_x: found 3 values an image; wanted 2"),
+        ({"test_x": np.ones((6, 3))}, "test_x: found 3 values per image; wanted 2"),
         ({"test_y": np.arange(6)}, "test_y: found labels from 0 to 5; wanted 0 to 1"),
         ({"y": np.zeros(6, int)}, "y: found class 0 alone; wanted at least two"),
         ({"test_x": np.full((6, 2), np.nan)}, "test_x: found NaN or Inf"),

@@ -14,16 +14,15 @@ from studies.separation.__main__ import setup_of
 from studies.separation.measures import Counts, positions
 
 SMALL = plan(8, "pool", 16, "pool")
-COUNTS = Counts(neighbours=40, probe=60, each=(2, 6))
+COUNTS = Counts(neighbours=40, probe=60, per_class=(2, 6))
+EPSILON = 0.01
 
 
 def table(name, worth, **scores):
-    """Rows of a network whose paired errors are all 0.01."""
-    errors = {f"{score}_error": 0.01 for score in (*scores, "test_accuracy")}
+    """Rows of a network, by position."""
     return [
         {"network": name, "position": place, "block": f"b{place}", "macs": 10 * (place + 1), "test_accuracy": value}
         | {score: values[place] for score, values in scores.items()}
-        | errors
         for place, value in enumerate(worth)
     ]
 
@@ -33,10 +32,10 @@ def one_score(monkeypatch):
     monkeypatch.setattr(answers, "SCORES", ("csi",))
 
 
-def test_the_rule_names_the_first_within_one_paired_error():
+def test_the_rule_names_the_first_within_epsilon():
     rows = table("a", [0.5, 0.895, 0.9, 0.8], csi=[0.1, 0.2, 0.9, 0.89])
-    assert answers.named(rows, "test_accuracy") == 1
-    assert answers.named(rows, "csi") == 2
+    assert answers.named(rows, "test_accuracy", EPSILON) == 1
+    assert answers.named(rows, "csi", EPSILON) == 2
 
 
 def test_prices_by_hand(one_score):
@@ -45,7 +44,7 @@ def test_prices_by_hand(one_score):
         "b": table("b", [0.5, 0.9, 0.6, 0.7], csi=[0.1, 0.9, 0.2, 0.3]),
         "odd": table("odd", [0.9, 0.1, 0.1, 0.1], csi=[0.9, 0.1, 0.1, 0.1]),
     }
-    found = {(row["network"], row["score"]): row for row in answers.cuts(rows, ["a", "b"])}
+    found = {(row["network"], row["score"]): row for row in answers.cuts(rows, ["a", "b"], EPSILON)}
     csi = found["a", "csi"]
     assert (csi["position"], csi["macs_share"], csi["steps_away"]) == (2, 0.75, -1)
     assert (csi["loss"], csi["regret"]) == (pytest.approx(30), pytest.approx(10))  # 0.9 is the best, 0.7 as cheap
@@ -76,7 +75,7 @@ def test_bias_and_flips_by_hand():
     found = answers.bias({"a": rows}, [2])
     assert [row["inclusion"] for row in found] == pytest.approx([20, 50, 20])
     assert [row["few"] for row in found] == pytest.approx([-5, -10, -10])
-    (flip,) = answers.flips({"a": rows}, [2])
+    (flip,) = answers.flips({"a": rows}, [2], EPSILON)
     assert (flip["sign_flips"], flip["cut_in_sample"], flip["cut_many"]) == (1, "b1", "b2")
 
 
@@ -139,7 +138,7 @@ def test_positions_of_a_small_network_and_their_pictures(monkeypatch):
     pooled = {name: lengths.pooled(network, split.images) for name, split in splits.items()}
     oracle = NearestCentroid().fit(pooled["train"], splits["train"].labels)
     assert random["csi_pooled"] == pytest.approx(oracle.score(pooled["validation"], splits["validation"].labels))
-    cuts = answers.cuts(rows, ["seed-0", "seed-1"])
+    cuts = answers.cuts(rows, ["seed-0", "seed-1"], EPSILON)
     assert len(cuts) == 3 * (6 + 3)
     means = answers.means(answers.bias(rows, (2, 6)), ["images_a_class", "position", "block"], ["inclusion", "few"])
     assert len(bias_by_position(means).axes) == 2

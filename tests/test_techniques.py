@@ -14,6 +14,7 @@ from test_recipe import BASE
 
 from src.compression.context import Context
 from src.compression.importance import accumulate_gradients
+from src.compression.positions import POSITIONS, separation_by_block
 from src.core.errors import UserError
 from src.network.cost import macs
 from src.network.folding import folded, has_batch_norm, without_batch_norm
@@ -71,24 +72,22 @@ def test_fold_is_exact_and_saves_what_it_says(head, fewer, context):
     torch.testing.assert_close(outputs(again.network), outputs(once.network), atol=0, rtol=0)
 
 
-@pytest.mark.parametrize(
-    ("csi", "epsilon", "position"),
-    [
-        ([0.3, 0.5, 0.9, 0.9, 0.9], 0.0, 2),
-        ([0.3, 0.5, 0.5, 0.8, 0.9], 0.05, 4),  # a flat stretch does not cut what still rises later
-        ([0.3, 0.5, 0.88, 0.9, 0.7], 0.05, 2),
-        ([0.3, 0.2], 0.0, 0),
-    ],
-)
-def test_cut_is_the_first_layer_near_the_highest_index(csi, epsilon, position):
-    assert truncate.cut(tuple(csi), epsilon) == position
-
-
 def test_separation_of_another_network_is_refused(context):
     other = plan(16, "pool", 32, 32, "pool", 32, head=(24,))
     for by in ("csi", "probe"):
         with pytest.raises(UserError, match=rf"positions\.csv: no {by} for block 'conv5'"):
             truncate.apply(made(trained(other)), context, truncate.Settings(by=by, epsilon=0.0, head_c=1.0))
+
+
+@pytest.mark.parametrize("cell", ["", "high", "inf"])
+def test_a_score_that_is_no_number_is_named(cell, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    POSITIONS.parent.mkdir()
+    POSITIONS.write_text(f"block,csi,probe\nconv1,0.5,0.5\nconv2,0.6,{cell}\n")
+    with pytest.raises(UserError, match=r"^plots/positions\.csv: probe of conv[12]: must be a number \(found "):
+        separation_by_block()
+    POSITIONS.write_text("block,csi,probe\nconv1,0,1\n")
+    assert separation_by_block() == {"csi": {"conv1": 0.0}, "probe": {"conv1": 1.0}}
 
 
 def test_the_probe_can_name_the_layer(context):

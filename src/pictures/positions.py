@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from src.data.prepared import CLASSES
 from src.pictures.style import COLOR_MAP, COLORS, new_figure
+from src.separation.scores import first_within
 
 Row = Mapping[str, Any]
 Z = 1.96  # standard errors on each side of a 95 % interval
@@ -19,16 +20,17 @@ SCORES = (
 )
 
 
-def positions(rows: Sequence[Row], edition: str) -> Figure:
+def positions(rows: Sequence[Row], epsilon: float, edition: str) -> Figure:
     """Return a figure of what each index says at each position where the network can be cut.
 
-    ``rows`` are those of plots/positions.csv. Left: by how much each score is below its highest value, with its paired
-    95 % interval. Right: all indices on one page, and the effective rank.
+    ``rows`` are those of plots/positions.csv. Left: how far each score is below its highest value, with the paired 95 %
+    interval of the difference, and the first position at most ``epsilon`` below. Right: all indices, and the effective
+    rank.
     """
     figure = new_figure(13, 5.6)
     left, right = figure.subplots(1, 2)
     for score, label, color in (("csi", "CSI", "blue"), ("probe", "linear probe", "orange")):
-        _draw_gap(left, rows, score, label, COLORS[color])
+        _draw_gap(left, rows, epsilon, score, label, COLORS[color])
     left.axhline(0, color=COLORS["black"], linewidth=0.8)
     left.set(ylabel="points below the highest value (validation)", ylim=(-12, 2), title="Where could it be cut?")
     for score, label, color, style in SCORES:
@@ -42,21 +44,21 @@ def positions(rows: Sequence[Row], edition: str) -> Figure:
     figure.legend(loc="outside lower center", ncols=3)
     figure.suptitle(
         f"Separation at the end of each block (CIFAR-10, {edition} edition)\n"
-        "A cut is safe where the interval reaches zero; before that it costs the points shown"
+        f"Dotted: the first position at most {100 * epsilon:g} points below the highest value, where recipes cut"
     )
     return figure
 
 
-def _draw_gap(axes: Axes, rows: Sequence[Row], score: str, label: str, color: str) -> None:
-    """Draw ``score`` less its highest value in points, with its interval, and mark the first that reaches zero."""
-    highest = max(row[score] for row in rows)
-    gaps = np.array([100 * (row[score] - highest) for row in rows])
-    errors = np.array([100 * Z * row[f"{score}_gap_error"] for row in rows])
+def _draw_gap(axes: Axes, rows: Sequence[Row], epsilon: float, score: str, label: str, color: str) -> None:
+    """Draw ``score`` less its highest value in points, with its interval, and mark the first within ``epsilon``."""
+    values = [row[score] for row in rows]
+    gaps = [100 * (value - max(values)) for value in values]
+    errors = [100 * Z * row[f"{score}_gap_error"] for row in rows]
     axes.errorbar(
         range(len(rows)), gaps, errors, fmt="o-", color=color, markersize=4, capsize=2, label=f"{label}, 95 % interval"
     )
-    first = int(np.argmax(gaps + errors >= 0))
-    axes.axvline(first, color=color, linestyle=":", label=f"{label}: first within its interval, {rows[first]['block']}")
+    first = first_within(values, epsilon)
+    axes.axvline(first, color=color, linestyle=":", label=f"{label}: rises until {rows[first]['block']}")
 
 
 def _draw_rank(axes: Axes, rows: Sequence[Row]) -> None:

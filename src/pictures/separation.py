@@ -39,7 +39,7 @@ def cuts_by_score(positions: Sequence[Row], cuts: Sequence[Row]) -> Figure:
 
 
 def _draw_prices(axes: Axes, cuts: Sequence[Row]) -> None:
-    """Draw for each score the points lost by the cut that it names: a point a network, a bar at the mean."""
+    """Draw for each score the points lost by the cut that it names: a point per network, a bar at the mean."""
     alike = [row for row in cuts if row["network"] not in CONTROLS]
     scores = [*dict.fromkeys(row["score"] for row in alike)]
     labels = []
@@ -55,7 +55,7 @@ def _draw_prices(axes: Axes, cuts: Sequence[Row]) -> None:
 
 
 def bias_by_position(rows: Sequence[Row]) -> Figure:
-    """Return a figure of both parts of the in-sample bias by position, a line for each number of images a class.
+    """Return a figure of both parts of the in-sample bias by position, a line for each number of images per class.
 
     ``rows`` are those of studies/results/separation/bias_mean.csv, with 95 % intervals over networks.
     """
@@ -73,7 +73,7 @@ def bias_by_position(rows: Sequence[Row]) -> Figure:
         axes.axhline(0, color=COLORS["black"], linewidth=0.8)
         axes.set_xticks(range(len(blocks)), blocks, rotation=90)
         axes.set(title=title, ylabel="points of CSI")
-    axes.legend(title="images a class", fontsize=9)
+    axes.legend(title="images per class", fontsize=9)
     figure.suptitle(
         "The two parts of in-sample CSI that are not separation: mean of four networks, 95 % interval\n"
         "The first part raises the index where layers are wide, the second lowers it; both fade with more images"

@@ -150,7 +150,7 @@ def center_separation(
     centers = class_sums(points, y).centers() if centers is None else centers
     labels, classes = as_labels(y, len(points), len(centers.means))
     if points.shape[1] != centers.means.shape[1]:
-        raise ValueError(f"x: found {points.shape[1]} values an image; wanted {centers.means.shape[1]}, as in centers")
+        raise ValueError(f"x: found {points.shape[1]} values per image; wanted {centers.means.shape[1]}, as in centers")
     leave_one_out = protocol == "leave-one-out"
     check_counts(centers.counts, 1 + leave_one_out)
     return Scores(*credits_of(points, labels, centers, leave_one_out), labels, classes)
@@ -302,9 +302,9 @@ class CenterReceiver:
         self.classes = len(next(iter(centers.values())).means)
         self.labels, _ = as_labels(labels, len(labels), self.classes, "labels")
         self.wanted = _mask(len(labels), among)
-        self.found: dict[str, tuple[Tensor, Tensor]] = {}
-        for each in self.centers.values():
-            check_counts(each.counts, 1 + leave_one_out, "centers")
+        self.scored: dict[str, tuple[Tensor, Tensor]] = {}
+        for own in self.centers.values():
+            check_counts(own.counts, 1 + leave_one_out, "centers")
 
     def __call__(self, name: str, output: Tensor, index: Tensor) -> None:
         """Score the wanted images of a batch."""
@@ -312,23 +312,23 @@ class CenterReceiver:
         points, index = _part(points, index, self.wanted)
         if not len(index):
             return
-        if self.pooled and name not in self.found:
+        if self.pooled and name not in self.scored:
             self.centers[name] = self.centers[name].pooled(points.shape[1])
         credit, tied = credits_of(points, self.labels[index].to(points.device), self.centers[name], self.leave_one_out)
-        if name not in self.found:
+        if name not in self.scored:
             images = len(self.labels)
-            self.found[name] = torch.zeros(images, dtype=torch.float64), torch.zeros(images, dtype=torch.bool)
-        self.found[name][0][index], self.found[name][1][index] = credit.cpu(), tied.cpu()
+            self.scored[name] = torch.zeros(images, dtype=torch.float64), torch.zeros(images, dtype=torch.bool)
+        self.scored[name][0][index], self.scored[name][1][index] = credit.cpu(), tied.cpu()
 
     def scores(self) -> dict[str, Scores]:
         """Return the CSI of each module; ValueError if it gave NaN or Inf."""
         labels, wanted = self.labels[self.wanted], self.wanted
-        for name, (credit, _) in self.found.items():
+        for name, (credit, _) in self.scored.items():
             if not bool(credit.isfinite().all()):
                 raise ValueError(f"activations of {name}: found NaN or Inf; wanted finite numbers")
         return {
             name: Scores(credit[wanted], tied[wanted], labels, self.classes)
-            for name, (credit, tied) in self.found.items()
+            for name, (credit, tied) in self.scored.items()
         }
 
 

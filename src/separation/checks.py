@@ -68,5 +68,8 @@ def check_counts(counts: Tensor, wanted: int, name: str = "y") -> None:
     """Raise ValueError if a class has fewer than ``wanted`` images in ``counts`` [K]."""
     if int(counts.min()) < wanted:
         rarest = int(counts.argmin())
-        images = "one image" if wanted == 1 else f"{wanted} images"
-        raise ValueError(f"{name}: found {int(counts[rarest])} images of class {rarest}; wanted at least {images}")
+        raise ValueError(f"{name}: found {_images(int(counts[rarest]))} of class {rarest}; wanted at least {wanted}")
+
+
+def _images(count: int) -> str:
+    return f"{count} image" if count == 1 else f"{count} images"

@@ -1,4 +1,4 @@
-"""The modules of a VGG and its positions: where one can cut it."""
+"""The modules of a VGG, and its positions: the ends of its blocks, where it can be cut."""
 
 from dataclasses import dataclass
 
@@ -23,11 +23,11 @@ KINDS = {
 class Layer:
     """A module of a network and the size of its output.
 
-    ``layer``: its name, as in torchvision; ``kind``: a value of `KINDS`; ``block``: 1 to 5, counted by the pools, or
-    head; ``channels`` and ``dims``: channels and values of its output for one image.
+    ``name``: as in torchvision; ``kind``: a value of `KINDS`; ``block``: 1 to 5, counted by the pools, or head;
+    ``channels`` and ``dims``: channels and values of its output for one image.
     """
 
-    layer: str
+    name: str
     kind: str
     block: str
     channels: int
@@ -36,19 +36,19 @@ class Layer:
 
 def layers(model: VGG) -> list[Layer]:
     """Return the modules of ``model`` in the order in which they run."""
-    found: list[Layer] = []
+    ran: list[Layer] = []
 
     def add(name: str, output: Tensor) -> None:
         kind = KINDS.get(type(model.get_submodule(name)), "other")
-        pools = sum(layer.kind == "pool" for layer in found)
+        pools = sum(layer.kind == "pool" for layer in ran)
         block = str(pools + 1) if name.startswith("features.") else "head"
-        found.append(Layer(name, kind, block, output.shape[1], output[0].numel()))
+        ran.append(Layer(name, kind, block, output.shape[1], output[0].numel()))
 
     with output_hooks(model, add), torch.no_grad():
         model(torch.zeros(1, 3, 32, 32, device=device_of(model)))
-    return found
+    return ran
 
 
 def block_ends(plan: Plan) -> dict[str, str]:
-    """Return for each block of ``plan.features``, by name, the name of its last module."""
+    """Return the name of the last module of each block of ``plan.features``, by the name of the block."""
     return {block.name: f"features.{end - 1}" for block, end in zip(plan.features, plan.module_ends(), strict=True)}

@@ -5,7 +5,7 @@ separability index, and 1 - N3 of Ho & Basu). With ``order`` r the r nearest nei
 are of the image's class; SOFT, the share of them that is.
 
 Exact, without the n x n matrix: distances come from float32 products in blocks of rows and of features, of which the
-nearest few a row are kept. Where rounding leaves a doubt which are the nearest, these are ranked again by float64
+nearest few per row are kept. Where rounding leaves a doubt which are the nearest, these are ranked again by float64
 differences; where even the last of the few is in doubt, the row is compared with all images in float64.
 
 Ties: where several neighbours are equally far and only some of them count, the credit is the expected value of a random
@@ -55,12 +55,12 @@ def separation_index(
     others = points if search_x is None else as_points(search_x, "search_x").to(points.device)
     other_labels = labels if search_y is None else as_labels(search_y, len(others), name="search_y")[0]
     if others.shape[1] != points.shape[1]:
-        raise ValueError(f"search_x: found {others.shape[1]} values an image; wanted {points.shape[1]}, as in x")
+        raise ValueError(f"search_x: found {others.shape[1]} values per image; wanted {points.shape[1]}, as in x")
     available = len(others) - (search_x is None)
     if not 1 <= order <= available:
         raise ValueError(f"order: found {order}; wanted 1 to {available}, the number of other images")
-    found = _Search(points, others, search_x is None, order)
-    credit, tied = _credits(found, labels, other_labels.to(labels.device), kind)
+    search = _Search(points, others, search_x is None, order)
+    credit, tied = _credits(search, labels, other_labels.to(labels.device), kind)
     return Scores(credit, tied, labels, classes)
 
 
@@ -78,7 +78,7 @@ class _Search:
 
     @property
     def kept(self) -> int:
-        """How many neighbours a row are kept."""
+        """How many neighbours per row are kept."""
         return min(self.order + SPARE, len(self.others))
 
     @cached_property
@@ -237,13 +237,13 @@ def layer_neighbours(
     The activations of a whole layer are in memory: 2.6 GB for 10,000 images of 65,536 values. Modules share a forward
     pass, which stops after the last of them, as long as together they are no larger than the largest one.
     """
-    found: dict[str, Scores] = {}
+    scores: dict[str, Scores] = {}
     for group in _groups(_sizes(model, images[:1], modules)):
         keeper = _Keeper(len(images))
         stream(model, images, [keeper], group, description="neighbours")
         for name in group:
-            found[name] = separation_index(keeper.points.pop(name), y, order=order, kind=kind)
-    return found
+            scores[name] = separation_index(keeper.points.pop(name), y, order=order, kind=kind)
+    return scores
 
 
 def _sizes(model: nn.Module, image: Tensor, modules: Collection[str]) -> dict[str, int]:

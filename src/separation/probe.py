@@ -48,7 +48,7 @@ def linear_probe(x: Array, y: Array, test_x: Array, test_y: Array, c: float = 0.
     """
     points, test_points = as_points(x), as_points(test_x, "test_x")
     if points.shape[1] != test_points.shape[1]:
-        raise ValueError(f"test_x: found {test_points.shape[1]} values an image; wanted {points.shape[1]}, as in x")
+        raise ValueError(f"test_x: found {test_points.shape[1]} values per image; wanted {points.shape[1]}, as in x")
     labels, classes = as_labels(y, len(points))
     if len(labels.unique()) == 1:
         raise ValueError(f"y: found class {int(labels[0])} alone; wanted at least two classes")

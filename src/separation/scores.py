@@ -1,4 +1,4 @@
-"""What an index returns: one credit an image, and what follows from it."""
+"""What an index returns: a credit per image, its standard errors, and where along a network it stops rising."""
 
 import math
 from collections.abc import Sequence
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+ROUNDING = 1e-6  # of the values in tables
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ class Scores:
 def paired_error(first: Scores, second: Scores) -> float:
     """Return the standard error of the difference of two indices on the same images in the same order.
 
-    Two layers, or two protocols, see the same images, and are often right on the same ones. So this error is smaller
-    than that of two independent samples. NaN for one image. Raises ValueError if the labels differ.
+    Two layers, or two protocols, see the same images and often agree on them, so this error is smaller than that of
+    two independent samples. NaN for one image. Raises ValueError if the labels differ.
     """
     if not torch.equal(first.labels, second.labels):
         raise ValueError(
@@ -61,12 +63,15 @@ def _error_of_mean(values: Tensor) -> float:
     return float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.nan
 
 
-def plateau(values: Sequence[float], images: int) -> int:
-    """Return the index of the first of ``values`` that is within one standard error of the highest.
+def first_within(values: Sequence[float], epsilon: float) -> int:
+    """Return where a score stops rising: the index of the first of ``values`` at most ``epsilon`` below the highest.
 
-    ``values`` are shares of ``images`` images. After this index CSI rises by no more than chance explains: this is the
-    one-standard-error rule of Breiman et al. (1984).
+    ``values`` are means over the same images, by position or layer, so the difference of two of them is a paired one;
+    `paired_error` is its standard error. ``epsilon`` is in the same unit, at least 0: what the user gives up for an
+    earlier position. A flat stretch before a later rise does not count as the end. Raises ValueError if a value is not
+    finite, or if there are none.
     """
-    best = max(values)
-    error = math.sqrt(best * (1 - best) / images)
-    return next(index for index, value in enumerate(values) if value >= best - error)
+    if not values or not all(map(math.isfinite, values)):
+        raise ValueError(f"values: found {list(values)}; wanted finite numbers, at least one")
+    highest = max(values)
+    return next(index for index, value in enumerate(values) if highest - value <= epsilon + ROUNDING)

@@ -36,6 +36,8 @@ class Settings(FineTuned):
     def _comparable(self) -> "Settings":
         if self.importance == "csi" and self.ranking == "global":
             raise ValueError("ranking must be uniform with importance csi, which ranks channels within a layer only")
+        if self.importance == "csi" and self.importance_images == 1:
+            raise ValueError("importance_images must be at least 2 with importance csi (found 1)")
         return self
 
 

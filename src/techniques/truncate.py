@@ -17,9 +17,11 @@ from src.compression.candidate import Candidate
 from src.compression.context import Context
 from src.compression.technique import TechniqueSettings
 from src.core.errors import UserError
+from src.core.recipes import Epsilon
 from src.data.prepared import Split
 from src.network.inference import predict
 from src.network.vgg import VGG, Plan
+from src.separation.scores import first_within
 
 HEAD_ITERATIONS = 1000
 NAMES = {"csi": "validation CSI", "probe": "validation accuracy of the probe"}
@@ -29,11 +31,12 @@ SEPARATES_AS_ROOT = {"keep", "fold"}  # techniques after which each layer comput
 class Settings(TechniqueSettings):
     """Which score decides, how much of it may be given up, and scikit-learn's C of the head (larger: less regularized).
 
-    ``by``: CSI on validation, or the validation accuracy of a linear probe.
+    ``by``: CSI on validation, or the validation accuracy of a linear probe. The cut is at the first position at most
+    ``epsilon`` below the highest score (`src.separation.scores.first_within`).
     """
 
     by: Literal["csi", "probe"]
-    epsilon: float = Field(ge=0, lt=1)
+    epsilon: Epsilon
     head_c: float = Field(gt=0)
 
     def objection(self, ancestors: Sequence[str]) -> str | None:
@@ -51,7 +54,7 @@ def apply(candidate: Candidate, context: Context, settings: Settings) -> Candida
     """
     plan = candidate.network.plan
     scores, name = _scores(plan, context.separation, settings.by), NAMES[settings.by]
-    last = cut(scores, settings.epsilon)
+    last = first_within(scores, settings.epsilon)
     network = _truncated(candidate.network, last)
     converged = _fit_head(network, context.train, settings.head_c)
     step = (
@@ -65,14 +68,6 @@ def apply(candidate: Candidate, context: Context, settings: Settings) -> Candida
     if not converged:
         notes.append(f"the head's solver stopped after {HEAD_ITERATIONS} iterations before it converged")
     return candidate.after(step, network, *notes, fold=True)
-
-
-def cut(scores: Sequence[float], epsilon: float) -> int:
-    """Return the position of the first of ``scores`` within ``epsilon`` of the highest.
-
-    Cutting where the score first fails to rise would let one flat block cut a network whose score still rises later.
-    """
-    return next(position for position, value in enumerate(scores) if value >= max(scores) - epsilon)
 
 
 def _scores(plan: Plan, separation: Mapping[str, Mapping[str, float]], by: str) -> list[float]:

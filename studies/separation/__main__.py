@@ -7,6 +7,7 @@ protocol and the hypotheses.
 
 import argparse
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def main() -> None:
         network = make()
         depends_on = fingerprint([setup.folder / f"{name}.safetensors", Path(measures.__file__)])
         rows[name] = computed("separation", depends_on, {name: partial(positions, name, network, splits, counts)})
-    write(rows, counts)
+    write(rows, counts, read_yaml(PARAMS)["compress"]["steps"]["truncate"]["epsilon"])
 
 
 def setup_of(section: dict[str, Any], splits: dict[str, Any]) -> networks.Setup:
@@ -51,22 +52,22 @@ def setup_of(section: dict[str, Any], splits: dict[str, Any]) -> networks.Setup:
     return networks.Setup(plan, recipe, splits["train"], splits["validation"], load_statistics(), folder)
 
 
-def write(rows: dict[str, list[Row]], counts: Counts) -> None:
-    """Write the tables and pictures that follow from ``rows``, by network."""
+def write(rows: dict[str, list[Row]], counts: Counts, epsilon: float) -> None:
+    """Write the tables and pictures that follow from ``rows``, by network; ``epsilon`` is that of a cut."""
     seeds = [f"seed-{seed}" for seed in networks.SEEDS]
-    cuts, bias = answers.cuts(rows, seeds), answers.bias(rows, counts.each)
+    cuts, bias = answers.cuts(rows, seeds, epsilon), answers.bias(rows, counts.per_class)
     of_seeds = [row for row in cuts if row["network"] in seeds]
     means = answers.means(of_seeds, ["score"], answers.PRICES)
     by_position = ["images_a_class", "position", "block"]
     bias_means = answers.means([row for row in bias if row["network"] in seeds], by_position, ["inclusion", "few"])
     tables = {
-        "positions": [row for each in rows.values() for row in each],
+        "positions": [*chain(*rows.values())],
         "cuts": cuts,
         "cuts_mean": means,
         "loss_against_csi": answers.against(of_seeds, "csi", "loss"),
         "bias": bias,
         "bias_mean": bias_means,
-        "flips": answers.flips(rows, counts.each),
+        "flips": answers.flips(rows, counts.per_class, epsilon),
     }
     for name, table in tables.items():
         write_csv(RESULTS / f"{name}.csv", table)

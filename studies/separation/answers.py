@@ -8,6 +8,7 @@ from statistics import median
 import numpy as np
 from scipy import stats
 
+from src.separation.scores import first_within
 from studies.items import Row
 
 SCORES = ("csi", "csi_pooled", "csi_unit", "probe", "si", "in_sample_300")
@@ -15,27 +16,27 @@ WORTH = "test_accuracy"
 PRICES = ("macs_share", "test_accuracy", "loss", "regret", "steps_away")
 
 
-def named(rows: Sequence[Row], score: str) -> int:
-    """Return the first position of ``rows``, those of one network, within one paired standard error of the highest."""
-    highest = max(row[score] for row in rows)
-    return next(place for place, row in enumerate(rows) if row[score] >= highest - row[f"{score}_error"])
+def named(rows: Sequence[Row], score: str, epsilon: float) -> int:
+    """Return the first position of ``rows``, those of one network, at most ``epsilon`` below the highest ``score``."""
+    return first_within([row[score] for row in rows], epsilon)
 
 
-def cuts(networks: Mapping[str, Sequence[Row]], seeds: Sequence[str]) -> list[Row]:
-    """Return a row for each network and score: the cut that it names, and the price (`PRICES`; points, MACs as shares).
+def cuts(networks: Mapping[str, Sequence[Row]], seeds: Sequence[str], epsilon: float) -> list[Row]:
+    """Return a row per network and score: the cut that it names, and the price (`PRICES`; points, MACs as shares).
 
     ``networks``: the rows of `studies.separation.measures.positions` by network; ``seeds``: those that are alike, of
     which the others give the control ``same_as_others``.
     """
-    right = {name: named(rows, WORTH) for name, rows in networks.items()}
-    found: list[Row] = []
+    right = {name: named(rows, WORTH, epsilon) for name, rows in networks.items()}
+    priced: list[Row] = []
     for name, rows in networks.items():
-        places = {score: named(rows, score) for score in SCORES} | {"depth": len(rows) - 1, "right": right[name]}
+        places = {score: named(rows, score, epsilon) for score in SCORES}
+        places |= {"depth": len(rows) - 1, "right": right[name]}
         places["same_as_others"] = round(median(right[other] for other in seeds if other != name))
         for score, place in places.items():
             correlation = _correlation(rows, score) if score in SCORES else {}
-            found.append({"network": name, "score": score, **_price(rows, place, right[name]), **correlation})
-    return found
+            priced.append({"network": name, "score": score, **_price(rows, place, right[name]), **correlation})
+    return priced
 
 
 def _price(rows: Sequence[Row], place: int, right: int) -> Row:
@@ -67,20 +68,21 @@ def _correlation(rows: Sequence[Row], score: str) -> Row:
 
 
 def means(rows: Sequence[Row], by: Sequence[str], columns: Sequence[str]) -> list[Row]:
-    """Return for each group of ``rows`` with the same values of ``by`` the means of ``columns`` over the networks.
+    """Return the means of ``columns`` over the networks, for each group of ``rows`` with the same values of ``by``.
 
-    ``COLUMN_low`` and ``COLUMN_high`` are the ends of the 95 % t interval, with a degree of freedom less than networks.
+    ``COLUMN_low`` and ``COLUMN_high`` are the ends of the 95 % t interval, with one degree of freedom less than there
+    are networks.
     """
     groups: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(row[key] for key in by), []).append(row)
-    found: list[Row] = []
+    summaries: list[Row] = []
     for key, group in groups.items():
         summary: Row = {**dict(zip(by, key, strict=True)), "networks": len(group)}
         for column in columns:
             summary |= _interval(column, [row[column] for row in group])
-        found.append(summary)
-    return found
+        summaries.append(summary)
+    return summaries
 
 
 def _interval(column: str, values: Sequence[float]) -> Row:
@@ -96,8 +98,8 @@ def against(rows: Sequence[Row], reference: str, column: str) -> list[Row]:
     return means([row for row in differences if row["score"] != reference], ["score"], ["difference"])
 
 
-def bias(networks: Mapping[str, Sequence[Row]], each: Sequence[int]) -> list[Row]:
-    """Return the two parts of the bias, in points, for each network, position and number n of ``each``."""
+def bias(networks: Mapping[str, Sequence[Row]], per_class: Sequence[int]) -> list[Row]:
+    """Return the two parts of the bias, in points, for each network, position and number n of ``per_class``."""
     return [
         {
             "network": name,
@@ -109,13 +111,13 @@ def bias(networks: Mapping[str, Sequence[Row]], each: Sequence[int]) -> list[Row
             "few": 100 * (row[f"own_{n}"] - row[f"many_{n}"]),
         }
         for name, rows in networks.items()
-        for n in each
+        for n in per_class
         for row in rows
     ]
 
 
-def flips(networks: Mapping[str, Sequence[Row]], each: Sequence[int]) -> list[Row]:
-    """Return for each network and n: sign flips between neighbours, and the cut by in-sample and by held-out CSI."""
+def flips(networks: Mapping[str, Sequence[Row]], per_class: Sequence[int], epsilon: float) -> list[Row]:
+    """Return a row per network and n: sign flips between neighbours, and the cut by in-sample and by held-out CSI."""
 
     def falls(rows: Sequence[Row], column: str) -> list[bool]:
         return [later[column] < earlier[column] for earlier, later in pairwise(rows)]
@@ -125,10 +127,10 @@ def flips(networks: Mapping[str, Sequence[Row]], each: Sequence[int]) -> list[Ro
             "network": name,
             "images_a_class": n,
             "sign_flips": sum(map(ne, falls(rows, f"in_sample_{n}"), falls(rows, f"many_{n}"))),
-            "cut_in_sample": rows[named(rows, f"in_sample_{n}")]["block"],
-            "cut_own": rows[named(rows, f"own_{n}")]["block"],
-            "cut_many": rows[named(rows, f"many_{n}")]["block"],
+            "cut_in_sample": rows[named(rows, f"in_sample_{n}", epsilon)]["block"],
+            "cut_own": rows[named(rows, f"own_{n}", epsilon)]["block"],
+            "cut_many": rows[named(rows, f"many_{n}", epsilon)]["block"],
         }
         for name, rows in networks.items()
-        for n in each
+        for n in per_class
     ]

@@ -26,50 +26,50 @@ Features = Mapping[str, Tensor]  # float32 [N, C] by split
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers of training images: for SI, for the probes, and images a class in the centers of question 2."""
+    """Numbers of training images: for SI, for the probes, and per class in the centers of question 2."""
 
     neighbours: int = 5000
     probe: int = 10_000
-    each: tuple[int, ...] = (50, 100, 300, 1000, 4500)
+    per_class: tuple[int, ...] = (50, 100, 300, 1000, 4500)
 
 
 def positions(name: str, network: VGG, splits: Mapping[str, Split], counts: Counts) -> list[Row]:
-    """Return a row for each position of ``network``: the test accuracy of a cut there, and what each score says.
+    """Return a row per position of ``network``: the test accuracy of a cut there, and what each score says.
 
     Each score has a second column, ``SCORE_error``: the paired standard error of its highest value minus this one.
     ``splits`` are train, validation and test, with true labels.
     """
     ends = list(block_ends(network.plan).values())
-    found, features = _flattened(network, splits, ends, counts.each)
-    found |= {"csi_pooled": {}, "csi_unit": {}, "probe": {}, "test_accuracy": {}}
+    scores, features = _flattened(network, splits, ends, counts.per_class)
+    scores |= {"csi_pooled": {}, "csi_unit": {}, "probe": {}, "test_accuracy": {}}
     for end in ends:
         pooled = {split: keeper.features[end] for split, keeper in features.items()}
-        found["csi_pooled"][end] = _held_out(pooled, splits)
-        found["csi_unit"][end] = _held_out({split: F.normalize(points) for split, points in pooled.items()}, splits)
-        found["probe"][end] = _classified(pooled, splits, "validation", counts.probe)
-        found["test_accuracy"][end] = _classified(pooled, splits, "test", len(splits["train"]))
-    sample = splits["train"][drawn(splits["train"], counts.neighbours, SEED)]
-    found["si"] = layer_neighbours(network, sample.images, sample.labels, ends)
-    return _rows(name, network, ends, found)
+        scores["csi_pooled"][end] = _held_out(pooled, splits)
+        scores["csi_unit"][end] = _held_out({split: F.normalize(points) for split, points in pooled.items()}, splits)
+        scores["probe"][end] = _classified(pooled, splits, "validation", counts.probe)
+        scores["test_accuracy"][end] = _classified(pooled, splits, "test", len(splits["train"]))
+    sample = splits["train"][drawn(splits["train"].labels, counts.neighbours, SEED)]
+    scores["si"] = layer_neighbours(network, sample.images, sample.labels, ends)
+    return _rows(name, network, ends, scores)
 
 
 def _flattened(
-    network: VGG, splits: Mapping[str, Split], ends: Sequence[str], each: Sequence[int]
+    network: VGG, splits: Mapping[str, Split], ends: Sequence[str], per_class: Sequence[int]
 ) -> tuple[dict[str, ByLayer], dict[str, PooledKeeper]]:
     """Return CSI of flattened maps by column, and the pooled features, in two passes over train and one over others.
 
-    Columns: ``csi``, held-out on validation; for each n of ``each`` ``in_sample_n``, ``own_n`` (leave-one-out) and
+    Columns: ``csi``, held-out on validation; for each n of ``per_class`` ``in_sample_n``, ``own_n`` (leave-one-out) and
     ``many_n`` (leave-one-out with the centers of the largest n), all three on the images that make the centers of n.
     """
     train = splits["train"]
-    chosen = {n: balanced(train, "train", n * len(CLASSES), SEED) for n in each}
+    chosen = {n: balanced(train.labels, len(CLASSES), n, SEED) for n in per_class}
     sums = {n: SumReceiver(train.labels, len(CLASSES), among) for n, among in chosen.items()}
     keepers = {split: PooledKeeper(len(splits[split]), ends) for split in SPLITS}
     stream(network, train.images, [*sums.values(), keepers["train"]], ends, description="centers")
     centers = {n: receiver.centers() for n, receiver in sums.items()}
     receivers = _few(train, chosen, centers)
     stream(network, train.images, list(receivers.values()), ends, description="train")
-    receivers["csi"] = CenterReceiver(splits["validation"].labels, centers[each[-1]])
+    receivers["csi"] = CenterReceiver(splits["validation"].labels, centers[per_class[-1]])
     unseen = [receivers["csi"], keepers["validation"]]
     stream(network, splits["validation"].images, unseen, ends, description="validation")
     stream(network, splits["test"].images, [keepers["test"]], ends, description="test")
@@ -96,17 +96,17 @@ def _held_out(features: Features, splits: Mapping[str, Split]) -> Scores:
 
 def _classified(features: Features, splits: Mapping[str, Split], scored: str, count: int) -> Scores:
     """Return the accuracy on the split ``scored`` of a linear classifier, fitted on ``count`` training images."""
-    sample = drawn(splits["train"], count, SEED)
-    labels = splits["train"].labels[sample]
-    return linear_probe(features["train"][sample], labels, features[scored], splits[scored].labels)
+    labels = splits["train"].labels
+    sample = drawn(labels, count, SEED)
+    return linear_probe(features["train"][sample], labels[sample], features[scored], splits[scored].labels)
 
 
-def _rows(name: str, network: VGG, ends: Sequence[str], found: Mapping[str, ByLayer]) -> list[Row]:
-    best = {column: max(scores.values(), key=lambda each: each.value) for column, scores in found.items()}
+def _rows(name: str, network: VGG, ends: Sequence[str], measured: Mapping[str, ByLayer]) -> list[Row]:
+    best = {column: max(scores.values(), key=lambda score: score.value) for column, scores in measured.items()}
     rows: list[Row] = []
     for position, (block, modules) in enumerate(zip(network.plan.features, network.plan.module_ends(), strict=True)):
         row = {"network": name, "position": position, "block": block.name, "macs": macs(network.features[:modules])}
-        for column, scores in found.items():
+        for column, scores in measured.items():
             row[column] = scores[ends[position]].value
             row[f"{column}_error"] = paired_error(best[column], scores[ends[position]])
         rows.append(row)
