@@ -1,5 +1,6 @@
 """The Makefile: what reaches a command from the command line, the environment and the folder's name."""
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -73,6 +74,6 @@ def test_demo_in_a_folder_with_a_strange_name_and_overrides_from_windows(make, t
     overrides.write_bytes(overrides.read_bytes().replace(b"\n", b"\r\n"))
     lines = make("demo", CIFAR10_ARCHIVE="../$HOME.tar.gz")
     assert f"{make.folder}/scratch:{tmp_path}/$HOME.tar.gz" in lines
-    options = [line for before, line in zip(lines, lines[1:], strict=False) if before == "-S"]
+    options = [line for before, line in itertools.pairwise(lines) if before == "-S"]
     wanted = [line for line in (ROOT / "demo.overrides").read_text().splitlines() if line and line[0] != "#"]
     assert options == wanted
