@@ -1,6 +1,7 @@
 """Mistakes of users, which end a command with one line, and the exit codes."""
 
 import errno
+import io
 import sys
 from collections.abc import Callable
 
@@ -32,6 +33,8 @@ def exit_cleanly(main: Callable[[], None]) -> None:
 
     So does a full disk or a file without the right to read or write it, wherever it is met (logs, for example).
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # where the locale has no "≥" it becomes "?"
     try:
         main()
     except UserError as error:
