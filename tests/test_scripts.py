@@ -2,7 +2,6 @@
 
 import json
 import os
-import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 import yaml
 from networks import plan, trained
 from onnx import TensorProto, helper, numpy_helper
-from PIL import Image, ImageOps
+from PIL import Image
 
 from checks import minutes, readme, trials
 from scripts import check_tree, predict, table, try_recipe
@@ -38,7 +37,6 @@ CONDITIONS = {
     "numpy": "2",
     "onnxruntime": "1",
 }
-GREEN = (0, 128, 0)
 
 
 def row(recipe: str, scale: int = 1) -> dict:
@@ -192,93 +190,6 @@ def test_table_of_the_workspace_and_of_a_revision(repository, monkeypatch, capsy
     Path("metrics/comparison.csv").unlink()
     with pytest.raises(UserError, match="the workspace"):
         run(monkeypatch, table)
-
-
-MODES = ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I", "F", "I;16"]
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_every_mode_becomes_a_batch_of_one(tmp_path, mode):
-    path = tmp_path / "picture.tiff"
-    source = Image.new("RGB", (50, 40), GREEN)
-    if mode in ("I", "F", "I;16"):
-        kind = {"I": np.int32, "F": np.float32, "I;16": np.uint16}[mode]
-        source = Image.fromarray(np.full((40, 50), 30_000, kind))
-    source.convert(mode).save(path)
-    batch = predict.prepare(path)
-    assert batch.shape == (1, 3, 32, 32)
-    assert batch.dtype == np.float32
-    assert batch.min() >= 0
-    assert batch.max() <= 1
-    if mode in ("RGB", "RGBA", "CMYK", "YCbCr", "P"):
-        assert np.abs(batch[0].mean((1, 2)) - np.array(GREEN) / 255).max() < 0.1
-    if mode == "I;16":
-        assert batch.mean() == pytest.approx(30_000 / 65_535, abs=0.01)
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (32, 32), (640, 480), (2000, 3)])
-def test_every_size_becomes_a_batch_of_one(tmp_path, size):
-    Image.new("RGB", size, GREEN).save(tmp_path / "picture.png")
-    assert np.allclose(predict.prepare(tmp_path / "picture.png")[0].mean((1, 2)), np.array(GREEN) / 255)
-
-
-def test_a_picture_of_cifar_size_is_left_as_it_is(tmp_path):
-    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "picture.png")
-    assert np.allclose(predict.prepare(tmp_path / "picture.png")[0], pixels.transpose(2, 0, 1) / 255)
-
-
-def test_transparent_is_white(tmp_path):
-    Image.new("RGBA", (40, 40), (0, 0, 0, 0)).save(tmp_path / "clear.png")
-    assert (predict.prepare(tmp_path / "clear.png") == 1).all()
-    palette = Image.new("P", (40, 40), 0)
-    palette.putpalette([0, 0, 0, *GREEN])
-    palette.save(tmp_path / "clear.gif", transparency=0)
-    assert (predict.prepare(tmp_path / "clear.gif") == 1).all()
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["png", "jpg", "tiff"])
-def test_exif_orientation_is_undone_as_pillow_does_it(tmp_path, orientation, kind):
-    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    path = tmp_path / f"turned.{kind}"
-    Image.fromarray(pixels).save(path, exif=exif)
-    with Image.open(path) as picture:
-        expected = np.asarray(ImageOps.exif_transpose(picture))
-    assert np.allclose(predict.prepare(path)[0], expected.transpose(2, 0, 1) / 255)
-
-
-@pytest.mark.parametrize(("above", "below"), [(-1, 3), (0, 0)])
-def test_of_exif_only_the_orientation_counts(tmp_path, above, below):
-    exif = Image.Exif()
-    exif.update({0x0112: 6, 0x011A: 72.0})
-    whole, right, wrong = exif.tobytes(), struct.pack(">HH", 0x011A, 5), struct.pack(">HH", 0x011A, 10)  # with a sign
-    strange = whole.replace(right, wrong).replace(struct.pack(">II", 72, 1), struct.pack(">ii", above, below))
-    for name, data in (("usual", whole), ("strange", strange)):
-        Image.linear_gradient("L").save(tmp_path / f"{name}.png", exif=data)
-    assert strange != whole
-    assert (predict.prepare(tmp_path / "strange.png") == predict.prepare(tmp_path / "usual.png")).all()
-
-
-def test_what_is_no_picture_is_refused_in_one_line(tmp_path):
-    picture = tmp_path / "whole.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (99, 99, 3), dtype=np.uint8)).save(picture)
-    bad = {
-        "missing.png": None,
-        "empty.png": b"",
-        "text.jpg": b"no picture",
-        "cut.png": picture.read_bytes()[:2000],
-    }
-    for name, content in bad.items():
-        if content is not None:
-            (tmp_path / name).write_bytes(content)
-        with pytest.raises(UserError, match=name) as refusal:
-            predict.prepare(tmp_path / name)
-        assert "\n" not in str(refusal.value)
-    with pytest.raises(UserError, match="directory"):
-        predict.prepare(tmp_path)
 
 
 def test_prediction_names_the_three_most_probable_classes(workspace, monkeypatch, capsys):
