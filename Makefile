@@ -3,15 +3,18 @@
 PYTHON ?= python3
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PATH := $(CURDIR)/.venv/bin:$(value PATH)
 NETWORK = models/networks/vgg16.safetensors
 # Where PyTorch lies without gigabytes of CUDA, for Linux machines without an NVIDIA card
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # The pipeline runs in a temporary folder: relative paths must lead back here, and checkpoints must outlast it
-ABSOLUTE = SCRATCH_FOLDER="$(CURDIR)/scratch" \
-    $(if $(CIFAR10_ARCHIVE),CIFAR10_ARCHIVE="$$(realpath -- "$$CIFAR10_ARCHIVE")")
-# What one of the files *.overrides changes, as options of `dvc exp run`
-overrides = $(shell sed -n "s/^\([^\#].*\)$$/-S '\1'/p" $(1))
+ABSOLUTE = env SCRATCH_FOLDER="$$PWD/scratch" \
+    $${CIFAR10_ARCHIVE:+"CIFAR10_ARCHIVE=$$(realpath -- "$$CIFAR10_ARCHIVE")"}
+# What one of the files *.overrides changes, as options of `dvc exp run`; its lines may end as on Windows
+overrides = $(shell tr -d '\r' < $(1) | sed -n "s/^\([^\#].*\)$$/-S '\1'/p")
+# A value from the command line, quoted for the shell. The environment does not count: WSL sets NAME, for example
+given = $(if $(filter command,$(firstword $(origin $(1)))),'$(subst ','\'',$(value $(1)))')
+unexport NAME REV RECIPE IMAGE
 
 # DVC keeps experiments as Git commits, so a machine where Git knows no user needs a name for them.
 ifeq ($(shell git config user.email),)
@@ -25,7 +28,7 @@ endif
 .PHONY: help setup demo quick repro plan try study test table report readme minutes predict clean
 
 help:  ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1@\2/p' Makefile | column -t -s @
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s%s\n", $$1, $$2 }' Makefile
 
 setup: .venv/installed  ## Create .venv and install the pinned requirements
 
@@ -34,22 +37,22 @@ setup: .venv/installed  ## Create .venv and install the pinned requirements
 	$(PYTHON) -m venv .venv
 	@if [ "$$(uname)" = Linux ] && ! command -v nvidia-smi > /dev/null; then \
 	    echo 'No NVIDIA card: PyTorch is taken from $(TORCH_INDEX)'; \
-	    pip install --no-deps --timeout 10 --retries 0 --index-url $(TORCH_INDEX) $$(grep '^torch\(vision\)\?==' requirements.txt) \
+	    python -m pip install --no-deps --timeout 10 --retries 0 --index-url $(TORCH_INDEX) $$(grep '^torch\(vision\)\?==' requirements.txt) \
 	        || echo 'That did not work: PyTorch is taken from PyPI, with CUDA (some gigabytes)'; \
 	fi
-	pip install -r requirements.txt
+	python -m pip install -r requirements.txt
 	@touch $@
 
 .venv/installed-dev: .venv/installed requirements-dev.txt
-	pip install -r requirements-dev.txt
+	python -m pip install -r requirements-dev.txt
 	@touch $@
 
 demo: .venv/installed  ## Run the whole pipeline on the bundled sample, as a DVC experiment (5 minutes on 2 cores)
 quick: .venv/installed  ## Run the whole pipeline on CIFAR-10 from nothing, with the recipe fast and a small tree (about an hour)
 demo quick:
 	@python -m scripts.check_tree $@.overrides
-	@dvc exp remove --quiet $@ 2>/dev/null || true
-	$(ABSOLUTE) dvc exp run --temp --name $@ $(call overrides,$@.overrides)
+	@python -m dvc exp remove --quiet $@ 2>/dev/null || true
+	$(ABSOLUTE) python -m dvc exp run --temp --name $@ $(call overrides,$@.overrides)
 	@echo
 	@python -m scripts.table --rev $@
 	@printf '%s\n' '' 'The committed results and your working tree are as they were. Next:' \
@@ -59,31 +62,31 @@ demo quick:
 	    '  make repro    the full pipeline on CIFAR-10, from the trained network'
 
 test: .venv/installed-dev  ## Lint, check types and test (under 10 minutes on 2 cores)
-	ruff check .
-	ruff format --check .
-	mypy
-	pytest -n 2
+	python -m ruff check .
+	python -m ruff format --check .
+	python -m mypy
+	python -m pytest -n 2
 
 repro: .venv/installed  ## Run the full pipeline on CIFAR-10 from the trained network, which is pulled (about 2 hours 30 minutes)
 	@python -m scripts.check_tree
-	test -e $(NETWORK) || dvc pull $(NETWORK) || echo 'The trained network cannot be pulled; it will be trained.'
-	dvc repro
+	test -e $(NETWORK) || python -m dvc pull $(NETWORK) || echo 'The trained network cannot be pulled; it will be trained.'
+	python -m dvc repro
 
 plan: .venv/installed  ## Print what `make repro` would run, and the minutes it took last time
 	@python -m scripts.plan
 
 try: .venv/installed  ## Make one recipe from the trained network, and time it beside dense: make try RECIPE=name
-	@python -m scripts.try_recipe $(RECIPE)
+	@python -m scripts.try_recipe $(call given,RECIPE)
 
 study: .venv/installed  ## Run one of the studies: make study NAME=separation (studies/README.md lists all)
-	@python -m studies.$(or $(NAME),$(error say which: make study NAME=separation; studies/README.md lists all))
+	@python -m studies.$(or $(call given,NAME),$(error say which: make study NAME=separation; studies/README.md lists all))
 
 table: .venv/installed  ## List the experiments, with lines of at most 120 characters
-	@COLUMNS=120 dvc exp show --no-pager --drop '.*' \
+	@COLUMNS=120 python -m dvc exp show --no-pager --drop '.*' \
 	    --keep 'Experiment$$|download.source$$|(metrics/summary.json:)?(dense_val_accuracy|flagship_val_accuracy|flagship_bytes)$$'
 
 report: .venv/installed  ## Write all results into one page, report.html: make report, or make report REV=experiment-or-commit
-	@python -m scripts.report $(if $(REV),--rev "$(REV)")
+	@python -m scripts.report $(if $(call given,REV),--rev=$(call given,REV))
 
 readme: .venv/installed  ## Write the table of results into README.md
 	python -m checks.readme
@@ -92,7 +95,7 @@ minutes: .venv/installed  ## Write into docs/minutes.csv how long the stages too
 	python -m checks.minutes
 
 predict: .venv/installed  ## Classify a picture with the flagship: make predict IMAGE=path
-	@python -m scripts.predict $(if $(IMAGE),"$(IMAGE)")
+	@python -m scripts.predict $(call given,IMAGE)
 
 clean:  ## Delete .venv, caches, checkpoints and logs (DVC's cache of results is kept)
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache scratch logs dvc_plots report.html

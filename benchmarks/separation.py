@@ -63,8 +63,8 @@ def main() -> None:
     section = page(figures, device, chosen.images, chosen.neighbour_images)
     print(section)
     with atomic(PAGE) as temporary:
-        before = PAGE.read_text() if PAGE.exists() else ""
-        temporary.write_text(with_section(before, section, INTRODUCTION))
+        before = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+        temporary.write_text(with_section(before, section, INTRODUCTION), encoding="utf-8")
 
 
 def _arguments() -> argparse.Namespace:

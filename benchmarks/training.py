@@ -126,7 +126,8 @@ def main() -> None:
     section = page(train.recipe, device, steps, input_pipeline(recipe.batch_size, device))
     print(section)
     with atomic(README) as temporary:
-        temporary.write_text(with_section(README.read_text() if README.exists() else "", section))
+        before = README.read_text(encoding="utf-8") if README.exists() else ""
+        temporary.write_text(with_section(before, section), encoding="utf-8")
 
 
 def with_section(text: str, section: str, introduction: str | None = None) -> str:
@@ -232,7 +233,7 @@ def forget_peak_memory(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     elif CLEAR_PEAK.exists():
-        CLEAR_PEAK.write_text("5")
+        CLEAR_PEAK.write_text("5", encoding="utf-8")
 
 
 def peak_memory(device: torch.device) -> float:
@@ -241,7 +242,7 @@ def peak_memory(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated()
     if not STATUS.exists():
         return float("nan")
-    line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+    line = next(line for line in STATUS.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024
 
 

@@ -57,7 +57,7 @@ def main() -> None:
             raise UserError(f"{path}: the results differ from {COMPARISON}; run `make readme`")
         if not check:
             with atomic(path) as temporary:
-                temporary.write_text(text)
+                temporary.write_text(text, encoding="utf-8")
 
 
 def replace(text: str, block: str) -> str:
@@ -131,7 +131,7 @@ def _steps(recipe: str, history: dict[str, Any]) -> str:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; run from the top of the repository") from None
 

@@ -147,7 +147,7 @@ def run(step: Step, place: Path, variables: dict[str, str]) -> tuple[str, Path]:
     if done.returncode:
         last = " ".join(" ".join(printed.splitlines()[-8:]).split())[-400:]
         raise UserError(f"{PAGE}, line {step.start}: `{title(step)}` ended with {done.returncode}: {last}")
-    return printed, Path(Path(variables[PLACE]).read_text().strip())
+    return printed, Path(Path(variables[PLACE]).read_text(encoding="utf-8").strip())
 
 
 def title(step: Step) -> str:

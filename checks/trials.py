@@ -102,12 +102,12 @@ def _written(value: Any) -> str:
 
 def _committed(folder: Path) -> dict[str, Any]:
     command = ["git", "show", f"HEAD:./{PARAMS}"]
-    shown = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
+    shown = subprocess.run(command, cwd=folder, check=False, capture_output=True, encoding="utf-8")
     if shown.returncode:
         raise UserError(f"{folder}: no {PARAMS} in the last commit ({one_line(shown.stderr)})")
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / PARAMS
-        path.write_text(shown.stdout)
+        path.write_text(shown.stdout, encoding="utf-8")
         return read_yaml(path)
 
 

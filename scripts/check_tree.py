@@ -41,7 +41,7 @@ def override(params: Path, overrides: Path) -> None:
     from dvc.exceptions import DvcException
     from dvc.utils.hydra import apply_overrides
 
-    lines = [line for line in overrides.read_text().splitlines() if line and not line.startswith("#")]
+    lines = [line for line in overrides.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
     try:
         apply_overrides(params, lines)
     except DvcException as error:

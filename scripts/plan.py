@@ -27,7 +27,7 @@ def main() -> None:
     """Print a line for each stage, and the sum."""
     # Errors are ignored, and what DVC calls unchanged is left out: it fails at a changed stage whose input is not there
     command = [sys.executable, "-m", "dvc", "repro", *OPTIONS]
-    dry = subprocess.run(command, check=False, capture_output=True, text=True)
+    dry = subprocess.run(command, check=False, capture_output=True, encoding="utf-8")
     if dry.returncode:
         raise UserError(f"`dvc repro --dry` failed: {one_line(dry.stderr)}")
     print(plan(to_run(UNCHANGED.findall(dry.stdout)), known()))

@@ -85,7 +85,7 @@ def prepare(folder: Path, seed: int) -> None:
     (folder / PREPARED.parent).mkdir(exist_ok=True)
     if not (folder / PREPARED).exists():
         (folder / PREPARED).symlink_to(PREPARED.absolute())
-    (folder / PARAMS).write_text(SEED.sub(f"seed: {seed}", PARAMS.read_text()))
+    (folder / PARAMS).write_text(SEED.sub(f"seed: {seed}", PARAMS.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -1,15 +1,17 @@
 """Checkpoints: two kept, damage passed over."""
 
 import errno
+import importlib.metadata
 from pathlib import Path
 
 import pytest
 import torch
 
 from src.core.errors import UserError
-from src.training.checkpoints import Checkpoints, fingerprint
+from src.training.checkpoints import Checkpoints, fingerprint, run_key
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[1]
 
 
 def test_two_are_kept_and_the_newest_is_loaded(tmp_path):
@@ -55,3 +57,26 @@ def test_fingerprint_follows_texts_and_contents(tmp_path):
     assert first != fingerprint(["lr 2"], [file])
     file.write_text("b")
     assert first != fingerprint(["lr 1"], [file])
+
+
+def test_a_run_is_not_resumed_with_another_library_or_other_settings(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+    def key(settings="{}", **versions):
+        known = importlib.metadata.version
+        with monkeypatch.context() as patch:
+            patch.setattr(importlib.metadata, "version", lambda name: versions.get(name) or known(name))
+            return run_key("compress", settings, CPU, False, "slim")
+
+    others = [key(**{name: "0.1"}) for name in ("torch", "numpy", "scikit-learn", "tensorly", "torch-pruning")]
+    assert len({key(), key('{"seed": 1}'), *others}) == 7
+    assert key() == key()
+
+
+def test_a_machine_that_only_trains_needs_no_library_of_a_technique(monkeypatch):
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    assert run_key("train", "{}", CPU, False)

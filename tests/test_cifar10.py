@@ -23,7 +23,7 @@ from src.data.cifar10 import (
     read_records,
 )
 from src.data.fetch import SAMPLE, DownloadSettings, unpack
-from src.data.prepared import Split, rank_in_class
+from src.data.prepared import CLASSES, Split, rank_in_class
 from src.data.split import SplitSettings, split, statistics
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,12 +36,11 @@ def record(label, red, green, blue):
 
 @pytest.fixture
 def raw(tmp_path):
-    """Six files: 20 records in each train file, 10 in the test file; every pixel of a record is its number."""
+    """Six files with 20 records each, two of each class; every pixel of a record is its number."""
     folder = tmp_path / "raw"
     folder.mkdir()
     for number, name in enumerate(FILES):
-        count = 10 if name == TEST_FILE else 20
-        content = [bytes([i % 10]) + bytes([number * 20 + i]) * 3072 for i in range(count)]
+        content = [bytes([i % 10]) + bytes([number * 20 + i]) * 3072 for i in range(20)]
         (folder / name).write_bytes(b"".join(content))
     return folder
 
@@ -96,7 +95,7 @@ def test_raw_records_are_the_bytes_of_the_file(tmp_path):
 
 def test_split_is_stratified_and_uses_every_image_once(raw):
     parts = split(raw, 0.2, seed=0)
-    assert {name: len(part) for name, part in parts.items()} == {"train": 80, "validation": 20, "test": 10}
+    assert {name: len(part) for name, part in parts.items()} == {"train": 80, "validation": 20, "test": 20}
     assert parts["train"].labels.bincount().tolist() == [8] * 10
     assert parts["validation"].labels.bincount().tolist() == [2] * 10
     numbers = torch.cat([parts["train"].images, parts["validation"].images])[:, 0, 0, 0]
@@ -114,6 +113,28 @@ def test_split_follows_the_seed(raw):
 def test_split_without_enough_of_a_class_is_refused(raw):
     with pytest.raises(UserError, match="cannot hold out 1% of each class"):
         split(raw, 0.01, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("dogs", "others", "test_dogs", "complaint"),
+    [
+        (20, 20, 0, "test has 0 of class dog; needed of each class: 2 in train, 1 in validation, 2 in test"),
+        (20, 20, 1, "test has 1 of class dog"),
+        (2, 104, 2, "validation has 0 of class dog"),
+        (2, 10, 2, "train has 1 of class dog"),
+    ],
+)
+def test_a_class_that_later_stages_cannot_use_is_told_by_split(raw, dogs, others, test_dogs, complaint):
+    def write(file, dogs, others):
+        counts = [dogs if name == "dog" else others for name in CLASSES]
+        (raw / file).write_bytes(b"".join(count * record(label, b"", b"", b"") for label, count in enumerate(counts)))
+
+    write(TRAIN_FILES[0], dogs, others)
+    write(TEST_FILE, test_dogs, 2)
+    for file in TRAIN_FILES[1:]:
+        (raw / file).write_bytes(record(0, b"", b"", b""))
+    with pytest.raises(UserError, match=f"raw: {complaint}"):
+        split(raw, 0.5 if others == 10 else 0.1, seed=0)
 
 
 def test_statistics_are_numpys():

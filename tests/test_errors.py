@@ -17,13 +17,9 @@ from src.core.errors import ParamsError, UserError, exit_cleanly
         (ParamsError("params.yaml: seed: missing"), 2, "error: params.yaml: seed: missing\n"),
         (KeyboardInterrupt("interrupted in epoch 2"), 130, "error: interrupted in epoch 2\n"),
         (KeyboardInterrupt(), 130, "error: interrupted\n"),
-        (
-            OSError(28, "No space left on device", "logs/x.tsv"),
-            1,
-            "error: logs/x.tsv: cannot be written: No space left on device\n",
-        ),
-        (PermissionError(13, "Permission denied", "logs"), 1, "error: logs: cannot be written: Permission denied\n"),
-        (OSError(28, "No space left on device"), 1, "error: a file: cannot be written: No space left on device\n"),
+        (OSError(28, "No space left on device", "a.tsv"), 1, "error: a.tsv: No space left on device\n"),
+        (PermissionError(13, "Permission denied", "data/a"), 1, "error: data/a: Permission denied\n"),
+        (OSError(28, "No space left on device"), 1, "error: No space left on device\n"),
     ],
 )
 def test_a_mistake_is_one_line_and_a_code(raised, code, line, capsys):

@@ -1,6 +1,9 @@
 """Files: written whole or not at all, JSON and CSV, damaged files."""
 
+import errno
 import math
+import os
+import re
 
 import pytest
 
@@ -47,6 +50,40 @@ def test_nothing_is_left_of_a_failure_and_the_old_stays(tmp_path, kind):
         fail()
     assert names(tmp_path) == ["a"]
     assert target.read_text() == "old"
+
+
+def test_two_processes_with_one_number_do_not_share_a_temporary_name(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.getpid", lambda: 1)  # as of every process that is the first one of a container
+    used = set()
+    for _ in range(2):
+        with atomic(tmp_path / "folder") as temporary:
+            temporary.mkdir()
+            used.add(temporary)
+    assert len(used) == 2
+
+
+def test_an_error_with_another_file_is_no_error_of_writing(tmp_path):
+    (tmp_path / "folder").mkdir()
+    for other in (tmp_path / "missing", tmp_path / "folder"):
+        with pytest.raises(OSError, match=re.escape(str(other))), atomic(tmp_path / "new"):
+            other.read_text()
+    with pytest.raises(ConnectionError), atomic(tmp_path / "new"):
+        raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+    assert names(tmp_path) == ["folder"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_told_with_the_name_of_the_result(tmp_path, code):
+    with pytest.raises(UserError, match=r"new: cannot be written: "), atomic(tmp_path / "new"):
+        raise OSError(code, os.strerror(code))
+    assert names(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_replaced_is_told(tmp_path):
+    with pytest.raises(UserError, match=r"new: cannot be written: "), atomic(tmp_path / "new"):
+        pass  # nothing was written
+    with pytest.raises(UserError, match=r"new: cannot be written: "), atomic(tmp_path / "new") as temporary:
+        (temporary / "in/no/folder").write_text("x")
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):

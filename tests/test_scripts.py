@@ -37,7 +37,6 @@ CONDITIONS = {
     "numpy": "2",
     "onnxruntime": "1",
 }
-GREEN = (0, 128, 0)
 
 
 def row(recipe: str, scale: int = 1) -> dict:
@@ -191,79 +190,6 @@ def test_table_of_the_workspace_and_of_a_revision(repository, monkeypatch, capsy
     Path("metrics/comparison.csv").unlink()
     with pytest.raises(UserError, match="the workspace"):
         run(monkeypatch, table)
-
-
-MODES = ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I", "F", "I;16"]
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_every_mode_becomes_a_batch_of_one(tmp_path, mode):
-    path = tmp_path / "picture.tiff"
-    source = Image.new("RGB", (50, 40), GREEN)
-    if mode in ("I", "F", "I;16"):
-        kind = {"I": np.int32, "F": np.float32, "I;16": np.uint16}[mode]
-        source = Image.fromarray(np.full((40, 50), 30_000, kind))
-    source.convert(mode).save(path)
-    batch = predict.prepare(path)
-    assert batch.shape == (1, 3, 32, 32)
-    assert batch.dtype == np.float32
-    assert batch.min() >= 0
-    assert batch.max() <= 1
-    if mode in ("RGB", "RGBA", "CMYK", "YCbCr", "P"):
-        assert np.abs(batch[0].mean((1, 2)) - np.array(GREEN) / 255).max() < 0.1
-    if mode == "I;16":
-        assert batch.mean() == pytest.approx(30_000 / 65_535, abs=0.01)
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (32, 32), (640, 480), (2000, 3)])
-def test_every_size_becomes_a_batch_of_one(tmp_path, size):
-    Image.new("RGB", size, GREEN).save(tmp_path / "picture.png")
-    assert np.allclose(predict.prepare(tmp_path / "picture.png")[0].mean((1, 2)), np.array(GREEN) / 255)
-
-
-def test_a_picture_of_cifar_size_is_left_as_it_is(tmp_path):
-    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "picture.png")
-    assert np.allclose(predict.prepare(tmp_path / "picture.png")[0], pixels.transpose(2, 0, 1) / 255)
-
-
-def test_transparent_is_white(tmp_path):
-    Image.new("RGBA", (40, 40), (0, 0, 0, 0)).save(tmp_path / "clear.png")
-    assert (predict.prepare(tmp_path / "clear.png") == 1).all()
-    palette = Image.new("P", (40, 40), 0)
-    palette.putpalette([0, 0, 0, *GREEN])
-    palette.save(tmp_path / "clear.gif", transparency=0)
-    assert (predict.prepare(tmp_path / "clear.gif") == 1).all()
-
-
-def test_exif_rotation_is_undone(tmp_path):
-    pixels = np.zeros((64, 64, 3), dtype=np.uint8)
-    pixels[:32] = 255
-    exif = Image.Exif()
-    exif[0x0112] = 6  # orientation: to be turned a quarter clockwise, so that the top comes to the right
-    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
-    batch = predict.prepare(tmp_path / "turned.png")
-    assert (batch[..., 16:] == 1).all()
-    assert (batch[..., :16] == 0).all()
-
-
-def test_what_is_no_picture_is_refused_in_one_line(tmp_path):
-    picture = tmp_path / "whole.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (99, 99, 3), dtype=np.uint8)).save(picture)
-    bad = {
-        "missing.png": None,
-        "empty.png": b"",
-        "text.jpg": b"no picture",
-        "cut.png": picture.read_bytes()[:2000],
-    }
-    for name, content in bad.items():
-        if content is not None:
-            (tmp_path / name).write_bytes(content)
-        with pytest.raises(UserError, match=name) as refusal:
-            predict.prepare(tmp_path / name)
-        assert "\n" not in str(refusal.value)
-    with pytest.raises(UserError, match="directory"):
-        predict.prepare(tmp_path)
 
 
 def test_prediction_names_the_three_most_probable_classes(workspace, monkeypatch, capsys):

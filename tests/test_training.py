@@ -3,6 +3,7 @@
 import itertools
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -200,15 +201,52 @@ def test_not_a_number_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path)
     assert checkpoints.load(torch.device("cpu"))["steps"] == 5
 
 
-def test_out_of_memory_is_advice():
-    class Full(NullReporter):
-        def step(self, epoch, done, total):
-            raise torch.OutOfMemoryError("CUDA out of memory")
+@pytest.mark.parametrize("bad", [float("-inf"), float("nan")])
+@pytest.mark.parametrize("place", [0, -1])
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_a_weight_that_the_last_step_ruins_is_no_success(tmp_path, place, bad, ema_decay):
+    def ruin(model, progress):
+        if progress == 1:
+            list(model.parameters())[place].data[0] = bad
 
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(UserError, match=r"not finite after epoch 3; try a lower lr_peak"):
+        train(checkpoints=checkpoints, hooks={"after_step": ruin}, ema_decay=ema_decay)
+    assert checkpoints.load(torch.device("cpu"))["steps"] == 10
+
+
+def test_a_validation_loss_that_overflows_is_no_success():
+    def grow(model, progress):
+        if progress == 1:
+            model.classifier[-1].weight.data[0] = 3e38
+
+    with pytest.raises(UserError, match=r"not finite after epoch 3"):
+        train(hooks={"after_step": grow}, mixed_precision=False)
+
+
+class Full(NullReporter):
+    def step(self, epoch, done, total):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_out_of_memory_is_advice():
     with pytest.raises(UserError, match="with 16 images at a time; set batch_size to 8, or accumulate to 2"):
         train(Full())
     with pytest.raises(UserError, match="with 8 images at a time; set batch_size to 8, or accumulate to 4"):
         train(Full(), accumulate=2)
+
+
+@pytest.mark.parametrize(("batch_size", "accumulate"), [(2, 1), (3, 1), (15, 3), (30, 5), (50, 1), (75, 5), (300, 2)])
+def test_advice_on_memory_works(batch_size, accumulate):
+    with pytest.raises(UserError) as caught:
+        train(Full(), batch_size=batch_size, accumulate=accumulate)
+    at_once = int(re.search(r"with (\d+) images", str(caught.value))[1])
+    advised = re.findall(r"(batch_size|accumulate) to (\d+)", str(caught.value))
+    assert advised or at_once < 4
+    for key, value in advised:
+        settings = {"batch_size": batch_size, "accumulate": accumulate, key: int(value)}
+        train(**settings, epochs=1, phases=[])
+        assert 2 <= settings["batch_size"] // settings["accumulate"] < batch_size // accumulate
 
 
 def test_a_callers_objective_takes_the_place_of_cross_entropy():

@@ -9,7 +9,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -20,6 +19,7 @@ from scripts.report.revision import Revision, commit_of, open_revision, plots_of
 from scripts.report.tablesort import SCRIPT
 from src.core.errors import UserError, exit_cleanly, one_line
 from src.core.files import atomic
+from src.core.params import PARAMS, parse_yaml, read_yaml
 from src.core.recipes import DENSE
 from src.results.comparison import BENCHMARK, COMPARISON
 from src.results.history import RECIPES
@@ -60,8 +60,8 @@ def _results(revision: Revision, rows: list[sections.Row]) -> dict[str, Any]:
     by_name = {row["recipe"]: row for row in rows}
     history = revision.values(str(RECIPES), "recipes").get("recipes", {})
     predictions = revision.values(PREDICTIONS, "labels", "recipes")
-    params = yaml.safe_load(revision.text("params.yaml")) or {}
-    captions = yaml.safe_load((FOLDER / "captions.yaml").read_text(encoding="utf-8"))
+    text = revision.text(str(PARAMS))
+    params = parse_yaml(text, PARAMS) if text else {}
     return {
         "edition": rows[0]["edition"],
         "headline": sections.headline(by_name, len(predictions.get("labels", ""))),
@@ -69,7 +69,7 @@ def _results(revision: Revision, rows: list[sections.Row]) -> dict[str, Any]:
         "legend": LEGEND,
         "family": sections.family(rows, history, params.get("compress", {}).get("recipes", {})),
         "card": sections.model_card(by_name, history, params, predictions),
-        "pictures": sections.captioned(revision.pictures(), captions),
+        "pictures": sections.captioned(revision.pictures(), read_yaml(FOLDER / "captions.yaml")),
     }
 
 

@@ -65,5 +65,5 @@ def multiplies_bfloat16_fast(device: torch.device) -> bool:
 
 def cpu_vendor() -> str:
     """Return the maker's name as the CPU gives it on Linux; elsewhere an empty string."""
-    lines = CPU_INFO.read_text().splitlines() if CPU_INFO.exists() else []
+    lines = CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines() if CPU_INFO.exists() else []
     return next((line.split(":")[1].strip() for line in lines if line.startswith("vendor_id")), "")

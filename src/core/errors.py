@@ -1,11 +1,13 @@
 """Mistakes of users, which end a command with one line, and the exit codes."""
 
 import errno
+import io
 import sys
 from collections.abc import Callable
 
 INTERRUPTED = 130
-NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+OF_THE_MACHINE = (*NO_SPACE, errno.EROFS, errno.EACCES, errno.EPERM)  # what no edit of the code can mend
 
 
 class UserError(Exception):
@@ -29,16 +31,19 @@ def one_line(error: Exception | str) -> str:
 def exit_cleanly(main: Callable[[], None]) -> None:
     """Run a command's ``main``: a `UserError` becomes one line on stderr, Ctrl-C becomes exit code 130.
 
-    So does a full disk or a folder without the right to write, wherever it is met (logs and curves, for example).
+    So does a full disk or a file without the right to read or write it, wherever it is met (logs, for example).
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # where the locale has no "≥" it becomes "?"
     try:
         main()
     except UserError as error:
         sys.exit(_complain(str(error), error.exit_code))
     except OSError as error:
-        if error.errno not in NOT_WRITABLE:
+        if error.errno not in OF_THE_MACHINE:
             raise
-        sys.exit(_complain(f"{error.filename or 'a file'}: cannot be written: {error.strerror}", UserError.exit_code))
+        place = f"{error.filename}: " if error.filename else ""
+        sys.exit(_complain(f"{place}{error.strerror}", UserError.exit_code))
     except KeyboardInterrupt as interrupt:
         sys.exit(_complain(str(interrupt) or "interrupted", INTERRUPTED))
 

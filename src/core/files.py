@@ -4,7 +4,7 @@ import contextlib
 import csv
 import io
 import json
-import os
+import secrets
 import shutil
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from src.core.errors import UserError, one_line
+from src.core.errors import NO_SPACE, UserError, one_line
 
 DECIMALS = 6
 
@@ -22,9 +22,10 @@ def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` for a new file or folder, and move it to ``path`` at the end.
 
     If the block raises an error, the temporary file or folder is removed and ``path`` stays as it was. Raises
-    `UserError` if the disk is full or the place cannot be written.
+    `UserError` if the disk is full or the place cannot be written. Errors with other files stay as they are.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
+    # A random number: those of processes repeat in containers, where a killed one may have left its file
+    temporary = path.with_name(f".{path.name}.{secrets.randbelow(10**9)}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -32,12 +33,23 @@ def atomic(path: Path) -> Iterator[Path]:
             shutil.rmtree(path)
         temporary.replace(path)
     except OSError as error:
+        if not _is_about(error, path, temporary):
+            raise
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary)
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def _is_about(error: OSError, path: Path, temporary: Path) -> bool:
+    """Return whether ``error`` came from writing ``temporary`` or putting it in the place of ``path``."""
+    if error.filename is None:  # as where a write finds no space
+        return error.errno in NO_SPACE
+    place = Path(str(error.filename)).absolute()
+    own = (path.absolute(), temporary.absolute())
+    return place in own[0].parents or any(place.is_relative_to(root) for root in own)
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -1,7 +1,6 @@
 """Reading params.yaml for one stage: only the keys that dvc.yaml declares for it, checked against a schema.
 
-A stage cannot read a key that dvc.yaml does not declare for it, so that DVC knows what each result depends on. A key
-that no stage declares is a typing mistake.
+A stage cannot read a key that dvc.yaml does not declare for it, so that DVC knows what each result depends on.
 """
 
 import argparse
@@ -10,8 +9,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
 
 from src.core.errors import ParamsError, one_line
 
@@ -19,15 +19,6 @@ PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")
 SELF_EXPLAINING = ("missing", "extra_forbidden", "value_error")  # their messages say already what was found
 _TEMPLATE = re.compile(r"\$\{([^}]+)\}")
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as DVC reads and writes it, version 1.2, where 1e-3 and 5e-05 are numbers (PyYAML stops at 1.1)."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"), [*"-+.0123456789"]
-)
 
 
 class Settings(BaseModel):
@@ -52,18 +43,14 @@ def load_params(stage: str, schema: type[Schema], key: str | None = None) -> Sch
     ``key`` is the item of a ``foreach`` stage (a recipe's name). Raises `ParamsError` on an unknown
     key, a wrong type or a value out of range, naming the key, the value and what is allowed.
     """
-    params, stages = read_yaml(PARAMS), read_yaml(PIPELINE)["stages"]
-    _reject_undeclared(params, stages)
-    known = _known(params, stages[stage], key)
-    declared = [_fill(path, known) for path in _declared(stages[stage])]
+    params, declared = _entries("params", stage, key)
     return validate(schema, _select(params, declared))
 
 
 def stage_deps(stage: str, key: str | None = None) -> list[Path]:
     """Return the deps of ``stage`` in dvc.yaml; ``key`` is the item of a ``foreach`` stage."""
-    params, stages = read_yaml(PARAMS), read_yaml(PIPELINE)["stages"]
-    known = _known(params, stages[stage], key)
-    return [Path(_fill(path, known)) for path in stages[stage].get("do", stages[stage])["deps"]]
+    _, deps = _entries("deps", stage, key)
+    return [Path(dep) for dep in deps]
 
 
 def recipe_name(stage: str, description: str) -> str:
@@ -150,26 +137,42 @@ def _fields_at(schema: Any, path: Iterable[Any]) -> list[str]:
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping in ``path``; `ParamsError` if the file is missing or holds something else."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ParamsError(f"{path}: {error.strerror}; run from the top of the repository") from None
-    except Exception as error:  # PyYAML lets other errors through as well
+    except UnicodeDecodeError as error:
+        raise ParamsError(f"{path}: not valid YAML: {one_line(error)}") from None
+    return parse_yaml(text, path)
+
+
+def parse_yaml(text: str, path: Path) -> dict[str, Any]:
+    """Return the mapping in ``text``, read as DVC reads it; `ParamsError`, which names ``path``, if there is none.
+
+    That is YAML 1.2: ``0042`` is 42, ``yes`` and ``1:30`` are strings, and a key that stands twice is a mistake.
+    """
+    try:
+        content = YAML(typ="safe").load(text)
+    except MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ParamsError(f"{path}: not valid YAML: {line}{one_line(error.problem or error)}") from None
+    except Exception as error:  # ruamel.yaml lets other errors through as well
         raise ParamsError(f"{path}: not valid YAML: {one_line(error)}") from None
     if not isinstance(content, dict):
         raise ParamsError(f"{path}: expected a mapping of keys to values, found {type(content).__name__}")
     return content
 
 
-def _declared(stage: dict[str, Any]) -> list[str]:
-    return stage.get("do", stage).get("params", [])
+def _entries(kind: str, stage: str, key: str | None) -> tuple[dict[str, Any], list[str]]:
+    """Return params.yaml, and the entries under ``kind`` (params or deps) of ``stage`` in dvc.yaml.
 
-
-def _known(params: dict[str, Any], stage: dict[str, Any], key: str | None) -> dict[str, Any]:
-    """Return what templates of ``stage`` may name: ``params``, and key and item of a foreach stage."""
-    if key is None:
-        return params
-    (place,) = _TEMPLATE.findall(stage["foreach"])
-    return params | {"key": key, "item": _get(params, [*place.split("."), key])}
+    Their templates, which may name a value of params.yaml, and key and item of a foreach stage, are filled in.
+    """
+    params, entry = read_yaml(PARAMS), read_yaml(PIPELINE)["stages"][stage]
+    known = params
+    if key is not None:
+        (place,) = _TEMPLATE.findall(entry["foreach"])
+        known = params | {"key": key, "item": _get(params, [*place.split("."), key])}
+    return params, [_fill(path, known) for path in entry.get("do", entry).get(kind, [])]
 
 
 def _fill(path: str, known: dict[str, Any]) -> str:
@@ -195,40 +198,3 @@ def _select(params: dict[str, Any], declared: list[str]) -> dict[str, Any]:
             branch = branch.setdefault(parent, {})
         branch[leaf] = _get(params, path)
     return chosen
-
-
-def _reject_undeclared(params: dict[str, Any], stages: dict[str, Any]) -> None:
-    """Raise `ParamsError` for a key in params.yaml that no stage of dvc.yaml declares."""
-    declared = {path for stage in stages.values() for path in _declared(stage)}
-    templates = {match for text in _strings(stages) for match in _TEMPLATE.findall(text)}
-    used = {path for path in templates if path.split(".")[0] not in ("key", "item")}
-    patterns = [tuple(_TEMPLATE.sub("*", path).split(".")) for path in declared | used]
-    for path in _leaves(params):
-        if not any(_covers(pattern, path) for pattern in patterns):
-            siblings = {p[len(path) - 1] for p in patterns if p[: len(path) - 1] == path[:-1] and len(p) >= len(path)}
-            problem = f"unknown key; allowed here: {', '.join(sorted(siblings))}"
-            if path[-1] in siblings:
-                problem = f"must be a mapping of keys to values (found {_get(params, list(path))!r})"
-            raise ParamsError(f"{PARAMS}: {'.'.join(path)}: {problem}")
-
-
-def _covers(pattern: tuple[str, ...], path: tuple[str, ...]) -> bool:
-    return len(pattern) <= len(path) and all(a in ("*", b) for a, b in zip(pattern, path, strict=False))
-
-
-def _leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterable[tuple[str, ...]]:
-    if isinstance(tree, dict) and tree:
-        for name, child in tree.items():
-            yield from _leaves(child, (*path, str(name)))
-    else:
-        yield path
-
-
-def _strings(tree: Any) -> Iterable[str]:
-    if isinstance(tree, dict):
-        tree = list(tree.values())
-    if isinstance(tree, list):
-        for child in tree:
-            yield from _strings(child)
-    elif isinstance(tree, str):
-        yield tree

@@ -118,14 +118,14 @@ def load_split(name: SplitName, folder: Path = PREPARED) -> Split:
 
 def save_statistics(folder: Path, statistics: Statistics) -> None:
     """Write ``statistics`` to ``folder/statistics.json``."""
-    (folder / "statistics.json").write_text(json.dumps(asdict(statistics), indent=2) + "\n")
+    (folder / "statistics.json").write_text(json.dumps(asdict(statistics), indent=2) + "\n", encoding="utf-8")
 
 
 def load_statistics(folder: Path = PREPARED) -> Statistics:
     """Return what `save_statistics` wrote to ``folder``; `UserError` if the file is missing or damaged."""
     path = folder / "statistics.json"
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(found, dict) or found.keys() != Statistics.__annotations__.keys():
             raise ValueError(f"expected the keys {', '.join(Statistics.__annotations__)}")
         _check_statistics(**found)

@@ -10,7 +10,10 @@ from sklearn.model_selection import train_test_split
 from src.core.errors import UserError
 from src.core.params import Settings
 from src.data.cifar10 import TEST_FILE, TRAIN_FILES, read_batch
-from src.data.prepared import Split, SplitName, Statistics
+from src.data.prepared import CLASSES, Split, SplitName, Statistics
+
+# Images per class that all later stages can use: the stage csi leaves one out and compares it with the others
+LEAST: dict[SplitName, int] = {"train": 2, "validation": 1, "test": 2}
 
 
 class SplitSettings(Settings):
@@ -24,7 +27,7 @@ def split(raw: Path, validation_fraction: float, seed: int) -> dict[SplitName, S
 
     Validation is ``validation_fraction`` of the training images, the same share of each class; ``seed`` decides
     which. Within each part the images keep their order. Raises `UserError` if a file cannot be read, or if a class
-    has too few images for both parts.
+    has fewer images in a part than `LEAST`.
     """
     parts = [read_batch(raw / name) for name in TRAIN_FILES]
     whole = Split(torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts]))
@@ -34,11 +37,22 @@ def split(raw: Path, validation_fraction: float, seed: int) -> dict[SplitName, S
         )
     except ValueError as error:
         raise UserError(f"{raw}: cannot hold out {validation_fraction:.0%} of each class: {error}") from None
-    return {
+    splits: dict[SplitName, Split] = {
         "train": whole[torch.from_numpy(np.sort(train))],
         "validation": whole[torch.from_numpy(np.sort(validation))],
         "test": read_batch(raw / TEST_FILE),
     }
+    for name, part in splits.items():
+        _check_counts(raw, name, part)
+    return splits
+
+
+def _check_counts(raw: Path, name: SplitName, part: Split) -> None:
+    counts = torch.bincount(part.labels, minlength=len(CLASSES))
+    rarest = int(counts.argmin())
+    if (found := int(counts[rarest])) < LEAST[name]:
+        needed = ", ".join(f"{least} in {split}" for split, least in LEAST.items())
+        raise UserError(f"{raw}: {name} has {found} of class {CLASSES[rarest]}; needed of each class: {needed}")
 
 
 def statistics(train: Split, edition: str) -> Statistics:

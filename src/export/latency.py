@@ -132,7 +132,7 @@ def instruction_sets(cpuinfo: Path = CPUINFO) -> list[str]:
 def _first_value(cpuinfo: Path, key: str) -> str:
     """Return the text after the first ``key`` in ``cpuinfo``; the empty text if the file or the key is missing."""
     try:
-        lines = cpuinfo.read_text().splitlines()
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return ""
     values = (line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == key)

@@ -55,6 +55,19 @@ def _check_shares(batch_size: int, accumulate: int) -> None:
         )
 
 
+def less_memory(recipe: TrainRecipe, batch_size: int) -> str:
+    """Return as an advice which settings of ``recipe`` compute ``batch_size`` images in smaller parts."""
+    processes, ways = parallel.processes(), []
+    parts = processes * recipe.accumulate
+    if batch_size >= 4 * parts:
+        ways.append(f"batch_size to {batch_size // parts // 2 * parts}")
+    for more in range(recipe.accumulate + 1, batch_size // (2 * processes) + 1):
+        if batch_size % (processes * more) == 0 and recipe.batch_size % more == 0:
+            ways.append(f"accumulate to {more}, which computes each batch in smaller parts")
+            break
+    return f"set {', or '.join(ways)}" if ways else "the batches cannot be smaller; use a machine with more memory"
+
+
 @lru_cache(maxsize=1)
 def _order(count: int, seed: int, epoch: int) -> Tensor:
     """Return the images in the order of ``epoch``: int64 [count]."""

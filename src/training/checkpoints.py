@@ -1,6 +1,7 @@
 """Checkpoints of an unfinished run: atomic, two kept, in a git-ignored scratch folder."""
 
 import hashlib
+import importlib.metadata
 import io
 import os
 import shutil
@@ -17,6 +18,7 @@ from src.training import parallel
 
 SCRATCH = Path(os.environ.get("SCRATCH_FOLDER", "scratch"))  # for runs in temporary folders, which do not last
 KEPT = 2
+LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "tensorly", "torch-pruning")  # all that change weights
 
 
 class Checkpoints:
@@ -96,7 +98,15 @@ def run_key(stage: str, settings: str, device: torch.device, bfloat16: bool, rec
     """Return the fingerprint of all that a run of ``stage`` depends on, for the name of its checkpoints' folder.
 
     That is ``settings``, the deps of the stage in dvc.yaml (of the item ``recipe`` if it is a foreach stage), and
-    what decides the last bits: kind of device, precision, threads, processes, version of PyTorch.
+    what decides the last bits: kind of device, precision, threads, processes, versions of `LIBRARIES`.
     """
-    machine = [device.type, bfloat16, torch.get_num_threads(), parallel.processes(), torch.__version__]
+    machine = [device.type, bfloat16, torch.get_num_threads(), parallel.processes(), *map(_version, LIBRARIES)]
     return fingerprint([settings, *map(str, machine)], stage_deps(stage, recipe))
+
+
+def _version(library: str) -> str:
+    """Return the version of ``library``, or "" where it is not installed: only some techniques need each."""
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return ""

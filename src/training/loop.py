@@ -8,6 +8,7 @@ same weights.
 """
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,12 +25,13 @@ from src.data.prepared import Split
 from src.network.inference import accuracy, predict
 from src.network.vgg import VGG, set_dropout
 from src.training import parallel
-from src.training.batches import DROPOUT, Batches, derived_seed
+from src.training.batches import DROPOUT, Batches, derived_seed, less_memory
 from src.training.budget import StepCost
 from src.training.checkpoints import Checkpoints
 from src.training.optimizers import Optimizers
 from src.training.recipe import TrainRecipe, image_side, learning_rate
 
+LOWER = "try a lower lr_peak"
 CHECK_LOSS_EVERY = 20  # steps; reading the loss at each would make a GPU wait
 Row = dict[str, float]
 Model = Callable[[Tensor], Tensor]  # images [n, 3, side, side] in 0..1 -> logits [n, classes]
@@ -113,7 +115,7 @@ def fit(
     """
     run = _Run(model, train, validation, recipe, seed, hooks or Hooks())
     run.announce()
-    with _memory_advice(recipe):
+    with _memory_advice(recipe, run.batches.batch_size):
         run.save_if_due()
         while not run.finished:
             run.train_step()
@@ -216,9 +218,13 @@ class _Run:
         return derived_seed(self.seed, DROPOUT, self.state.steps * parallel.processes() + parallel.rank())
 
     def end_epoch(self) -> None:
-        """Validate, and add the epoch's row to the history."""
+        """Validate, and add the epoch's row to the history; `UserError` if a loss or a weight is not finite."""
         self._check_loss()
         row = parallel.from_first(_epoch_row(self) if parallel.rank() == 0 else None)
+        # The losses of training are those before each step, so they say nothing of the weights after the last one
+        weights = self.averaged.state_dict().values()
+        if not (math.isfinite(row["val/loss"]) and all(bool(tensor.isfinite().all()) for tensor in weights)):
+            raise UserError(f"weights or validation loss are not finite after epoch {self.epoch + 1}; {LOWER}")
         self.state.history.append({name: round(value, 6) for name, value in row.items()})
         self.hooks.reporter.epoch(self.state.history[-1])
 
@@ -237,7 +243,7 @@ class _Run:
         bad = (~self.state.step_stats[:, 0].isfinite()).nonzero()
         if len(bad):
             step = self.epoch * self.batches.steps_per_epoch + int(bad[0]) + 1
-            raise UserError(f"the loss is not finite at step {step} (epoch {self.epoch + 1}); try a lower lr_peak")
+            raise UserError(f"the loss is not finite at step {step} (epoch {self.epoch + 1}); {LOWER}")
 
 
 def _epoch_row(run: _Run) -> Row:
@@ -306,14 +312,12 @@ def _average(model: VGG, decay: float) -> AveragedModel | None:
 
 
 @contextlib.contextmanager
-def _memory_advice(recipe: TrainRecipe) -> Iterator[None]:
+def _memory_advice(recipe: TrainRecipe, batch_size: int) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
         if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
             raise
-        at_once = recipe.batch_size // (recipe.accumulate * parallel.processes())
-        raise UserError(
-            f"out of memory with {at_once} images at a time; set batch_size to {recipe.batch_size // 2}, "
-            f"or accumulate to {2 * recipe.accumulate}, which computes each batch in smaller parts"
-        ) from None
+        at_once = batch_size // (recipe.accumulate * parallel.processes())
+        advice = less_memory(recipe, batch_size)
+        raise UserError(f"out of memory with {at_once} images at a time; {advice}") from None

@@ -26,7 +26,7 @@ class Tracker:
         self.live = _live(curves) if curves else None
         self.images_per_epoch = images_per_epoch
         LOGS.mkdir(exist_ok=True)
-        self.log = (LOGS / f"{name}.log").open("a")
+        self.log = (LOGS / f"{name}.log").open("a", encoding="utf-8")
         self.epochs = 0
         self.bar: tqdm | None = None
         self.started, self.share = time.monotonic(), 0.0
