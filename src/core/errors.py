@@ -1,10 +1,12 @@
 """Mistakes of users, which end a command with one line, and the exit codes."""
 
 import errno
+import os
 import sys
 from collections.abc import Callable
 
 INTERRUPTED = 130
+NOT_READ_ON = 141  # what a shell reports of a program that SIGPIPE ended
 NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -29,12 +31,17 @@ def one_line(error: Exception | str) -> str:
 def exit_cleanly(main: Callable[[], None]) -> None:
     """Run a command's ``main``: a `UserError` becomes one line on stderr, Ctrl-C becomes exit code 130.
 
-    So does a full disk or a folder without the right to write, wherever it is met (logs and curves, for example).
+    So does a full disk or a folder without the right to write, wherever it is met (logs and curves, for example). If
+    nobody reads the output any more (``| head -1``), the command ends with 141 and without a word.
     """
     try:
         main()
+        sys.stdout.flush()
     except UserError as error:
         sys.exit(_complain(str(error), error.exit_code))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python writes the rest of its buffer when it exits
+        sys.exit(NOT_READ_ON)
     except OSError as error:
         if error.errno not in NOT_WRITABLE:
             raise
