@@ -16,16 +16,15 @@ overrides = $(shell tr -d '\r' < $(1) | sed -n "s/^\([^\#].*\)$$/-S '\1'/p")
 given = $(if $(filter command,$(firstword $(origin $(1)))),'$(subst ','\'',$(value $(1)))')
 unexport NAME REV RECIPE IMAGE
 
-# DVC keeps experiments as Git commits, so a machine where Git knows no user needs a name for them.
-ifeq ($(shell git config user.email),)
-export GIT_AUTHOR_NAME ?= nobody
-export GIT_AUTHOR_EMAIL ?= nobody@localhost
-export GIT_COMMITTER_NAME ?= $(GIT_AUTHOR_NAME)
-export GIT_COMMITTER_EMAIL ?= $(GIT_AUTHOR_EMAIL)
-endif
+# DVC keeps experiments as Git commits. It takes name and address both from Git's settings or both from the environment,
+# so both stand here, also where Git knows one of them or none.
+export GIT_AUTHOR_NAME := $(or $(GIT_AUTHOR_NAME),$(shell git config user.name 2>/dev/null),nobody)
+export GIT_AUTHOR_EMAIL := $(or $(GIT_AUTHOR_EMAIL),$(shell git config user.email 2>/dev/null),nobody@localhost)
+export GIT_COMMITTER_NAME := $(or $(GIT_COMMITTER_NAME),$(GIT_AUTHOR_NAME))
+export GIT_COMMITTER_EMAIL := $(or $(GIT_COMMITTER_EMAIL),$(GIT_AUTHOR_EMAIL))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quick repro plan try study test table report readme minutes predict clean
+.PHONY: help setup demo quick repro plan try study test table report readme minutes predict clean clone
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s%s\n", $$1, $$2 }' Makefile
@@ -47,9 +46,15 @@ setup: .venv/installed  ## Create .venv and install the pinned requirements
 	python -m pip install -r requirements-dev.txt
 	@touch $@
 
+clone: .venv/installed
+	@python -m scripts.check_clone
+
+repro plan try table report: clone
+
 demo: .venv/installed  ## Run the whole pipeline on the bundled sample, as a DVC experiment (5 minutes on 2 cores)
 quick: .venv/installed  ## Run the whole pipeline on CIFAR-10 from nothing, with the recipe fast and a small tree (about an hour)
 demo quick:
+	@python -m scripts.check_clone --history
 	@python -m scripts.check_tree $@.overrides
 	@python -m dvc exp remove --quiet $@ 2>/dev/null || true
 	$(ABSOLUTE) python -m dvc exp run --temp --name $@ $(call overrides,$@.overrides)

@@ -1,85 +1,125 @@
-"""Print what `dvc repro` would run, and how many minutes each stage took last time: python -m scripts.plan.
+"""Print what `make repro` would run in this working tree, and how many minutes that took last time.
 
-These are the stages that changed, and all that depend on them; DVC will skip one of those if the files that it reads
-come out with the same bytes. The minutes are those of docs/minutes.csv. The last line adds up what the training of all
-recipes costs, by metrics/comparison.csv. Nothing runs.
+python -m scripts.plan: a line for each stage whose code, settings or input differ from dvc.lock, or whose results are
+neither here nor in the cache of DVC. "only if" stands beside the stages below them, which DVC skips if the files that
+they read come out with the same bytes as last time. The minutes are those of docs/minutes.csv. The last line adds up
+what the training of all recipes costs. Nothing runs.
 """
 
-import re
-import subprocess
-import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
-from checks.minutes import MINUTES, known
-from src.compression.tree import ROOT, Recipe, read_tree
-from src.core.errors import UserError, exit_cleanly, one_line
-from src.core.files import read_csv
-from src.core.recipes import DENSE
-from src.results.comparison import COMPARISON
-from src.results.history import FROM_NEW_WEIGHTS
+import networkx as nx
+from dvc.exceptions import DvcException
+from dvc.output import Output
+from dvc.repo import Repo
+from dvc.stage import Stage
 
-OPTIONS = ("--dry", "--allow-missing", "--no-run-cache", "--ignore-errors")
-UNCHANGED = re.compile(r"^Stage '(.+)' didn't change", re.MULTILINE)
+from checks.minutes import MINUTES, known
+from src.compression.tree import Recipe, budget_of, read_tree
+from src.core.errors import UserError, exit_cleanly, one_line
+from src.core.params import PARAMS, read_yaml, validate
+from src.core.recipes import ROOT
+from src.data.prepared import PREPARED, load_arrays
+from src.network.record import network_path
+from src.network.vgg import VGG, ModelSettings, vgg16_plan
+from src.training.budget import StepCost
+from src.training.recipe import Training
+
+OFFICIAL_IMAGES = 50_000  # for training and validation
+ONLY_IF = "only if its input changes"
 
 
 def main() -> None:
-    """Print a line for each stage, and the sum."""
-    # Errors are ignored, and what DVC calls unchanged is left out: it fails at a changed stage whose input is not there
-    command = [sys.executable, "-m", "dvc", "repro", *OPTIONS]
-    dry = subprocess.run(command, check=False, capture_output=True, encoding="utf-8")
-    if dry.returncode:
-        raise UserError(f"`dvc repro --dry` failed: {one_line(dry.stderr)}")
-    print(plan(to_run(UNCHANGED.findall(dry.stdout)), known()))
-    print(cost(read_tree(), read_csv(COMPARISON, "recipe", "pflop")))
+    """Print a line for each stage, and the sums."""
+    recipes = read_tree()
+    try:
+        stages = to_run()
+    except DvcException as error:
+        raise UserError(f"DVC cannot read the pipeline: {one_line(error)}") from None
+    print(plan(stages, known()))
+    print(cost(recipes))
 
 
-def to_run(unchanged: Collection[str]) -> list[str]:
-    """Return all stages of the pipeline in this folder but the ``unchanged`` that depend on unchanged ones alone.
-
-    They are in the order in which they run.
-    """
-    import networkx as nx
-    from dvc.repo import Repo
-
+def to_run() -> dict[str, bool]:
+    """Return the stages that `make repro` runs in this folder, in order; with False: only if their input changes."""
+    found: dict[str, bool] = {}
     with Repo() as repo:
         graph = repo.index.graph  # from a stage to those that it needs
-    changed = [stage for stage in graph if stage.addressing not in unchanged]
-    found = {other for stage in changed for other in (stage, *nx.ancestors(graph, stage))}
-    return [stage.addressing for stage in nx.dfs_postorder_nodes(graph) if stage in found]
+        made: list[Output] = []  # what is made again, or comes back from the cache, before the next stage is looked at
+        for stage in nx.dfs_postorder_nodes(graph):
+            changed = [out for out in stage.outs if out.status()]
+            lost = not stage.outs_cached() and not all(map(_pulled, changed))
+            if stage.changed_stage() or lost or _reads_a_change(stage, made):
+                found[stage.addressing] = True
+                made += stage.outs
+            else:
+                if any(needed.addressing in found for needed in graph.successors(stage)):
+                    found[stage.addressing] = False
+                made += changed
+    return found
 
 
-def plan(stages: list[str], rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return a line for each of ``stages`` with its minutes from ``rows``, and a last line with their sum."""
+def _reads_a_change(stage: Stage, made: list[Output]) -> bool:
+    """Return whether ``stage`` depends on something that differs from dvc.lock, and that none of ``made`` replaces."""
+    return any(dep.status() and not any(_overlap(dep, out) for out in made) for dep in stage.deps)
+
+
+def _overlap(one: Output, other: Output) -> bool:
+    """Return whether one of two paths lies in the other, or they are the same."""
+    first, second = PurePath(one.def_path), PurePath(other.def_path)
+    return first.is_relative_to(second) or second.is_relative_to(first)
+
+
+def _pulled(out: Output) -> bool:
+    """Return whether ``out`` is the trained network, not here, and `make repro` finds it in the remote."""
+    if PurePath(out.def_path) != network_path(ROOT) or out.exists or not out.hash_info:
+        return False
+    return bool(out.repo.cloud.get_remote_odb().exists(out.hash_info.value))
+
+
+def plan(stages: Mapping[str, bool], rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return a line for each of ``stages`` (see `to_run`) with its minutes from ``rows``, and lines with their sums."""
     if not stages:
         return "Nothing would run: the results are those of the code, the data and params.yaml."
-    known_rows = [rows[stage] for stage in stages if stage in rows]
-    minutes = {stage: f"{rows[stage]['minutes']:.1f}" if stage in rows else "?" for stage in stages}
-    lines = [f"{stage:<32}{spent:>8}" for stage, spent in minutes.items()]
-    machines = "; ".join(dict.fromkeys(row["machine"] for row in known_rows))
-    total = sum(row["minutes"] for row in known_rows)
-    lines.append(f"{len(stages)} stages, {total:.0f} minutes for {len(known_rows)} of them on {machines} ({MINUTES})")
+    lines = []
+    for stage, runs in stages.items():
+        spent = f"{rows[stage]['minutes']:.1f}" if stage in rows else "?"
+        lines.append(f"{stage:<32}{spent:>8}{'' if runs else '  ' + ONLY_IF}")
+    sure, perhaps = ([name for name in stages if stages[name] is runs] for runs in (True, False))
+    lines.append(_sum(sure, rows))
+    if perhaps:
+        lines.append(f"{ONLY_IF}: {_sum(perhaps, rows)}")
     return "\n".join(lines)
 
 
-def cost(recipes: Mapping[str, Recipe], rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return a line with the PFLOP that the training of ``recipes`` took, and those without a row in ``rows``."""
-    total, known_names = pflop(recipes, rows), {row["recipe"] for row in rows}
-    missing = ", ".join(name for name in recipes if name not in known_names)
-    unknown = f"; not in it yet: {missing}" if missing else ""
-    return f"The training of all recipes, from the trained network on, costs {total:.2f} PFLOP ({COMPARISON}{unknown})"
+def _sum(stages: Sequence[str], rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return how many ``stages`` there are, and the minutes of those in ``rows``."""
+    known_rows = [rows[stage] for stage in stages if stage in rows]
+    machines = "; ".join(dict.fromkeys(row["machine"] for row in known_rows))
+    total = sum(row["minutes"] for row in known_rows)
+    count = f"{len(stages)} stage{'s' if len(stages) != 1 else ''}"
+    return f"{count}, {total:.0f} minutes for {len(known_rows)} of them on {machines} ({MINUTES})"
 
 
-def pflop(recipes: Mapping[str, Recipe], rows: Sequence[Mapping[str, Any]]) -> float:
-    """Return the PFLOP of all trainings of ``recipes`` that ``rows`` know, without that of the trained network."""
-    spent = {row["recipe"]: row["pflop"] for row in rows}
-    spent[ROOT] = spent[DENSE]
-    total = 0.0
-    for name, recipe in recipes.items():
-        before = 0 if recipe.step in FROM_NEW_WEIGHTS else spent.get(recipe.parent)
-        if name in spent and before is not None:
-            total += spent[name] - before
-    return total
+def cost(recipes: Mapping[str, Recipe]) -> str:
+    """Return a line with what the training of all ``recipes`` costs, by their budgets."""
+    epochs = sum(budget_of(recipe, recipes) for recipe in recipes.values())
+    return (
+        f"All recipes together train for {epochs:g} epochs of the trained network, {epochs * epoch_pflop():.2f} PFLOP"
+    )
+
+
+def epoch_pflop() -> float:
+    """Return what an epoch of the whole network costs, in PFLOP, by params.yaml (official images, if none are here)."""
+    params = read_yaml(PARAMS)
+    fraction = params["split"]["validation_fraction"]
+    prepared = (PREPARED / "train.npz").exists()
+    images = len(load_arrays("train")[1]) if prepared else round(OFFICIAL_IMAGES * (1 - fraction))
+    training = Training(**params["train"]["defaults"] | params["compress"]["train"]["refine"])
+    network = VGG(vgg16_plan(validate(ModelSettings, params["model"], "model")))
+    return StepCost(network, training, images).full_epoch / 1e15
 
 
 if __name__ == "__main__":

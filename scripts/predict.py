@@ -1,8 +1,6 @@
 """Classify a picture with the flagship: python -m scripts.predict PICTURE."""
 
 import argparse
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 from statistics import median
@@ -15,7 +13,7 @@ from src.data.prepared import CLASSES
 from src.export.latency import THREADS, cpu_name, milliseconds
 from src.export.runtime import session
 
-MODEL = Path("models/released/flagship.onnx")
+MODEL = Path("released/flagship.onnx")
 SIDE = 32
 SHOWN = 3
 RUNS = 20
@@ -38,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("picture", type=Path, help="any picture file; its central square counts")
     batch = prepare(parser.parse_args().picture)
-    network = session(present(MODEL, "release@flagship"), THREADS)
+    network = session(MODEL, THREADS)
     (logits,) = network.run(None, {"images": batch})
     probabilities = np.exp(logits[0] - logits[0].max())
     probabilities /= probabilities.sum()
@@ -102,20 +100,6 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
     values = np.asarray(picture, dtype=np.float64)
     top = 65535 if picture.mode.startswith("I;16") else max(values.max(), 1)
     return Image.fromarray((values / top * 255).clip(0, 255).astype(np.uint8))
-
-
-def present(model: Path, stage: str) -> Path:
-    """Return ``model``, pulled from the DVC remote if it is not there; `UserError` if it cannot be had.
-
-    ``stage`` is the one that makes it.
-    """
-    if not model.exists():
-        command = [sys.executable, "-m", "dvc", "pull", str(model)]
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
-        if done.returncode:
-            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise UserError(f"{model}: `dvc pull` failed ({reason}); make it with `dvc repro {stage}`")
-    return model
 
 
 if __name__ == "__main__":

@@ -4,12 +4,10 @@ import argparse
 import textwrap
 from typing import Any
 
-import dvc.api
 import pandas as pd
-from dvc.exceptions import DvcException
 
-from src.core.errors import UserError, exit_cleanly, one_line
-from src.core.files import parse_csv
+from scripts.revision import open_revision
+from src.core.errors import UserError, exit_cleanly
 from src.results.comparison import COMPARISON
 from src.results.table import LEGEND, readable
 
@@ -30,22 +28,19 @@ COLUMNS = (
 
 
 def main() -> None:
-    """Print the table of the workspace, or of the revision or experiment named by ``--rev``."""
+    """Print the table of the working tree, or of the revision or experiment named by ``--rev``."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rev", help="a Git revision or the name of a DVC experiment; without it the workspace")
+    parser.add_argument("--rev", help="a Git revision or the name of a DVC experiment; without it the working tree")
     print(table(read(parser.parse_args().rev)))
 
 
-def read(revision: str | None) -> list[dict[str, Any]]:
-    """Return the rows of metrics/comparison.csv at ``revision``, or of the workspace; `UserError` without one."""
-    try:
-        text = dvc.api.read(str(COMPARISON), rev=revision)
-    except (DvcException, OSError) as error:
-        raise UserError(f"{COMPARISON}: not found in {revision or 'the workspace'}: {error}") from None
-    try:
-        return parse_csv(text.encode(), "recipe", "edition")
-    except Exception as error:  # a damaged file can raise almost anything
-        raise UserError(f"{COMPARISON}: not readable in {revision or 'the workspace'}: {one_line(error)}") from None
+def read(name: str | None) -> list[dict[str, Any]]:
+    """Return the rows of metrics/comparison.csv at the revision ``name``, or on disk; `UserError` without one."""
+    revision = open_revision(name)
+    rows = revision.rows(str(COMPARISON), "recipe", "edition")
+    if not rows:
+        raise UserError(f"{COMPARISON}: no results in {revision.label}; run `dvc repro`")
+    return rows
 
 
 def table(rows: list[dict[str, Any]]) -> str:

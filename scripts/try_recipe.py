@@ -7,9 +7,9 @@ stays in the working tree, so that a later `make repro` does not compute it agai
 import argparse
 import subprocess
 import sys
+from pathlib import Path
 
 from checks.minutes import MINUTES, known
-from scripts.predict import present
 from scripts.table import table
 from src.compression.tree import Recipe, path_to, read_tree
 from src.core.errors import UserError, exit_cleanly
@@ -33,13 +33,27 @@ def main() -> None:
     name = parser.parse_args().recipe
     if name not in recipes:
         raise UserError(f"unknown recipe {name!r}; there are: {', '.join(recipes)}")
-    present(network_path(ROOT), "train")
+    pull(network_path(ROOT), "train")
     path, compared = path_to(recipes[name], recipes), [*dict.fromkeys([DENSE, name])]
     print(expected([step.name for step in path], compared), flush=True)
     repro([f"test@{each}" for each in compared])
     print(table(timed(compared, recipes)))
     if any(step.training for step in path):
         print(f"{name} was trained for longer than {DENSE}: the whole table compares it with {TUNED}.")
+
+
+def pull(network: Path, stage: str) -> None:
+    """Pull ``network`` from the DVC remote if it is not there; `UserError` if it cannot be had.
+
+    ``stage`` is the one that makes it.
+    """
+    if network.exists():
+        return
+    command = [sys.executable, "-m", "dvc", "pull", str(network)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise UserError(f"{network}: `dvc pull` failed ({reason}); make it with `dvc repro {stage}`")
 
 
 def repro(targets: list[str]) -> None:

@@ -1,13 +1,39 @@
 """Exit codes of commands, and what ends a stage."""
 
 import os
+import pty
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from src.core import stage
 from src.core.errors import ParamsError, UserError, exit_cleanly
+
+ROOT = Path(__file__).parent.parent
+PIPES = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+TRAINING = """
+import fcntl, os, signal, sys, termios, time
+from pathlib import Path
+from src.core.signals import interruption
+from src.core.stage import run_stage
+
+def main():
+    with interruption() as interrupted:
+        print("ready", flush=True)
+        while not interrupted():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGHUP)
+        print("to a terminal that is closed", flush=True)
+        Path(sys.argv[1]).write_text("whole")
+        raise KeyboardInterrupt("interrupted in epoch 1")
+
+if os.isatty(0):
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+run_stage(main)
+"""
 
 
 @pytest.mark.parametrize(
@@ -37,6 +63,17 @@ def test_other_errors_of_the_system_are_not_hidden():
         exit_cleanly(lambda: Path("nowhere/at/all").read_text())
 
 
+@pytest.mark.parametrize("lines", [1, 100_000])  # in the buffer until the end, and more than it holds
+def test_output_that_nobody_reads_ends_without_a_word(lines):
+    code = f"from src.core.errors import exit_cleanly; input(); exit_cleanly(lambda: print('line\\n' * {lines}))"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, **PIPES)
+    process.stdout.close()
+    process.stdin.write(b"\n")
+    process.stdin.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 141
+
+
 @pytest.fixture
 def log(tmp_path, monkeypatch):
     """The log of times, in a folder of its own."""
@@ -63,6 +100,35 @@ def test_sigterm_ends_a_stage_in_one_line_and_what_it_began_is_removed(log, caps
     assert capsys.readouterr().err == "error: terminated\n"
     assert log.read_text().splitlines()[1].endswith(",0")
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def started(tmp_path, *before, **streams):
+    """A training that writes ``tmp_path/checkpoint`` when it is interrupted."""
+    command = [*before, sys.executable, "-c", TRAINING, str(tmp_path / "checkpoint")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True, **streams)
+
+
+def test_a_closed_terminal_leaves_a_checkpoint(tmp_path):
+    ours, theirs = pty.openpty()
+    process = started(tmp_path, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    assert b"ready" in os.read(ours, 100)
+    os.close(ours)
+    assert process.wait(60) == 130
+    assert (tmp_path / "checkpoint").read_text() == "whole"
+
+
+def test_nohup_is_respected(tmp_path):
+    process = started(tmp_path, "nohup", **PIPES)
+    assert process.stdout.readline() == b"ready\n"
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)  # were SIGHUP heard as well, this were the second, which leaves no checkpoint
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert (tmp_path / "checkpoint").exists()
+    assert b"closed" in out
+    assert err.endswith(b"error: interrupted in epoch 1\n")
 
 
 def test_a_log_that_cannot_be_written_does_not_end_a_stage(log, capsys):

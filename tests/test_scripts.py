@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -17,12 +16,9 @@ from PIL import Image
 
 from checks import minutes, readme, trials
 from scripts import check_tree, predict, table, try_recipe
-from scripts import plan as plans
-from src.compression.tree import read_tree
 from src.core.errors import ParamsError, UserError
 from src.core.files import read_csv, write_csv
 from src.network.record import Record, network_path, save_recorded
-from src.results.comparison import COMPARISON
 from src.results.curves import CURVES
 from src.results.table import readable
 
@@ -188,7 +184,7 @@ def test_table_of_the_workspace_and_of_a_revision(repository, monkeypatch, capsy
     with pytest.raises(UserError, match="nowhere"):
         run(monkeypatch, table, "--rev", "nowhere")
     Path("metrics/comparison.csv").unlink()
-    with pytest.raises(UserError, match="the workspace"):
+    with pytest.raises(UserError, match="the working tree"):
         run(monkeypatch, table)
 
 
@@ -216,10 +212,9 @@ def constant_network(path: Path, logits: np.ndarray) -> None:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
 
 
-def test_a_network_that_cannot_be_pulled_is_told_in_one_line(repository, monkeypatch):
-    Image.new("RGB", (9, 9)).save("picture.png")
-    with pytest.raises(UserError, match="dvc repro release@flagship") as refusal:
-        run(monkeypatch, predict, "picture.png")
+def test_a_network_that_cannot_be_pulled_is_told_in_one_line(repository):
+    with pytest.raises(UserError, match="make it with `dvc repro train`") as refusal:
+        try_recipe.pull(Path("models/networks/nothing.safetensors"), "train")
     assert "\n" not in str(refusal.value)
 
 
@@ -303,43 +298,6 @@ def test_a_trial_of_a_recipe_says_its_minutes(tmp_path, monkeypatch):
     rows = [{"stage": name, "minutes": float(spent), "machine": "M"} for name, spent in stages.items()]
     write_csv(minutes.MINUTES, rows)
     assert "took 26 minutes in all on M" in try_recipe.expected(["truncated", "slim"], ["dense", "slim"])
-
-
-def test_the_plan_adds_up_the_minutes_that_are_known():
-    rows = {name: {"minutes": spent, "machine": "M"} for name, spent in {"train": 100.0, "csi": 2.5}.items()}
-    assert plans.plan(["csi", "new", "train"], rows).splitlines() == [
-        f"csi{'2.5':>37}",
-        f"new{'?':>37}",
-        f"train{'100.0':>35}",
-        "3 stages, 102 minutes for 2 of them on M (docs/minutes.csv)",
-    ]
-    assert plans.plan([], rows).startswith("Nothing would run")
-
-
-def test_the_plan_holds_what_depends_on_a_changed_stage(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    everything = plans.to_run([])
-    assert everything[0] == "download"
-    assert plans.to_run([stage for stage in everything if stage != "compare"]) == ["compare", "draw"]
-    after = plans.to_run([stage for stage in everything if stage not in ("compress@distilled", "draw")])
-    assert {"compress@flagship", "export@flagship", "release@flagship", "benchmark", "draw"} <= set(after)
-    assert after.index("compress@distilled") < after.index("compress@flagship") < after.index("draw")
-    assert not {"train", "compress@slim", "export@channels"} & set(after)
-
-
-def test_the_training_of_all_recipes_is_added_up_once():
-    nodes = {"dense": ("trained", "keep"), "a": ("trained", "distill"), "b": ("a", "fine_tune"), "c": ("b", "small")}
-    recipes = {name: SimpleNamespace(parent=parent, step=step) for name, (parent, step) in nodes.items()}
-    rows = [{"recipe": name, "pflop": pflop} for name, pflop in {"dense": 2.0, "a": 2.5, "b": 2.75, "c": 1.0}.items()]
-    assert plans.pflop(recipes, rows) == 0.5 + 0.25 + 1.0
-    assert plans.cost(recipes | {"new": recipes["a"]}, rows).endswith(
-        "costs 1.75 PFLOP (metrics/comparison.csv; not in it yet: new)"
-    )
-
-
-def test_the_committed_recipes_cost_at_most_four_pflop(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    assert plans.pflop(read_tree(), read_csv(COMPARISON)) <= 4
 
 
 def test_an_unknown_recipe_cannot_be_tried(monkeypatch):

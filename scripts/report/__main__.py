@@ -15,8 +15,9 @@ from markupsafe import Markup
 from checks.plots_template import TEMPLATE
 from checks.readme import CONDITIONS
 from scripts.report import sections
-from scripts.report.revision import Revision, commit_of, open_revision, plots_of
+from scripts.report.plots import plots_of
 from scripts.report.tablesort import SCRIPT
+from scripts.revision import Revision, commit_of, open_revision
 from src.core.errors import UserError, exit_cleanly, one_line
 from src.core.files import atomic
 from src.core.params import PARAMS, parse_yaml, read_yaml
@@ -52,7 +53,8 @@ def page_of(revision: Revision) -> str:
     except UserError:
         raise
     except Exception as error:  # a damaged file can raise almost anything
-        raise UserError(f"{revision.label}: results not readable: {type(error).__name__}: {one_line(error)}") from None
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise UserError(f"{revision.label}: results damaged, or older than this page can show ({reason})") from None
 
 
 def _results(revision: Revision, rows: list[sections.Row]) -> dict[str, Any]:

@@ -46,6 +46,16 @@ class Recipe:
         """How the technique trains; None if it does not."""
         return getattr(self.settings, "train", None)
 
+    @property
+    def budget(self) -> float | None:
+        """How long the technique trains, in epochs of the trained network; None for a control or without training."""
+        return getattr(self.settings, "budget", None)
+
+    @property
+    def is_control(self) -> bool:
+        """Whether the technique trains for what the path of its parent has spent."""
+        return self.training is not None and self.budget is None
+
 
 def compress(candidate: Candidate, recipe: Recipe, context: Context) -> Candidate:
     """Return what ``candidate``, the network of the parent, becomes by ``recipe``."""
@@ -159,6 +169,25 @@ def path_to(recipe: Recipe, recipes: Mapping[str, Recipe]) -> list[Recipe]:
     return path
 
 
+def budget_of(recipe: Recipe, recipes: Mapping[str, Recipe]) -> float:
+    """Return what the training of ``recipe`` costs, in epochs of the trained network; 0 if it does not train.
+
+    A control costs what the path of its parent has cost since the root.
+    """
+    if recipe.training is None:
+        return 0.0
+    return recipe.budget if recipe.budget is not None else _spent(recipe.parent, recipes)
+
+
+def _spent(name: str, recipes: Mapping[str, Recipe]) -> float:
+    """Return what the training on the path from the root to ``name`` costs; that of a control counts alone."""
+    if name == ROOT:
+        return 0.0
+    recipe = recipes[name]
+    own = budget_of(recipe, recipes)
+    return own if recipe.is_control else own + _spent(recipe.parent, recipes)
+
+
 def _check_role(recipe: Recipe) -> None:
     """Raise `ParamsError` if ``recipe`` has the name of one that others are compared with, and is something else."""
     step = ROLES.get(recipe.name)
@@ -178,8 +207,7 @@ def _check_path(recipe: Recipe, recipes: Mapping[str, Recipe]) -> None:
             raise _mistake(f"{place}.from", f"{ancestor.name} ends in {ancestor.step}, which nothing may follow")
     if objection := recipe.settings.objection([ancestor.step for ancestor in ancestors]):
         raise _mistake(place, objection)
-    is_control = recipe.training is not None and not hasattr(recipe.settings, "budget")
-    if is_control and not any(ancestor.training for ancestor in ancestors):
+    if recipe.is_control and not any(ancestor.training for ancestor in ancestors):
         raise _mistake(
             f"{place}.from", f"{recipe.step} trains for what its parent's path has spent, and nothing on it trains"
         )

@@ -2,10 +2,12 @@
 
 import errno
 import io
+import os
 import sys
 from collections.abc import Callable
 
 INTERRUPTED = 130
+NOT_READ_ON = 141  # what a shell reports of a program that SIGPIPE ended
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 OF_THE_MACHINE = (*NO_SPACE, errno.EROFS, errno.EACCES, errno.EPERM)  # what no edit of the code can mend
 
@@ -31,14 +33,19 @@ def one_line(error: Exception | str) -> str:
 def exit_cleanly(main: Callable[[], None]) -> None:
     """Run a command's ``main``: a `UserError` becomes one line on stderr, Ctrl-C becomes exit code 130.
 
-    So does a full disk or a file without the right to read or write it, wherever it is met (logs, for example).
+    So does a full disk or a file without the right to read or write it, wherever it is met (logs, for example). If nobody
+    reads the output any more (``| head -1``), the command ends with 141 and without a word.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # where the locale has no "≥" it becomes "?"
     try:
         main()
+        sys.stdout.flush()
     except UserError as error:
         sys.exit(_complain(str(error), error.exit_code))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python writes the rest of its buffer when it exits
+        sys.exit(NOT_READ_ON)
     except OSError as error:
         if error.errno not in OF_THE_MACHINE:
             raise

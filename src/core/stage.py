@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from src.core.errors import exit_cleanly, one_line
+from src.core.signals import ending, mute
 
 LOG = Path("logs/minutes.csv")
 HEADER = "stage,minutes,done\n"
@@ -17,22 +18,25 @@ def run_stage(main: Callable[[], None]) -> None:
     """Run the stage ``main`` as `exit_cleanly` does, and write its name and its minutes to `LOG`.
 
     The name is that of DVC: ``train``, or ``compress@channels`` for the recipe channels. ``done`` is 1 if the stage
-    came to its end, and 0 if it failed or was interrupted. `checks.minutes` reads the log. SIGTERM ends the stage as
-    Ctrl-C does, so that nothing is left under a temporary name.
+    came to its end, and 0 if it failed or was interrupted. `checks.minutes` reads the log. SIGTERM and SIGHUP end the
+    stage as Ctrl-C does, so that nothing is left under a temporary name.
     """
     start, done = time.monotonic(), 0
-    before = signal.signal(signal.SIGTERM, _terminate)
+    before = {number: signal.signal(number, _terminate) for number in ending()}
     try:
         exit_cleanly(main)
         done = 1
     finally:
         if os.environ.get("RANK", "0") == "0":  # under torchrun the first process writes
             _log((time.monotonic() - start) / 60, done)
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _terminate(number: int, _: object) -> None:
-    signal.signal(number, signal.SIG_IGN)  # a second one must not disturb the removal of temporary files
+    for other in ending():
+        signal.signal(other, signal.SIG_IGN)  # a second one must not disturb the removal of temporary files
+    mute(number)
     raise KeyboardInterrupt("terminated")
 
 
