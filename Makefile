@@ -22,7 +22,7 @@ export GIT_COMMITTER_EMAIL ?= $(GIT_AUTHOR_EMAIL)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quick repro plan try study test table report readme minutes predict clean
+.PHONY: help setup demo quick repro plan accept try study test table report readme minutes predict clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1@\2/p' Makefile | column -t -s @
@@ -71,6 +71,9 @@ repro: .venv/installed  ## Run the full pipeline on CIFAR-10 from the trained ne
 
 plan: .venv/installed  ## Print what `make repro` would run, and the minutes it took last time
 	@python -m scripts.plan
+
+accept: .venv/installed  ## Accept the committed results for code that computes the same as before
+	@python -m checks.accept
 
 try: .venv/installed  ## Make one recipe from the trained network, and time it beside dense: make try RECIPE=name
 	@python -m scripts.try_recipe $(RECIPE)
