@@ -4,7 +4,7 @@ PYTHON ?= python3
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 export PATH := $(CURDIR)/.venv/bin:$(value PATH)
-NETWORK = models/networks/vgg16.safetensors
+NETWORK = models/networks/trained.safetensors
 # Where PyTorch lies without gigabytes of CUDA, for Linux machines without an NVIDIA card
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # The pipeline runs in a temporary folder: relative paths must lead back here, and checkpoints must outlast it
@@ -24,7 +24,7 @@ export GIT_COMMITTER_NAME := $(or $(GIT_COMMITTER_NAME),$(GIT_AUTHOR_NAME))
 export GIT_COMMITTER_EMAIL := $(or $(GIT_COMMITTER_EMAIL),$(GIT_AUTHOR_EMAIL))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quick repro plan try study test table report readme minutes predict clean clone
+.PHONY: help setup demo quick repro plan accept try study test table report readme minutes predict clean clone
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s%s\n", $$1, $$2 }' Makefile
@@ -79,6 +79,9 @@ repro: .venv/installed  ## Run the full pipeline on CIFAR-10 from the trained ne
 
 plan: .venv/installed  ## Print what `make repro` would run, and the minutes it took last time
 	@python -m scripts.plan
+
+accept: .venv/installed  ## Accept the committed results for code that computes the same as before
+	@python -m checks.accept
 
 try: .venv/installed  ## Make one recipe from the trained network, and time it beside dense: make try RECIPE=name
 	@python -m scripts.try_recipe $(call given,RECIPE)

@@ -67,9 +67,13 @@ class Revision:
             raise self._unreadable(path, error) from None
 
     def pictures(self) -> dict[str, bytes]:
-        """Return the pictures in plots/ by their names, without .png."""
-        paths = self._paths("plots/") if self.commit else [path.as_posix() for path in Path("plots").glob("*.png")]
-        return {Path(path).stem: self.content(path) for path in sorted(paths) if path.endswith(".png")}
+        """Return the pictures by their names, without .png; older commits have them in plots/."""
+        folders = ("plots/", "plots/pictures/")
+        paths = [path for folder in folders for path in self._files(folder) if path.endswith(".png")]
+        return {Path(path).stem: self.content(path) for path in sorted(paths)}
+
+    def _files(self, folder: str) -> list[str]:
+        return self._paths(folder) if self.commit else [path.as_posix() for path in Path(folder).glob("*")]
 
     def _paths(self, path: str) -> list[str]:
         """Return ``path`` if the commit has it; what lies in it if it ends with a slash."""
