@@ -1,22 +1,20 @@
 """Write the ONNX file of one recipe, and measure what needs no test images: bytes, MACs, validation accuracy."""
 
 import gzip
-from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import Field
 
-from src.compression.candidate import Candidate, random_images
+from src.compression.candidate import Candidate, Export, random_images
 from src.compression.record import load_candidate
 from src.core.device import seed_everything
 from src.core.files import write_json
 from src.core.params import Settings, load_params, recipe_name
 from src.core.stage import run_stage
 from src.data.prepared import load_arrays, load_split
-from src.export.onnx import Calibration, export, layer_names, most_sensitive, nonzero_parameters
+from src.export.onnx import Calibration, export, nonzero_parameters
 from src.export.runtime import logits
 from src.export.weights import codebook, histogram, layer_weights
 from src.network.cost import macs, parameters
@@ -25,7 +23,6 @@ from src.network.vgg import VGG
 
 FILES = Path("models/onnx")
 GZIP_LEVEL = 6  # 10 s for 61 MB of float32 on one core; level 9 takes 18 s and saves 1 % more
-RANKING_IMAGES = 1000  # of validation, on which the layers that stay in float32 are chosen
 
 
 class Params(Settings):
@@ -42,38 +39,19 @@ def main() -> None:
     candidate, record = load_candidate(name)
     network = folded(candidate.network) if candidate.export.fold else candidate.network
     file = FILES / f"{name}.onnx"
-    calibration = _calibration(candidate, network, params.seed)
     print(f"export {name}: writes the file in {candidate.export.precision}", flush=True)
-    export(network, file, candidate.export.precision == "float16", calibration)
+    export(network, file, candidate.export.precision == "float16", _calibration(candidate.export, params.seed))
     head = {"recipe": name, "edition": record.edition, "val_accuracy": _validation_accuracy(file)}
-    notes = _in_float(network, calibration)
     print(f"export {name}: measures size and weights", flush=True)
-    write_json(FILES / f"{name}.json", head | _cost(network, file) | _history(candidate, notes) | _weights(candidate))
+    write_json(FILES / f"{name}.json", head | _cost(network, file) | _history(candidate) | _weights(candidate))
 
 
-def _calibration(candidate: Candidate, network: VGG, seed: int) -> Calibration | None:
-    """Return how to write ``network``, the folded one of ``candidate``, in int8; None if its precision is another."""
-    settings = candidate.export
+def _calibration(settings: Export, seed: int) -> Calibration | None:
+    """Return how to find the ranges of an int8 file's activations; None for a file in another precision."""
     if settings.precision != "int8":
         return None
     sample = random_images(load_split("train"), settings.calibration_images, seed)
-    calibration = Calibration(sample.images.numpy(), settings.calibration_method)
-    if settings.keep_float == 0:
-        return calibration
-    ranking = random_images(load_split("validation"), RANKING_IMAGES, seed)
-    images, labels = ranking.images.numpy(), ranking.labels.numpy()
-    chosen = most_sensitive(
-        network, calibration, images, labels, settings.keep_float, "export: each layer alone in int8"
-    )
-    return replace(calibration, in_float=chosen)
-
-
-def _in_float(network: VGG, calibration: Calibration | None) -> list[str]:
-    """Return a note that names the layers of an int8 file that stay in float32; no note if there are none."""
-    if calibration is None or not calibration.in_float:
-        return []
-    names = layer_names(network)
-    return [f"in float32: {', '.join(names[layer] for layer in calibration.in_float)}"]
+    return Calibration(sample.images.numpy(), settings.calibration_method)
 
 
 def _validation_accuracy(file: Path) -> float:
@@ -96,7 +74,7 @@ def _cost(network: VGG, file: Path) -> dict[str, Any]:
 
 
 def _weights(candidate: Candidate) -> dict[str, Any]:
-    """Return how the weights of the stored network are distributed, in float32.
+    """Return how the weights of the stored network are distributed: rows for plots/weights.csv and plots/codebook.csv.
 
     That is before the export folds BatchNorm and rounds: folding gives each channel a factor of its own, and rounding
     to int8 a grid of its own, and both would hide what the techniques did.
@@ -105,14 +83,11 @@ def _weights(candidate: Candidate) -> dict[str, Any]:
     return {"weights": histogram(weights), "codebook": codebook(weights)}
 
 
-def _history(candidate: Candidate, notes: Iterable[str]) -> dict[str, Any]:
-    """Return how the network came about: steps, notes, the training spent on the path from the root's start.
-
-    ``notes`` are those of the export, which follow those of the network.
-    """
+def _history(candidate: Candidate) -> dict[str, Any]:
+    """Return how the network came about: steps, notes, the training spent on the path from the root's start."""
     return {
         "steps": list(candidate.steps),
-        "note": "; ".join([*candidate.notes, *notes]),
+        "note": "; ".join(candidate.notes),
         "image_passes": candidate.image_passes,
         "pflop": candidate.pflop,
     }

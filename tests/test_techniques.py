@@ -319,18 +319,12 @@ def test_fine_tuning_trains_every_weight_and_leaves_the_rest_alone(context):
 
 
 def test_quantize_leaves_the_rounding_to_the_export(context):
-    chosen = quantize.Settings(calibration_images=12, method="entropy", keep_float=0)
+    chosen = quantize.Settings(calibration_images=12, method="entropy")
     candidate = quantize.apply(Candidate(trained(TINY)), context, chosen)
     assert has_batch_norm(candidate.network)
-    expected = Export(fold=True, precision="int8", calibration_images=12, calibration_method="entropy")
-    assert candidate.export == expected
+    assert candidate.export == Export(fold=True, precision="int8", calibration_images=12, calibration_method="entropy")
     few = quantize.apply(Candidate(trained(TINY)), context, chosen.model_copy(update={"calibration_images": 1000}))
     assert few.export.calibration_images == 60
-    partly = quantize.apply(Candidate(trained(TINY)), context, chosen.model_copy(update={"keep_float": 5}))
-    assert partly.export == expected.model_copy(update={"keep_float": 5})
-    assert partly.steps[0].endswith("by entropy, 5 layers in float32")
-    with pytest.raises(UserError, match=r"keep_float must be at most 5, the layers of the network \(found 6\)"):
-        quantize.apply(Candidate(trained(TINY)), context, chosen.model_copy(update={"keep_float": 6}))
 
 
 def test_keep_and_half_change_the_file_alone(context):

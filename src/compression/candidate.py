@@ -22,15 +22,13 @@ class Export(Settings):
     """How a network becomes an ONNX file.
 
     ``fold``: BatchNorm and a repeated pool are folded first. ``precision``: of the stored weights; int8 files also
-    compute in eight bits, with ranges found on ``calibration_images`` training images by ``calibration_method``, apart
-    from the ``keep_float`` layers that lose most.
+    compute in eight bits, with ranges found on ``calibration_images`` training images by ``calibration_method``.
     """
 
     fold: bool = False
     precision: Literal["float32", "float16", "int8"] = "float32"
     calibration_images: int = Field(default=0, ge=0)
     calibration_method: Literal["minmax", "entropy", "percentile"] = "minmax"
-    keep_float: int = Field(default=0, ge=0)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ COMPARISON = Path("metrics/comparison.csv")
 BENCHMARK = Path("metrics/benchmark.json")
 PAIR_COLUMNS = ("recipe", "reference", "points", "low", "high")
 FLIP_COLUMNS = ("recipe", "reference", "class", "became_wrong", "became_right")
+WEIGHT_COLUMNS = ("recipe", "value", "count", "zeros")
+CODEBOOK_COLUMNS = ("recipe", "layer", "value", "count")
 
 
 def comparison_rows(
