@@ -12,10 +12,12 @@ from src.data.prepared import PREPARED, load_arrays, load_statistics
 from src.export.measured import measured
 from src.results.comparison import (
     BENCHMARK,
+    CODEBOOK_COLUMNS,
     COMPARISON,
     FLIP_COLUMNS,
     PAIR_COLUMNS,
     TRIALS,
+    WEIGHT_COLUMNS,
     comparison_rows,
     flip_rows,
     formatted,
@@ -25,7 +27,6 @@ from src.results.comparison import (
     require_one_edition,
 )
 from src.results.history import RECIPES, recipe_history
-from src.results.weights import CODEBOOK_COLUMNS, WEIGHT_COLUMNS, codebook_rows, weight_rows
 
 SUMMARY = Path("metrics/summary.json")
 PREDICTIONS = Path("metrics/predictions.json")
@@ -60,11 +61,16 @@ def main() -> None:
     write_csv(COMPARISON, map(formatted, rows))
     write_csv(PAIRS, pair_rows(tested, labels), PAIR_COLUMNS)
     write_csv(FLIPS, flip_rows(tested, labels), FLIP_COLUMNS)
-    write_csv(WEIGHTS, weight_rows(tested), WEIGHT_COLUMNS)
-    write_csv(CODEBOOK, codebook_rows(tested), CODEBOOK_COLUMNS)
+    write_csv(WEIGHTS, _of_all(tested, "weights"), WEIGHT_COLUMNS)
+    write_csv(CODEBOOK, _of_all(tested, "codebook"), CODEBOOK_COLUMNS)
     write_json(SUMMARY, headline_metrics(rows))
     write_json(RECIPES, recipe_history(tested, recipes, params.steps))
     write_json(PREDICTIONS, predicted_classes(tested, labels))
+
+
+def _of_all(tested: dict[str, dict[str, Any]], table: str) -> list[dict[str, Any]]:
+    """Return the rows of the ``table`` that the stage export measured of each recipe, with the recipe's name."""
+    return [{"recipe": recipe, **row} for recipe, found in tested.items() for row in found[table]]
 
 
 def _timings(recipes: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -15,20 +15,19 @@ from src.pictures import evaluation
 from src.pictures.augmentation import augmentation, one_class_after_another
 from src.pictures.classes import accuracy_by_class
 from src.pictures.csi import separation_by_layer
+from src.pictures.distribution import weights_and_codebooks
 from src.pictures.family import family_tree
 from src.pictures.history import controls
 from src.pictures.pareto import pareto
 from src.pictures.positions import positions, separation_by_class
 from src.pictures.style import save_figure
 from src.pictures.training import training
-from src.pictures.weights import weights_and_codebooks
 from src.pictures.widths import widths_by_layer
 from src.results.columns import COLUMNS
-from src.results.comparison import COMPARISON, FLIP_COLUMNS
+from src.results.comparison import CODEBOOK_COLUMNS, COMPARISON, FLIP_COLUMNS, WEIGHT_COLUMNS
 from src.results.curves import FOLDER, read_curves
 from src.results.evaluation import Bin
 from src.results.history import RECIPES
-from src.results.weights import CODEBOOK_COLUMNS, WEIGHT_COLUMNS
 from src.training.recipe import chosen_recipe
 
 PICTURES = Path("plots/pictures")

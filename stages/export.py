@@ -72,7 +72,7 @@ def _cost(network: VGG, file: Path) -> dict[str, Any]:
 
 
 def _weights(network: VGG) -> dict[str, Any]:
-    """Return how the weights of ``network``, as it is stored, are distributed, in float32.
+    """Return how the weights of ``network``, as stored, are distributed: rows for plots/weights.csv and codebook.csv.
 
     That is before the export folds BatchNorm and rounds: folding gives each channel a factor of its own, and rounding
     to int8 a grid of its own, and both would hide what the techniques did.

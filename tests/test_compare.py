@@ -61,8 +61,12 @@ def cost(wrong: int, scale: int = 1, edition: str = "sample", spent: float = 0.0
         "image_passes": 9,
         "pflop": 0.5,
         "pflop_after_root": spent,
-        "weights": {"values": [-0.1, 0.0, 0.1], "counts": [300, 800, 100], "zeros": [0, 500, 0]},
-        "codebook": {},
+        "weights": [
+            {"value": -0.1, "count": 300, "zeros": 0},
+            {"value": 0.0, "count": 800, "zeros": 500},
+            {"value": 0.1, "count": 100, "zeros": 0},
+        ],
+        "codebook": [],
         "predicted": "".join(str((label + (i < wrong)) % 10) for i, label in enumerate(LABELS)),
     }
 
@@ -320,7 +324,11 @@ def test_stage_writes_the_histograms_of_all_recipes_and_the_codebooks_of_those_t
     assert rows[:3] == ["dense,-0.1,300,0", "dense,0.0,800,500", "dense,0.1,100,0"]
     assert len(rows) == 3 * len(RECIPES)
     assert (workspace / "plots/codebook.csv").read_text() == "recipe,layer,value,count\n"
-    books = {"conv1_1": {"values": [-0.5, 0.0], "counts": [3, 9]}, "last": {"values": [0.25], "counts": [40]}}
+    books = [
+        {"layer": "conv1_1", "value": -0.5, "count": 3},
+        {"layer": "conv1_1", "value": 0.0, "count": 9},
+        {"layer": "last", "value": 0.25, "count": 40},
+    ]
     write_measured(workspace, "int8", TESTED["int8"] | {"codebook": books})
     stage.main()
     rows = (workspace / "plots/codebook.csv").read_text().splitlines()[1:]

@@ -1,5 +1,7 @@
 """Costs against hand arithmetic and PyTorch's own counter."""
 
+import contextlib
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -35,9 +37,12 @@ def test_against_torch(head):
     assert 2 * macs(model) == counter.get_total_flops()
 
 
-def test_counting_leaves_the_network_as_it_was():
-    model = VGG(SMALL)
+@pytest.mark.parametrize("side", [32, 2])
+def test_counting_leaves_the_network_as_it_was_also_where_an_image_is_too_small(side):
+    model = VGG(Plan(features=(*SMALL.features, Conv(name="c", channels=8, kernel=5)), head=()))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    macs(model)
+    with contextlib.nullcontext() if side == 32 else pytest.raises(RuntimeError, match="Kernel size"):
+        macs(model, side)
     assert model.training
+    assert not any(module._forward_hooks for module in model.modules())
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())

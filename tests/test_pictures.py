@@ -17,11 +17,11 @@ from PIL import Image
 from src.data.prepared import CLASSES, SPLITS
 from src.pictures import csi, evaluation, style, training
 from src.pictures.classes import accuracy_by_class, beyond_chance
+from src.pictures.distribution import same_histograms, weights_and_codebooks
 from src.pictures.family import family_tree, tree_places
 from src.pictures.history import controls, technique
 from src.pictures.pareto import pareto
 from src.pictures.positions import positions, separation_by_class
-from src.pictures.weights import same_histograms, weights_and_codebooks
 from src.pictures.widths import pruned_shapes, widths_by_layer
 
 ROOT = Path(__file__).parent.parent

@@ -1,6 +1,9 @@
 """The network: torchvision as the oracle, and what a file may hold."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +15,7 @@ from benchmarks.torchvision_compat import torchvision
 from src.core.errors import UserError
 from src.network.vgg import VGG, ModelSettings, Plan, load, load_with_record, rebuild, save, set_dropout, vgg16_plan
 
+ROOT = Path(__file__).parent.parent
 NARROW = {head: ModelSettings(head=head, width=0.125) for head in ("compact", "imagenet")}
 
 
@@ -115,6 +119,20 @@ def test_plans_that_are_no_network_are_refused(features, problem):
     blocks = [{"kind": "conv", "name": "same", "channels": width} for width in features]
     with pytest.raises(ValidationError, match=problem):
         Plan.model_validate({"features": blocks, "head": []})
+
+
+def test_loading_a_network_does_not_import_pytorchs_compiler(tmp_path):
+    save(trained(plan(4, "pool", 8, head=(5,))), tmp_path / "network.safetensors", {})
+    check = "; ".join(
+        (
+            "import sys, pathlib, src.network.vgg, src.network.cost",
+            "network = src.network.vgg.load(pathlib.Path(sys.argv[1]))",
+            "src.network.cost.macs(network)",
+            "print(*{'torch._dynamo', 'torch._inductor', 'sympy'} & sys.modules.keys())",
+        )
+    )
+    command = [sys.executable, "-c", check, tmp_path / "network.safetensors"]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout == "\n"
 
 
 def test_a_huge_plan_in_a_file_takes_no_memory(tmp_path):

@@ -125,14 +125,15 @@ def model_card(rows: Mapping[str, Row], history: Mapping[str, Row], params: Row,
 
 
 def training(params: Row) -> Row:
-    """Return name, phases and optimizer of the recipe by which the root was trained, {} if params.yaml has none."""
+    """Return name, epochs and optimizer of the recipe by which the root was trained, {} if params.yaml has none.
+
+    In older commits each phase has a number of epochs, and there is no other.
+    """
     section = params.get("train", {})
     name = section.get("recipe", "")
     recipe = section.get("defaults", {}) | section.get("recipes", {}).get(name, {})
-    phases = [
-        f"{phase['epochs']} epochs at {phase['size']} x {phase['size']} pixels" for phase in recipe.get("phases", [])
-    ]
-    return {"name": name, "phases": phases, "optimizer": recipe.get("optimizer", "")} if phases else {}
+    epochs = recipe.get("epochs") or sum(phase["epochs"] for phase in recipe.get("phases", []))
+    return {"name": name, "epochs": epochs, "optimizer": recipe.get("optimizer", "")} if epochs else {}
 
 
 def headline(rows: Mapping[str, Row], images: int) -> list[Row]:

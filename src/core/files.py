@@ -1,4 +1,7 @@
-"""Write files whole or not at all, and read and write JSON and CSV."""
+"""Write files whole or not at all, and read and write JSON and CSV.
+
+pandas is imported where a table is read or written, because most stages start without one.
+"""
 
 import contextlib
 import csv
@@ -9,8 +12,6 @@ import shutil
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from src.core.errors import NO_SPACE, UserError, one_line
 
@@ -76,6 +77,8 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: tuple[str,
     ``columns`` are the columns to write, in order; with them the header is written even if there are no rows. Without
     them the columns are the keys of the rows.
     """
+    import pandas as pd
+
     table = pd.DataFrame([_rounded(row) for row in rows], columns=columns)
     with atomic(path) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")
@@ -95,6 +98,8 @@ def read_csv(path: Path, *columns: str) -> list[dict[str, Any]]:
 
 def parse_csv(content: bytes, *columns: str) -> list[dict[str, Any]]:
     """Return the rows of the CSV table ``content`` as `read_csv` does; an exception of any type if it is damaged."""
+    import pandas as pd
+
     cells = [len(row) for row in csv.reader(io.StringIO(content.decode(), newline="")) if row]
     if len(set(cells)) > 1:
         raise ValueError(f"the header has {cells[0]} cells; there are rows with {min(cells)} to {max(cells)}")

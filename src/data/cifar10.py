@@ -9,7 +9,6 @@ from typing import Literal
 
 import numpy as np
 import pooch
-import torch
 
 from src.core.errors import UserError
 from src.data.prepared import CLASSES, IMAGE_SHAPE, Split
@@ -91,6 +90,8 @@ def read_batch(path: Path) -> Split:
 
     Raises `UserError` as `read_records` does.
     """
+    import torch  # takes seconds, and the stage download does without
+
     records = read_records(path)
     images = np.ascontiguousarray(records[:, 1:]).reshape(-1, *IMAGE_SHAPE)
     return Split(torch.from_numpy(images), torch.from_numpy(records[:, 0].astype(np.int64)))

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-import pandas as pd
 
 from src.core.errors import UserError, one_line
 
@@ -67,6 +66,8 @@ class Statistics:
 
 def rank_in_class(labels: np.ndarray) -> np.ndarray:
     """Return for each of ``labels`` [N] how many earlier labels are equal to it (int64 [N])."""
+    import pandas as pd
+
     return pd.Series(labels).groupby(labels).cumcount().to_numpy()
 
 

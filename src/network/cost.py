@@ -1,7 +1,11 @@
 """What a network costs: parameters and multiply-accumulates (MACs), by one counter for every table."""
 
+import contextlib
+
 import torch
 from torch import nn
+
+from src.network.inference import evaluating
 
 FLOPS_PER_MAC_INFERENCE = 2
 FLOPS_PER_MAC_TRAINING = 6  # 2 per MAC, once forward and twice backward
@@ -17,7 +21,8 @@ def macs(model: nn.Module, side: int = 32) -> int:
     """Return the MACs of convolutions and linear layers for one image of ``side`` x ``side`` pixels.
 
     Biases, BatchNorm, ReLU, pooling and normalization are not counted; fvcore and ptflops
-    count in the same way. FLOPs are twice the MACs.
+    count in the same way. FLOPs are twice the MACs. ``model`` is left as it was, whether it can take such an image or
+    not.
     """
     counts: list[int] = []
 
@@ -25,11 +30,9 @@ def macs(model: nn.Module, side: int = 32) -> int:
         counts.append(output.numel() * module.weight[0].numel())
 
     layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    handles = [layer.register_forward_hook(count) for layer in layers]
-    training = model.training
     device = next(model.parameters()).device
-    model.eval()(torch.zeros(1, 3, side, side, device=device))
-    model.train(training)
-    for handle in handles:
-        handle.remove()
+    with evaluating(model), contextlib.ExitStack() as hooks:
+        for layer in layers:
+            hooks.enter_context(layer.register_forward_hook(count))
+        model(torch.zeros(1, 3, side, side, device=device))
     return sum(counts)

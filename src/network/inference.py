@@ -1,5 +1,8 @@
 """Running a network over a set of images."""
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +13,17 @@ from src.core.progress import progress
 def to_unit(images: Tensor) -> Tensor:
     """Return uint8 images [N, 3, H, W] as float32 in 0..1, channels last."""
     return images.float().div_(255).contiguous(memory_format=torch.channels_last)
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put ``model`` into evaluation mode; at the end, whatever happens, it is in the mode in which it was."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 @torch.no_grad()
@@ -24,14 +38,10 @@ def predict(
 
     With a ``description`` the progress is shown under this name.
     """
-    training = model.training
-    model.eval()
-    with autocast(images.device, mixed_precision):
+    with evaluating(model), autocast(images.device, mixed_precision):
         batches = images.split(batch_size)
         shown = progress(batches, len(batches), description)
-        logits = torch.cat([model(to_unit(batch)).float() for batch in shown])
-    model.train(training)
-    return logits
+        return torch.cat([model(to_unit(batch)).float() for batch in shown])
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:

@@ -214,12 +214,17 @@ def _classifier(plan: Plan) -> list[nn.Module]:
 
 
 def _he_init(module: nn.Module) -> None:
-    """Initialize as He et al. 2015 (arXiv:1502.01852), as torchvision's VGG does for its convolutions."""
+    """Initialize as He et al. 2015 (arXiv:1502.01852), as torchvision's VGG does for its convolutions.
+
+    Tensors on the meta device are left alone: they have no values, and `normal_` there imports PyTorch's compiler.
+    """
+    if not isinstance(module, nn.Conv2d | nn.Linear) or module.weight.is_meta:
+        return
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    if isinstance(module, nn.Linear):
+    else:
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-    if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+    if module.bias is not None:
         nn.init.zeros_(module.bias)
 
 

@@ -18,6 +18,8 @@ BENCHMARK = Path("metrics/benchmark.json")
 TRIALS = Path("docs/trials.csv")
 PAIR_COLUMNS = ("recipe", "reference", "points", "low", "high")
 FLIP_COLUMNS = ("recipe", "reference", "class", "became_wrong", "became_right")
+WEIGHT_COLUMNS = ("recipe", "value", "count", "zeros")
+CODEBOOK_COLUMNS = ("recipe", "layer", "value", "count")
 
 
 def comparison_rows(

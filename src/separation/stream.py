@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from src.network.inference import to_unit
+from src.network.inference import evaluating, to_unit
 
 BATCH_SIZE = 100  # keeps the output of VGG16's widest layer below 32 MB: malloc reuses blocks of this size
 OutputReceiver = Callable[[str, Tensor], None]  # gets the name of a module and its output
@@ -84,17 +84,12 @@ def output_hooks(model: nn.Module, receive: OutputReceiver, modules: Collection[
     With ``modules`` the network stops (by an exception that `stream` takes) once all of them have run. At the end the
     hooks are gone, and the network is in the mode in which it was.
     """
-    training = model.training
     chosen = _chosen(model, modules)
     left = set(chosen) if modules is not None else {""}  # {""}: never empty, the network runs to its end
-    handles = [module.register_forward_hook(partial(_receive, receive, name, left)) for name, module in chosen.items()]
-    model.eval()
-    try:
+    with evaluating(model), contextlib.ExitStack() as hooks:
+        for name, module in chosen.items():
+            hooks.enter_context(module.register_forward_hook(partial(_receive, receive, name, left)))
         yield
-    finally:
-        model.train(training)
-        for handle in handles:
-            handle.remove()
 
 
 def _chosen(model: nn.Module, modules: Collection[str] | None) -> dict[str, nn.Module]:
