@@ -151,7 +151,7 @@ def test_a_project_inside_a_larger_repository(project, tmp_path, monkeypatch):
     assert "dense" in run(".", "scripts.table", "--rev", "HEAD")
     run(".", "scripts.check_clone", "--history")
     (tmp_path / "other").write_text("edited")
-    assert open_revision("HEAD").pictures().keys() == {path.stem for path in (ROOT / "plots").glob("*.png")}
+    assert open_revision("HEAD").pictures().keys() == {path.stem for path in (ROOT / "plots/pictures").glob("*.png")}
     assert not commit_of(open_revision(None))["changed"]
     Path("params.yaml").write_text("edited")
     assert commit_of(open_revision(None))["changed"]

@@ -11,7 +11,6 @@ import pytest
 import torch
 from networks import plan, trained
 
-from src.compression.candidate import Candidate
 from src.core.errors import UserError
 from src.export.onnx import Calibration, export, nonzero_parameters
 from src.export.runtime import feeds, logits, session
@@ -286,7 +285,7 @@ def test_codebook_has_the_values_of_each_layer_and_is_empty_where_a_layer_has_ma
 
 def test_weights_in_the_record_are_those_of_the_stored_network_before_folding():
     network = trained(PLANS["compact"])
-    found = stage._weights(Candidate(network).after("step", network, fold=True))
+    found = stage._weights(network)
     entries = np.concatenate(
         [layer.weight.detach().flatten() for layer in [*network.convolutions, *network.linear_layers]]
     )

@@ -7,24 +7,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from networks import colors, plan, trained
-from test_techniques import FINE_TUNE, TINY
+from networks import candidate, colors, plan, trained
+from test_techniques import TINY, TRAINING
 from test_training import InterruptFrom, same
 
-from src.compression.candidate import Candidate, Context
+from src.compression.context import Context
 from src.network.vgg import Conv, Plan
 from src.techniques import prune_weights, share_weights
 from src.training.checkpoints import Checkpoints
 
-TWO_EPOCHS = FINE_TUNE.model_copy(update={"epochs": 2})  # six steps of 20 images
-PRUNE = prune_weights.Settings(sparsity=0.9, ramp=0.75, fine_tune=TWO_EPOCHS)
-SHARE = share_weights.Settings(values=16, fine_tune=TWO_EPOCHS)
-AVERAGED = TWO_EPOCHS.model_copy(update={"ema_decay": 0.9})
+TWO_EPOCHS = {"train": TRAINING, "budget": 2}  # six steps of 20 images
+PRUNE = prune_weights.Settings(sparsity=0.9, ramp=0.75, **TWO_EPOCHS)
+SHARE = share_weights.Settings(values=16, **TWO_EPOCHS)
+AVERAGED = TRAINING.model_copy(update={"ema_decay": 0.9})
 
 
 @pytest.fixture
 def context():
-    return Context(colors(60), colors(30), seed=0)
+    return Context(colors(60), colors(30), seed=0, root=candidate(trained(TINY)))
 
 
 def weights(network):
@@ -99,39 +99,39 @@ def test_the_mask_agrees_with_a_sort_of_all_magnitudes():
     assert torch.equal(all_weights(network), expected)
 
 
-@pytest.mark.parametrize("fine_tune", [TWO_EPOCHS, AVERAGED])
-def test_pruned_and_fine_tuned_the_share_is_exact_and_the_line_says_what_happened(fine_tune, context):
+@pytest.mark.parametrize("train", [TRAINING, AVERAGED])
+def test_pruned_and_fine_tuned_the_share_is_exact_and_the_line_says_what_happened(train, context):
     parent = trained(TINY)
     at_once = copy.deepcopy(parent)
     prune_weights.prune(at_once, 0.9)
     biases = [layer.bias.detach().clone() for layer in parent.linear_layers]
-    chosen = PRUNE.model_copy(update={"fine_tune": fine_tune})
-    done = prune_weights.apply(Candidate(parent), context, chosen)
+    chosen = PRUNE.model_copy(update={"train": train})
+    done = prune_weights.apply(candidate(parent), context, chosen)
     count = len(all_weights(done.network))
     zeros = round(0.9 * count)
     assert int((all_weights(done.network) == 0).sum()) == zeros
-    assert f"set {zeros / count:.4%} of the weights to zero" in done.steps[0]
-    assert f"without fine-tuning: {context.validation_accuracy(at_once):.4f})" in done.steps[0]
-    assert done.steps[0].endswith(f"-> {context.validation_accuracy(done.network):.4f}")
+    assert "set 0.9 of the weights to zero" in done.record.steps[0]
+    assert f"without fine-tuning: {context.validation_accuracy(at_once):.4f})" in done.record.steps[0]
+    assert done.record.steps[0].endswith(f"-> {context.validation_accuracy(done.network):.4f}")
     assert not any(torch.equal(a, layer.bias) for a, layer in zip(biases, done.network.linear_layers, strict=True))
-    assert done.image_passes == 120
+    assert done.record.image_passes == 120
 
 
-@pytest.mark.parametrize("fine_tune", [TWO_EPOCHS, AVERAGED])
+@pytest.mark.parametrize("train", [TRAINING, AVERAGED])
 @pytest.mark.parametrize("step", [2, 4, 6])  # within the ramp, within the second epoch, after the last step
 @pytest.mark.parametrize(("technique", "settings"), [(prune_weights, PRUNE), (share_weights, SHARE)])
-def test_interrupted_and_resumed_gives_the_same_bits(technique, settings, step, fine_tune, context, tmp_path):
-    parent, chosen = trained(TINY), settings.model_copy(update={"fine_tune": fine_tune})
+def test_interrupted_and_resumed_gives_the_same_bits(technique, settings, step, train, context, tmp_path):
+    parent, chosen = trained(TINY), settings.model_copy(update={"train": train})
     prune_weights.prune(parent, 0.3)
-    whole = technique.apply(Candidate(copy.deepcopy(parent)), context, chosen)
+    whole = technique.apply(candidate(copy.deepcopy(parent)), context, chosen)
     stop, checkpoints = InterruptFrom(step), Checkpoints(tmp_path)
     interruption = {"interruption": lambda: contextlib.nullcontext(stop.interrupted)}
     stopped = replace(context, reporter=stop, checkpoints=checkpoints, **interruption)
     with pytest.raises(KeyboardInterrupt, match=f"step {step} "):
-        technique.apply(Candidate(copy.deepcopy(parent)), stopped, chosen)
-    again = technique.apply(Candidate(copy.deepcopy(parent)), replace(context, checkpoints=checkpoints), chosen)
+        technique.apply(candidate(copy.deepcopy(parent)), stopped, chosen)
+    again = technique.apply(candidate(copy.deepcopy(parent)), replace(context, checkpoints=checkpoints), chosen)
     assert same(again.network, whole.network)
-    assert again.steps == whole.steps
+    assert again.record.steps == whole.record.steps
 
 
 def test_a_codebook_worked_out_by_hand():
@@ -178,12 +178,12 @@ def test_which_weights_share_a_value_follows_from_weights_and_seed_alone(monkeyp
     assert not np.array_equal(first, other)
 
 
-@pytest.mark.parametrize("fine_tune", [TWO_EPOCHS, AVERAGED])
-def test_shared_and_fine_tuned_each_layer_has_few_values_and_the_zeros_of_its_parent(fine_tune, context):
+@pytest.mark.parametrize("train", [TRAINING, AVERAGED])
+def test_shared_and_fine_tuned_each_layer_has_few_values_and_the_zeros_of_its_parent(train, context):
     parent = trained(TINY)
     prune_weights.prune(parent, 0.7)
     before = [weight.clone() for weight in weights(parent)]
-    done = share_weights.apply(Candidate(parent), context, SHARE.model_copy(update={"fine_tune": fine_tune}))
+    done = share_weights.apply(candidate(parent), context, SHARE.model_copy(update={"train": train}))
     for weight, found in zip(before, weights(done.network), strict=True):
         assert 1 < len(found.unique()) <= 16
         assert torch.equal(found == 0, weight == 0)
@@ -192,12 +192,12 @@ def test_shared_and_fine_tuned_each_layer_has_few_values_and_the_zeros_of_its_pa
         for label in range(own.max() + 1):
             assert len(np.unique(found.numpy().ravel()[own == label])) <= 1
     assert not torch.equal(all_weights(done.network), torch.cat([weight.flatten() for weight in before]))
-    assert "at most 16 values" in done.steps[0]
-    assert done.steps[0].endswith(f"-> {context.validation_accuracy(done.network):.4f}")
-    assert not done.export.fold
+    assert "at most 16 values" in done.record.steps[0]
+    assert done.record.steps[0].endswith(f"-> {context.validation_accuracy(done.network):.4f}")
+    assert not done.record.export.fold
 
 
 def test_folding_would_give_each_channel_values_of_its_own(context):
-    once = Candidate(trained(TINY)).after("pruned", trained(TINY), fold=True)
-    assert once.export.fold
-    assert not share_weights.apply(once, context, SHARE).export.fold
+    once = candidate(trained(TINY)).after("pruned", trained(TINY), fold=True)
+    assert once.record.export.fold
+    assert not share_weights.apply(once, context, SHARE).record.export.fold
