@@ -7,10 +7,11 @@ import yaml
 from networks import plan, trained
 from pydantic import ValidationError
 
+from src.core.errors import ParamsError
 from src.network.cost import macs, parameters
 from src.training.budget import StepCost, epochs_within
 from src.training.optimizers import orthogonalization_flops
-from src.training.recipe import Training, TrainRecipe, image_side, learning_rate
+from src.training.recipe import Training, TrainRecipe, chosen_recipe, image_side, learning_rate
 
 ROOT = Path(__file__).parent.parent
 BASE = {
@@ -144,3 +145,11 @@ def test_small_images_buy_more_epochs():
     nearest = min(range(1, 40), key=lambda epochs: abs(spent(epochs) - 10 * cost.full_epoch))
     assert nearest > 14
     assert epochs_within(10 * cost.full_epoch, chosen, cost) == nearest
+
+
+def test_keys_that_the_message_allows_in_the_defaults_are_allowed_there():
+    defaults = {name: value for name, value in BASE.items() if name != "epochs"}
+    assert chosen_recipe("a", defaults, {"a": {"epochs": 3}}).epochs == 3
+    with pytest.raises(ParamsError, match=r"train\.defaults\.momentun: unknown key; allowed here: ") as caught:
+        chosen_recipe("a", defaults | {"momentun": 0.9}, {"a": {"epochs": 3}})
+    assert set(str(caught.value).partition("here: ")[2].split(", ")) == set(defaults)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from src.core.device import MixedPrecision
-from src.core.params import Settings, layered
+from src.core.params import Settings, layered, validate
 
 FULL_SIDE = 32  # pixels
 LEAST_SIDE = 8  # pixels
@@ -81,6 +81,7 @@ class TrainRecipe(Training):
 
 def chosen_recipe(name: str, defaults: Mapping[str, Any], recipes: Mapping[str, Any]) -> TrainRecipe:
     """Return the recipe ``name`` of ``recipes``: its changes over ``defaults``; `ParamsError` if a value is wrong."""
+    validate(Training, defaults, DEFAULTS)  # a recipe alone has epochs
     return layered(TrainRecipe, {DEFAULTS: defaults, f"train.recipes.{name}": recipes[name]})
 
 
