@@ -6,9 +6,8 @@ from pydantic import Field
 from torch import Tensor
 
 from src.core.device import pick_device, seed_everything
-from src.core.errors import ParamsError
 from src.core.files import write_csv, write_json
-from src.core.params import PARAMS, Settings, Shared, load_params
+from src.core.params import Settings, Shared, load_params
 from src.core.recipes import ROOT, CutSection
 from src.core.stage import run_stage
 from src.data.prepared import CLASSES, SPLITS, Split, SplitName, load_split
@@ -29,7 +28,7 @@ class CsiSettings(Settings):
 
     ``in_sample_train`` and ``in_sample_test``: the number of images in the in-sample protocol, the same of each class.
     ``neighbour_images`` and ``probe_images``: the training images on which SI is measured, and on which the linear
-    probes are fitted and the rank is measured (all, if there are fewer).
+    probes are fitted and the rank is measured. Where there are fewer images, all that there are count.
     """
 
     in_sample_train: int = Field(ge=2 * len(CLASSES), multiple_of=len(CLASSES))
@@ -70,16 +69,12 @@ def main() -> None:
 def in_sample(name: SplitName, split: Split, count: int, seed: int) -> Tensor:
     """Return the places of ``count`` images of ``split``, the same number of each class.
 
-    Raises `ParamsError`, which names the key ``csi.in_sample_<name>``, if a class has too few images.
+    Prints how many there are if a class has too few for ``count``.
     """
-    per_class = count // len(CLASSES)
-    rarest = int(split.labels.bincount(minlength=len(CLASSES)).min())
-    if rarest < per_class:
-        raise ParamsError(
-            f"{PARAMS}: csi.in_sample_{name}: {count} needs {per_class} images per class, and a class of {name} has "
-            f"only {rarest}; allowed: up to {rarest * len(CLASSES)}"
-        )
-    return balanced(split.labels, len(CLASSES), per_class, seed)
+    wanted, rarest = count // len(CLASSES), int(split.labels.bincount(minlength=len(CLASSES)).min())
+    if rarest < wanted:
+        print(f"in-sample, {name}: {rarest * len(CLASSES)} images, not {count}: a class has no more than {rarest}")
+    return balanced(split.labels, len(CLASSES), min(wanted, rarest), seed)
 
 
 if __name__ == "__main__":

@@ -185,7 +185,7 @@ def test_page_without_a_flagship_and_without_what_older_revisions_lack(written):
         ([], "metrics/recipes.json", "metrics/recipes.json: not readable in the working tree"),
         ([], "metrics/predictions.json", "metrics/predictions.json: not readable in the working tree"),
         ([], "docs/minutes.csv", "docs/minutes.csv: not readable in the working tree"),
-        ([], "params.yaml", "params.yaml: not valid YAML"),
+        ([], "params.yaml", "params.yaml in the working tree: not valid YAML: line 2: "),
         ([], ".dvc/plots.html", ".dvc/plots.html: has no builds of Vega"),
     ],
 )

@@ -63,7 +63,7 @@ def _results(revision: Revision, rows: list[sections.Row]) -> dict[str, Any]:
     history = revision.values(str(RECIPES), "recipes").get("recipes", {})
     predictions = revision.values(PREDICTIONS, "labels", "recipes")
     text = revision.text(str(PARAMS))
-    params = parse_yaml(text, PARAMS) if text else {}
+    params = parse_yaml(text, f"{PARAMS} in {revision.label}") if text else {}
     return {
         "edition": rows[0]["edition"],
         "headline": sections.headline(by_name, len(predictions.get("labels", ""))),

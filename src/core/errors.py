@@ -33,8 +33,8 @@ def one_line(error: Exception | str) -> str:
 def exit_cleanly(main: Callable[[], None]) -> None:
     """Run a command's ``main``: a `UserError` becomes one line on stderr, Ctrl-C becomes exit code 130.
 
-    So does a full disk or a file without the right to read or write it, wherever it is met (logs, for example). If
-    nobody reads the output any more (``| head -1``), the command ends with 141 and without a word.
+    A full disk and a file without the right to read or write it become a line too, wherever they are met (logs, for
+    example). If nobody reads the output any more (``| head -1``), the command ends with 141 and without a word.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # where the locale has no "≥" it becomes "?"

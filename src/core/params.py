@@ -142,11 +142,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ParamsError(f"{path}: {error.strerror}; run from the top of the repository") from None
     except UnicodeDecodeError as error:
         raise ParamsError(f"{path}: not valid YAML: {one_line(error)}") from None
-    return parse_yaml(text, path)
+    return parse_yaml(text, str(path))
 
 
-def parse_yaml(text: str, path: Path) -> dict[str, Any]:
-    """Return the mapping in ``text``, read as DVC reads it; `ParamsError`, which names ``path``, if there is none.
+def parse_yaml(text: str, name: str) -> dict[str, Any]:
+    """Return the mapping in ``text``, read as DVC reads it; `ParamsError`, which begins with ``name``, without one.
 
     That is YAML 1.2: ``0042`` is 42, ``yes`` and ``1:30`` are strings, and a key that stands twice is a mistake.
     """
@@ -154,11 +154,11 @@ def parse_yaml(text: str, path: Path) -> dict[str, Any]:
         content = YAML(typ="safe").load(text)
     except MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise ParamsError(f"{path}: not valid YAML: {line}{one_line(error.problem or error)}") from None
+        raise ParamsError(f"{name}: not valid YAML: {line}{one_line(error.problem or error)}") from None
     except Exception as error:  # ruamel.yaml lets other errors through as well
-        raise ParamsError(f"{path}: not valid YAML: {one_line(error)}") from None
+        raise ParamsError(f"{name}: not valid YAML: {one_line(error)}") from None
     if not isinstance(content, dict):
-        raise ParamsError(f"{path}: expected a mapping of keys to values, found {type(content).__name__}")
+        raise ParamsError(f"{name}: expected a mapping of keys to values, found {type(content).__name__}")
     return content
 
 
