@@ -50,7 +50,7 @@ def pull(network: Path, stage: str) -> None:
     if network.exists():
         return
     command = [sys.executable, "-m", "dvc", "pull", str(network)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise UserError(f"{network}: `dvc pull` failed ({reason}); make it with `dvc repro {stage}`")

@@ -21,7 +21,7 @@ def plots_of(revision: Revision) -> dict[str, dict[str, Any]]:
     which = ["diff", revision.label, revision.label] if revision.commit else ["show"]
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "dvc", "plots", *which, "--json", "--out", folder]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise UserError(f"{revision.label}: `dvc plots` failed: {reason}")
