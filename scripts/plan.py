@@ -76,7 +76,10 @@ def _pulled(out: Output) -> bool:
     """Return whether ``out`` is the trained network, not here, and `make repro` finds it in the remote."""
     if PurePath(out.def_path) != network_path(ROOT) or out.exists or not out.hash_info:
         return False
-    return bool(out.repo.cloud.get_remote_odb().exists(out.hash_info.value))
+    try:
+        return bool(out.repo.cloud.get_remote_odb().exists(out.hash_info.value))
+    except Exception:  # no remote, or one that does not answer, in any way that a file system may fail
+        return False
 
 
 def plan(stages: Mapping[str, bool], rows: Mapping[str, Mapping[str, Any]]) -> str:

@@ -9,14 +9,17 @@ import time
 from pathlib import Path
 
 import dvc.api
+import onnx
 import pandas as pd
 import pytest
 import yaml
+from networks import plan, trained
 from PIL import Image
 from test_plots_template import ENVIRONMENT
 from test_report import repository
 
 from scripts.revision import commit_of, open_revision
+from src.export.onnx import export
 
 ROOT = Path(__file__).parents[1]
 COMPARISON = Path("metrics/comparison.csv")
@@ -192,6 +195,15 @@ def test_an_experiment_is_found_by_its_name(cloned):
     for name in ("dem", "EXEC_HEAD", "--help", ""):
         line = run(clone, "scripts.table", f"--rev={name}", code=1)
         assert line == f"error: {name}: no commit, branch, tag or experiment has this name"
+
+
+def test_onnx_runtime_1_18_reads_the_files(tmp_path):
+    """1.18 knows IR version 10 and opset 21, and was tried with the flagship; 1.17 stops at IR version 9."""
+    export(trained(plan(8, "pool")), tmp_path / "new.onnx")
+    for path in (ROOT / FLAGSHIP, tmp_path / "new.onnx"):
+        file = onnx.load(path)
+        assert file.ir_version <= 10
+        assert {entry.domain: entry.version for entry in file.opset_import}[""] <= 21
 
 
 @pytest.mark.parametrize("settings", [{}, {"user.name": "Me"}, {"user.email": "me@here"}, {"user.name": ""}])
