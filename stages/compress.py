@@ -1,16 +1,16 @@
 """Compress one network by one technique: the recipe of params.yaml that is named on the command line."""
 
 import contextlib
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from src.compression.candidate import Candidate
 from src.compression.context import Context
+from src.compression.positions import separation_by_block
 from src.compression.tree import CompressSettings, Recipe, compress, read_tree, recipe_of
 from src.core.device import pick_device, seed_everything, uses_bfloat16
-from src.core.files import atomic, read_csv
+from src.core.files import atomic
 from src.core.params import Settings, Shared, load_params, recipe_name
 from src.core.recipes import ROOT
 from src.core.signals import interruption
@@ -19,9 +19,6 @@ from src.data.prepared import load_split
 from src.network.record import load_recorded, network_path, save_recorded
 from src.training.checkpoints import SCRATCH, Checkpoints, run_key
 from src.training.tracking import Tracker
-
-POSITIONS = Path("plots/positions.csv")
-SCORES = ("csi", "probe")  # by which a technique may choose where to cut
 
 
 class TrainDefaults(Settings):
@@ -61,12 +58,6 @@ def main() -> None:
 def _in_bfloat16(recipe: Recipe, device: torch.device) -> bool:
     """Return whether the training of ``recipe`` multiplies in bfloat16; False if it has none."""
     return recipe.training is not None and uses_bfloat16(device, recipe.training.mixed_precision)
-
-
-def separation_by_block() -> dict[str, dict[str, float]]:
-    """Return each of `SCORES` at the end of each block of the root network that plots/positions.csv has a row for."""
-    rows = read_csv(POSITIONS, "block", *SCORES)
-    return {score: {row["block"]: float(row[score]) for row in rows} for score in SCORES}
 
 
 if __name__ == "__main__":

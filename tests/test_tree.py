@@ -13,6 +13,7 @@ from dvc.utils.hydra import apply_overrides
 from networks import colors, plan, trained
 
 from scripts import check_tree
+from src.compression.positions import POSITIONS
 from src.compression.technique import technique, technique_names
 from src.compression.tree import CompressSettings, check, path_to, read_tree
 from src.core.errors import ParamsError, UserError, exit_cleanly
@@ -183,7 +184,7 @@ def workspace(tmp_path, monkeypatch):
     save_recorded(trained(TINY), record, network_path("trained"), half=True)
     ends = zip(TINY.features, TINY.module_ends(), strict=True)
     scores = [(block.name, min(end - 1, 9) / 10) for block, end in ends]
-    write_csv(compress.POSITIONS, [{"block": block, "csi": score, "probe": score} for block, score in scores])
+    write_csv(POSITIONS, [{"block": block, "csi": score, "probe": score} for block, score in scores])
     return params
 
 
