@@ -15,6 +15,7 @@ from src.results.comparison import (
     COMPARISON,
     FLIP_COLUMNS,
     PAIR_COLUMNS,
+    PREDICTIONS,
     TRIALS,
     comparison_rows,
     flip_rows,
@@ -28,7 +29,6 @@ from src.results.history import RECIPES, recipe_history
 from src.results.weights import CODEBOOK_COLUMNS, WEIGHT_COLUMNS, codebook_rows, weight_rows
 
 SUMMARY = Path("metrics/summary.json")
-PREDICTIONS = Path("metrics/predictions.json")
 PAIRS = Path("metrics/pairs.csv")
 FLIPS = Path("plots/flips.csv")
 WEIGHTS = Path("plots/weights.csv")
