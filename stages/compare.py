@@ -16,6 +16,7 @@ from src.results.comparison import (
     COMPARISON,
     FLIP_COLUMNS,
     PAIR_COLUMNS,
+    PREDICTIONS,
     TRIALS,
     WEIGHT_COLUMNS,
     comparison_rows,
@@ -29,7 +30,6 @@ from src.results.comparison import (
 from src.results.history import RECIPES, recipe_history
 
 SUMMARY = Path("metrics/summary.json")
-PREDICTIONS = Path("metrics/predictions.json")
 PAIRS = Path("metrics/pairs.csv")
 FLIPS = Path("plots/flips.csv")
 WEIGHTS = Path("plots/weights.csv")

@@ -5,31 +5,27 @@ of its own from the training images. The networks must be there: `dvc repro comp
 studies/results/branches.csv and .png.
 """
 
-import argparse
 from collections.abc import Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from src.compression.record import network_path
-
-from src.compression.tree import ROOT
-from src.core.errors import exit_cleanly
 from src.core.files import write_csv
+from src.core.recipes import ROOT
 from src.data.prepared import CLASSES, PREPARED, Split, load_split
-from src.network.vgg import VGG, load
+from src.network.record import network_path
+from src.network.vgg import load
 from src.pictures.branches import separation_of_branches
 from src.pictures.style import save_figure
 from src.separation.centers import CenterReceiver, SumReceiver
 from src.separation.layers import block_ends
-from src.separation.scores import Scores
 from src.separation.stream import stream
-from studies.items import Row, computed, fingerprint
+from studies.items import Row, computed, results_folder, run
 
 RESULTS = Path("studies/results/branches.csv")
 BRANCHES = {  # of the tree of recipes, each with a title
     "Cut, pruned, distilled": ("truncated", "truncated_tuned", "slim", "distilled"),
-    "The shape of distilled from new weights": ("distilled", "scratch"),
+    "The shape of distilled from scratch": ("distilled", "scratch"),
     "Half of the channels": ("channels", "channels_magnitude", "channels_csi", "channels_random", "channels_random_2"),
     "Low rank": ("low_rank", "hybrid"),
     "Single weights": ("sparse", "shared"),
@@ -39,17 +35,13 @@ FIRST = "conv3_1"  # the first block that is measured
 
 def main() -> None:
     """Compute what is missing, then write the table and the picture."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    names = [*dict.fromkeys([ROOT, *chain(*BRANCHES.values())])]
-    images = [PREPARED / "train.npz", PREPARED / "test.npz", Path(__file__)]
-    depends_on = {name: fingerprint([network_path(name), *images]) for name in names}
+    names = dict.fromkeys([ROOT, *chain(*BRANCHES.values())])
+    images = [PREPARED / "train.npz", PREPARED / "test.npz"]
+    folders = {name: results_folder("branches", [network_path(name), *images]) for name in names}
     train, test = load_split("train"), load_split("test")
     blocks = [block.name for block in load(network_path(ROOT)).plan.features]
-    measured = blocks[blocks.index(FIRST) :]
-    rows: list[Row] = []
-    for name in names:
-        compute = partial(last_layers, name, measured, train, test)
-        rows += computed("branches", depends_on[name], {name: compute})
+    compute = partial(last_layers, blocks=blocks[blocks.index(FIRST) :], train=train, test=test)
+    rows = [row for name, folder in folders.items() for row in computed(folder, {name: partial(compute, name)})]
     write_csv(RESULTS, rows)
     save_figure(separation_of_branches(rows, ROOT, BRANCHES), RESULTS.with_suffix(".png"))
 
@@ -63,25 +55,17 @@ def last_layers(name: str, blocks: Sequence[str], train: Split, test: Split) -> 
     network = load(network_path(name))
     ends = {block: end for block, end in block_ends(network.plan).items() if block in blocks}
     ends |= {"logits": f"classifier.{len(network.classifier) - 1}"}
-    flattened, pooled = held_out(network, train, test, list(ends.values()))
+    sums = SumReceiver(train.labels, len(CLASSES))
+    stream(network, train.images, [sums], ends.values(), description="centers")
+    centers = sums.centers()
+    flattened, pooled = CenterReceiver(test.labels, centers), CenterReceiver(test.labels, centers, pooled=True)
+    stream(network, test.images, [flattened, pooled], ends.values(), description="distances")
+    csi, csi_pooled = flattened.scores(), pooled.scores()
     return [
-        {"recipe": name, "block": block, "csi": flattened[end].value, "csi_pooled": pooled[end].value}
+        {"recipe": name, "block": block, "csi": csi[end].value, "csi_pooled": csi_pooled[end].value}
         for block, end in ends.items()
     ]
 
 
-def held_out(
-    network: VGG, train: Split, test: Split, modules: Sequence[str]
-) -> tuple[dict[str, Scores], dict[str, Scores]]:
-    """Return CSI of ``modules`` on ``test`` with centers of ``train``: of flattened maps, and averaged over space."""
-    sums = SumReceiver(train.labels, len(CLASSES))
-    stream(network, train.images, [sums], modules, description="centers")
-    centers = sums.centers()
-    flattened = CenterReceiver(test.labels, centers)
-    pooled = CenterReceiver(test.labels, centers, pooled=True)
-    stream(network, test.images, [flattened, pooled], modules, description="distances")
-    return flattened.scores(), pooled.scores()
-
-
 if __name__ == "__main__":
-    exit_cleanly(main)
+    run(main, __doc__)

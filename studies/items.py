@@ -1,43 +1,48 @@
-"""What all studies share: items that are computed once, each with a result file of its own.
+"""What the studies share: items that are computed once, each with a result file of its own.
 
-A study that is stopped goes on where it stopped. The name of a result file is a hash of everything that the result
-depends on, so that a change of the network, of the data or of the study's code computes it again.
+A study that is stopped resumes where it stopped. The folder of its results is named by a hash of everything that they
+depend on, so that another network, other data or an edit of the code computes them again.
 """
 
-import hashlib
-import json
+import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from src.core.errors import UserError
+from src.core.errors import UserError, exit_cleanly
 from src.core.files import read_json, write_json
-from src.training.checkpoints import SCRATCH
+from src.training.checkpoints import SCRATCH, fingerprint
 
+STUDIES, CODE, PICTURES = Path("studies"), Path("src"), Path("src/pictures")
 Row = dict[str, Any]
+Items = Mapping[str, Callable[[], list[Row]]]
 
 
-def fingerprint(files: Sequence[Path], **settings: Any) -> str:
-    """Return a hash of the bytes of ``files`` and of ``settings``; `UserError` if a file is missing."""
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for path in files:
-        try:
-            digest.update(path.read_bytes())
-        except OSError as error:
-            raise UserError(f"{path}: {error.strerror}; this study needs it, and `dvc repro` makes it") from None
-    return digest.hexdigest()[:16]
+def run(main: Callable[[], None], description: str) -> None:
+    """Run the study ``main``, which takes no arguments; ``--help`` prints ``description``."""
+    argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    exit_cleanly(main)
 
 
-def computed(study: str, depends_on: str, items: Mapping[str, Callable[[], list[Row]]]) -> list[Row]:
-    """Return the rows of all ``items`` in order; those whose result file is there are not computed again.
+def results_folder(study: str, inputs: Sequence[Path], *settings: object) -> Path:
+    """Return the folder for the results of ``study``, which names a module in studies/ (``separation/measures``).
 
-    ``depends_on`` is the `fingerprint` of the study. The files are scratch/studies/STUDY/FINGERPRINT/ITEM.json.
+    It is scratch/studies/STUDY/HASH. The hash covers the module, all of src but src/pictures, which only draws what
+    was computed, the files and folders ``inputs``, and ``settings``. Raises `UserError` if an input is missing.
     """
-    folder = SCRATCH / "studies" / study / depends_on
+    if missing := [path for path in inputs if not path.exists()]:
+        raise UserError(f"{missing[0]}: missing; this study needs it, and `dvc repro` makes it")
+    module = (STUDIES / study).with_suffix(".py")
+    code = [path for path in sorted(CODE.rglob("*.py")) if PICTURES not in path.parents]
+    return SCRATCH / "studies" / study / fingerprint(map(str, settings), [module, *code, *inputs])
+
+
+def computed(folder: Path, items: Items) -> list[Row]:
+    """Return the rows of all ``items`` in order; those whose file ITEM.json is in ``folder`` are not computed again."""
     rows: list[Row] = []
-    for name, compute in tqdm(items.items(), desc=study, unit="item", disable=None):
+    for name, compute in tqdm(items.items(), desc=folder.parent.name, unit="item", disable=None):
         path = folder / f"{name}.json"
         if not path.exists():
             write_json(path, {"rows": compute()})

@@ -1,42 +1,40 @@
-"""How much does chance decide? python -m studies.seeds (or: make study NAME=seeds); about an hour and a half a seed.
+"""How much does chance decide? python -m studies.seeds (or: make study NAME=seeds); 105 minutes per seed.
 
-Makes the flagship's branch, its controls and `tuned` again with other seeds, by the stages themselves in a folder of
-their own: other orders and augmentations of the images, and other new weights. The trained network (`dense`), the cut
-network and the validation images stay. Writes studies/results/seeds.csv (accuracies) and seeds-pairs.csv (the
-differences of any two recipes of a seed, as metrics/pairs.csv). The committed run has the seed of params.yaml.
+Makes the flagship's branch and its controls again with other seeds, by the stages themselves in a folder of their own:
+other orders and augmentations of the images, and other random weights. The trained network (`dense`), the cut network
+and the validation images stay. Writes studies/results/seeds.csv (accuracies) and seeds-pairs.csv (the differences of
+any two recipes with one seed, as metrics/pairs.csv). The committed run has the seed of params.yaml.
 """
 
 import argparse
 import os
-import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from src.compression.record import NETWORKS, network_path
+from ruamel.yaml import YAML
 from tqdm import tqdm
 
 from src.compression.positions import POSITIONS
-from src.core.errors import UserError, exit_cleanly
+from src.core.errors import ParamsError, UserError, exit_cleanly
 from src.core.files import read_csv, read_json, write_csv
 from src.core.params import PARAMS, PIPELINE, read_yaml
-from src.core.recipes import DENSE, TUNED
+from src.core.recipes import DENSE, ROOT, TUNED
 from src.data.prepared import PREPARED, load_arrays
-from src.results.comparison import COMPARISON, pair_rows
-from src.training.checkpoints import SCRATCH
-from stages.compare import PREDICTIONS, TESTED
-from stages.export import FILES
-from studies.items import Row, fingerprint
+from src.export.runtime import FILES, TESTED
+from src.network.record import NETWORKS, network_path
+from src.results.comparison import COMPARISON, PREDICTIONS, pair_rows
+from studies.items import Row, results_folder
 
 RESULTS, PAIRS = Path("studies/results/seeds.csv"), Path("studies/results/seeds-pairs.csv")
-GIVEN = ("vgg16", "truncated")  # networks of the pipeline from which the study starts
-RECIPES = (TUNED, "slim", "distilled", "flagship", "scratch", "small")  # parents first
-CODE = (Path("src"), Path("stages"), PIPELINE, POSITIONS)
+GIVEN = (ROOT, "truncated")  # networks of the pipeline from which the study starts
+RECIPES = ("slim", "distilled", "flagship", TUNED, "scratch", "small")  # parents first
+CODE = (Path("src"), Path("stages"))
 MEASURED = ("val_accuracy", "test_accuracy")
-SEED = re.compile(r"^seed: \d+$", re.MULTILINE)
 OUTPUTS = {"compress": NETWORKS / "{}.safetensors", "export": FILES / "{}.onnx", "test": TESTED / "{}.json"}
 
 
@@ -44,57 +42,55 @@ def main() -> None:
     """Run the stages that are missing, then write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="by default 1")
-    seeds = parser.parse_args().seeds
-    files = [*map(network_path, GIVEN), *sorted(PREPARED.glob("*.npz")), PARAMS, POSITIONS, Path(__file__)]
-    folder = SCRATCH.absolute() / "studies/seeds" / fingerprint(files)
-    committed = _committed()
-    tested = {read_yaml(PARAMS)["seed"]: committed}
+    seeds, params = parser.parse_args().seeds, read_yaml(PARAMS)
+    if "seed" not in params:
+        raise ParamsError(f"{PARAMS}: seed: missing; this study changes it")
+    inputs = [*map(network_path, GIVEN), PREPARED, PARAMS, PIPELINE, POSITIONS, Path("stages")]
+    folder, committed = results_folder("seeds", inputs).absolute(), _committed()
+    measured = {params["seed"]: committed}
     for seed in seeds:
-        tested[seed] = {DENSE: committed[DENSE]} | repeated(folder / f"seed-{seed}", seed)
-    write_tables(tested, load_arrays("test")[1])
+        measured[seed] = {DENSE: committed[DENSE]} | repeated(folder / f"seed-{seed}", params | {"seed": seed})
+    write_tables(measured, load_arrays("test")[1])
 
 
-def write_tables(tested: Mapping[int, Mapping[str, Row]], labels: np.ndarray) -> None:
-    """Write `RESULTS` and `PAIRS` of what the stage test found, by seed and recipe; ``labels`` are int [images]."""
-    found = [{"seed": seed, "recipe": name} | row for seed, rows in tested.items() for name, row in rows.items()]
-    write_csv(RESULTS, [{name: row[name] for name in ("seed", "recipe", *MEASURED)} for row in found])
-    write_csv(PAIRS, [{"seed": seed} | pair for seed, rows in tested.items() for pair in pair_rows(rows, labels)])
+def write_tables(measured: Mapping[int, Mapping[str, Row]], labels: np.ndarray) -> None:
+    """Write `RESULTS` and `PAIRS` of what was ``measured``, by seed and recipe; ``labels`` are int [images]."""
+    rows = [{"seed": seed, "recipe": name} | row for seed, table in measured.items() for name, row in table.items()]
+    write_csv(RESULTS, rows, ("seed", "recipe", *MEASURED))
+    write_csv(PAIRS, [{"seed": seed} | pair for seed, table in measured.items() for pair in pair_rows(table, labels)])
 
 
-def repeated(folder: Path, seed: int) -> dict[str, Row]:
-    """Run the stages of `RECIPES` with ``seed`` in ``folder``, those that are not finished there, and return by recipe
-    what the stage test found.
+def repeated(folder: Path, params: dict[str, Any]) -> dict[str, Row]:
+    """Return by recipe what was measured of `RECIPES` with ``params``, after running in ``folder`` the stages that are
+    not finished there.
     """
-    prepare(folder, seed)
+    prepare(folder, params)
     todo = [(recipe, stage) for recipe in RECIPES for stage in OUTPUTS]
-    for recipe, stage in tqdm(todo, desc=f"seed {seed}", unit="stage", disable=None):
+    for recipe, stage in tqdm(todo, desc=folder.name, unit="stage", disable=None):
         if not (folder / str(OUTPUTS[stage]).format(recipe)).exists():
             run(folder, stage, recipe)
-    return {recipe: read_json(folder / TESTED / f"{recipe}.json", *MEASURED, "predicted") for recipe in RECIPES}
+    return {
+        name: read_json(folder / FILES / f"{name}.json", "val_accuracy")
+        | read_json(folder / TESTED / f"{name}.json", "test_accuracy", "predicted")
+        for name in RECIPES
+    }
 
 
-def prepare(folder: Path, seed: int) -> None:
-    """Copy to ``folder`` the code, the settings with ``seed``, and the networks of `GIVEN`; nothing is replaced."""
+def prepare(folder: Path, params: dict[str, Any]) -> None:
+    """Copy to ``folder`` the code and the networks of `GIVEN`, and write ``params``; the images are a link."""
     for part in CODE:
-        if part.is_dir():
-            shutil.copytree(part, folder / part, dirs_exist_ok=True)
-        else:
-            _copy(part, folder / part)
-    for name in GIVEN:
-        _copy(network_path(name), folder / network_path(name))
+        shutil.copytree(part, folder / part, dirs_exist_ok=True)
+    for path in (PIPELINE, POSITIONS, *map(network_path, GIVEN)):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / path)
     (folder / PREPARED.parent).mkdir(exist_ok=True)
     if not (folder / PREPARED).exists():
         (folder / PREPARED).symlink_to(PREPARED.absolute())
-    (folder / PARAMS).write_text(SEED.sub(f"seed: {seed}", PARAMS.read_text(encoding="utf-8")), encoding="utf-8")
-
-
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(source, target)
+    YAML().dump(params, folder / PARAMS)
 
 
 def run(folder: Path, stage: str, recipe: str) -> None:
-    """Run ``stage`` of ``recipe`` in ``folder``; `UserError` if it fails. A training goes on from its checkpoint."""
+    """Run ``stage`` of ``recipe`` in ``folder``; `UserError` if it fails. A training resumes from its checkpoint."""
     environment = {**os.environ, "SCRATCH_FOLDER": str(folder / "scratch")}
     done = subprocess.run([sys.executable, "-m", f"stages.{stage}", recipe], cwd=folder, env=environment, check=False)
     if done.returncode:
@@ -102,7 +98,7 @@ def run(folder: Path, stage: str, recipe: str) -> None:
 
 
 def _committed() -> dict[str, Row]:
-    """Return the accuracies and the predicted classes of dense and `RECIPES` in the committed run."""
+    """Return what the committed run measured of dense and `RECIPES`."""
     predicted = read_json(PREDICTIONS, "recipes")["recipes"]
     rows = {row["recipe"]: row for row in read_csv(COMPARISON, "recipe", *MEASURED)}
     if missing := [name for name in (DENSE, *RECIPES) if name not in predicted or name not in rows]:

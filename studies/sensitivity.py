@@ -6,32 +6,30 @@ by ``taylor`` and by ``random``, low rank by kept energy, and weights rounded to
 studies/results/sensitivity.csv and .png.
 """
 
-import argparse
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-from src.compression.record import network_path
+import torch_pruning as tp
 from torch import Tensor, nn
 
-from src.compression.candidate import random_images
 from src.compression.importance import importance
 from src.compression.positions import separation_by_block
-from src.compression.tree import ROOT
-from src.core.errors import exit_cleanly
 from src.core.files import write_csv
+from src.core.recipes import ROOT
 from src.data.prepared import PREPARED, Split, load_split
 from src.network.cost import macs, parameters
 from src.network.inference import accuracy, predict
+from src.network.record import network_path
 from src.network.vgg import VGG, load, rebuild
 from src.pictures.sensitivity import heat_map
 from src.pictures.style import save_figure
 from src.techniques.factorize import factorized
-from studies.items import Row, computed, fingerprint
+from studies.items import Items, Row, computed, results_folder, run
 
 RESULTS = Path("studies/results/sensitivity.csv")
 SHARES = (0.125, 0.25, 0.5, 0.75, 0.875)  # of the channels of a layer that are removed
@@ -44,14 +42,13 @@ SEED = 0
 
 def main() -> None:
     """Compute what is missing, then write the table and the picture."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    files = [network_path(ROOT), PREPARED / "train.npz", PREPARED / "validation.npz", Path(__file__)]
-    depends_on = fingerprint(files, images=VALIDATION_IMAGES)
+    inputs = [network_path(ROOT), PREPARED / "train.npz", PREPARED / "validation.npz"]
+    folder = results_folder("sensitivity", inputs)
     network = load(network_path(ROOT))
-    validation = random_images(load_split("validation"), VALIDATION_IMAGES, SEED)
-    sample = random_images(load_split("train"), IMPORTANCE_IMAGES, SEED)
+    validation = load_split("validation").sample(VALIDATION_IMAGES, SEED)
+    sample = load_split("train").sample(IMPORTANCE_IMAGES, SEED)
     gains = gains_by_block(separation_by_block()["csi"])
-    measured = computed("sensitivity", depends_on, items(network, sample, validation))
+    measured = computed(folder, items(network, sample, validation))
     rows = [row | {"csi_gain": gains.get(row["layer"])} for row in measured]
     write_csv(RESULTS, rows)
     save_figure(heat_map(rows), RESULTS.with_suffix(".png"))
@@ -65,76 +62,69 @@ def gains_by_block(csi: Mapping[str, float]) -> dict[str, float]:
     return {block: 100 * (csi[block] - csi[before]) for before, block in pairwise(csi)}
 
 
-def items(network: VGG, sample: Split, validation: Split) -> dict[str, Callable[[], list[Row]]]:
-    """Return what there is to compute: an item for each convolution and method, and the network as it is."""
-    methods = {
-        "taylor": partial(_without_channels, name="taylor", sample=sample),
-        "random": partial(_without_channels, name="random", sample=sample),
-        "low_rank": _low_rank,
-        "bits": _rounded,
+def items(network: VGG, sample: Split, validation: Split) -> Items:
+    """Return what there is to compute: an item for each convolution, and one for the network as it is."""
+    layers = {block.name: index for index, block in enumerate(network.plan.convolutions)}
+    return {
+        "none": lambda: [_row("", "none", 0, network, validation)],
+        **{name: partial(layer_rows, network, index, sample, validation) for name, index in layers.items()},
     }
-    found = {"none": partial(_measured, network, validation, "", "none", lambda *_: iter([(0, network)]), -1)}
-    for index, block in enumerate(network.plan.convolutions):
-        for method, change in methods.items():
-            item = partial(_measured, network, validation, block.name, method, change, index)
-            found[f"{block.name}-{method}"] = item
-    return found
 
 
-Change = Callable[[VGG, int], Iterator[tuple[float, VGG]]]
-
-
-def _measured(network: VGG, validation: Split, layer: str, method: str, change: Change, index: int) -> list[Row]:
-    """Return a row for each level of ``method``, applied to convolution ``index`` alone."""
+def layer_rows(network: VGG, index: int, sample: Split, validation: Split) -> list[Row]:
+    """Return a row for each method and level, applied to the convolution ``index`` of ``network`` alone."""
+    layer = network.plan.convolutions[index].name
+    methods = {
+        "taylor": _without_channels(network, index, "taylor", sample),
+        "random": _without_channels(network, index, "random", sample),
+        "low_rank": ((energy, factorized(network, energy, only=layer)) for energy in ENERGIES),
+        "bits": ((bits, _rounded(network, index, bits)) for bits in BITS),
+    }
     return [
-        {
-            "layer": layer,
-            "method": method,
-            "level": level,
-            "accuracy": accuracy(predict(changed, validation.images), validation.labels),
-            "macs": macs(changed),
-            "parameters": parameters(changed),
-        }
-        for level, changed in change(network, index)
+        _row(layer, method, level, changed, validation)
+        for method, levels in methods.items()
+        for level, changed in levels
     ]
 
 
+def _row(layer: str, method: str, level: float, network: VGG, validation: Split) -> Row:
+    return {
+        "layer": layer,
+        "method": method,
+        "level": level,
+        "accuracy": accuracy(predict(network, validation.images), validation.labels),
+        "macs": macs(network),
+        "parameters": parameters(network),
+    }
+
+
 def _without_channels(network: VGG, index: int, name: str, sample: Split) -> Iterator[tuple[float, VGG]]:
-    """Yield the network without a share of the channels of one convolution, the least important first."""
-    import torch_pruning as tp
-
-    def group(whole: VGG, channels: list[int]) -> Any:
-        graph = tp.DependencyGraph().build_dependency(whole, torch.zeros(1, 3, 32, 32))
-        return graph.get_pruning_group(whole.convolutions[index], tp.prune_conv_out_channels, channels)
-
-    scored = copy.deepcopy(network)
-    every = [*range(scored.convolutions[index].out_channels)]
-    order = importance(name, scored, sample, IMPORTANCE_BATCH, SEED)(group(scored, every)).argsort()
+    """Yield the network without each share of the channels of one convolution, the least important first."""
+    scored, width = copy.deepcopy(network), network.convolutions[index].out_channels
+    scores = importance(name, scored, sample, IMPORTANCE_BATCH, SEED)(_group(scored, index, [*range(width)]))
     for share in SHARES:
-        pruned = copy.deepcopy(network)
-        group(pruned, order[: round(share * len(every))].tolist()).prune()
+        pruned, removed = copy.deepcopy(network), scores.argsort()[: round(share * width)].tolist()
+        _group(pruned, index, removed).prune()
         widths = list(network.plan.widths)
-        widths[index] = pruned.convolutions[index].out_channels
+        widths[index] -= len(removed)
         yield share, rebuild(network.plan.with_widths(tuple(widths)), pruned.state_dict())
 
 
-def _low_rank(network: VGG, index: int) -> Iterator[tuple[float, VGG]]:
-    """Yield the network with one convolution factorized, for each share of kept energy."""
-    for energy in ENERGIES:
-        yield energy, factorized(network, energy, only=network.plan.convolutions[index].name)
+def _group(network: VGG, index: int, channels: list[int]) -> Any:
+    """Return torch-pruning's group of ``channels`` of the convolution ``index`` and all that hangs on them."""
+    graph = tp.DependencyGraph().build_dependency(network, torch.zeros(1, 3, 32, 32))
+    return graph.get_pruning_group(network.convolutions[index], tp.prune_conv_out_channels, channels)
 
 
-def _rounded(network: VGG, index: int) -> Iterator[tuple[float, VGG]]:
-    """Yield the network with the weights of one convolution rounded, for each number of bits."""
-    for bits in BITS:
-        changed = copy.deepcopy(network)
-        layer = changed.convolutions[index]
-        layer.weight = nn.Parameter(rounded(layer.weight.detach(), bits))
-        yield bits, changed
+def _rounded(network: VGG, index: int, bits: int) -> VGG:
+    changed = copy.deepcopy(network)
+    layer = changed.convolutions[index]
+    layer.weight = nn.Parameter(rounded(layer.weight.detach(), bits))
+    return changed
 
 
 def rounded(weight: Tensor, bits: int) -> Tensor:
-    """Return ``weight`` [out, ...] rounded to integers of ``bits`` bits times one scale for each output channel.
+    """Return ``weight`` [out, ...] rounded to integers of ``bits`` bits times one scale per output channel.
 
     The integers go from -(2^(bits - 1) - 1) to 2^(bits - 1) - 1; the scale of a channel takes its largest absolute
     value to the end of this range.
@@ -145,4 +135,4 @@ def rounded(weight: Tensor, bits: int) -> Tensor:
 
 
 if __name__ == "__main__":
-    exit_cleanly(main)
+    run(main, __doc__)

@@ -7,40 +7,68 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from networks import colors, plan, trained
+from networks import candidate, colors, plan, trained
 from sklearn.neighbors import NearestCentroid
 
-from src.compression.candidate import Candidate, Context
-from src.core.errors import UserError
+from src.compression.context import Context
+from src.core.errors import ParamsError, UserError
 from src.core.files import read_csv
+from src.core.params import read_yaml
 from src.network.cost import macs
 from src.pictures.branches import separation_of_branches
 from src.pictures.sensitivity import heat_map
 from studies import branches, curves, items, lengths, seeds, sensitivity
 
-ROOT = Path(__file__).parents[1]
-CHOSEN = ("taylor-50", "random-50", "low_rank-70", "truncated-2")
+TOP = Path(__file__).parents[1]
 TWO_BLOCKS = plan(32, "pool", 32, "pool", head=(16,))
 NETWORK = plan(16, "pool", 16, "pool", head=(8,))
 
 
-def test_an_item_is_computed_once_and_again_after_a_change(tmp_path, monkeypatch):
-    monkeypatch.setattr(items, "SCRATCH", tmp_path / "scratch")
-    data = tmp_path / "data"
+def write(path, text="x"):
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder with a study, three modules of src, and data."""
+    monkeypatch.chdir(tmp_path)
+    for path in ("studies/s.py", "src/core/a.py", "src/techniques/b.py", "src/pictures/c.py", "data/x.npz"):
+        write(path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("edited", "again"),
+    [
+        ("studies/s.py", True),
+        ("src/core/a.py", True),
+        ("src/techniques/b.py", True),
+        ("data/x.npz", True),
+        ("src/pictures/c.py", False),
+        ("studies/other.py", False),
+    ],
+)
+def test_an_item_is_computed_once_and_again_after_an_edit_of_what_it_depends_on(project, edited, again):
     calls = []
 
-    def study():
-        data_of_now = items.fingerprint([data], images=3)
-        return items.computed("s", data_of_now, {"a": lambda: calls.append("a") or [{"x": 1}, {"x": 2}]})
+    def study(setting=3):
+        folder = items.results_folder("s", [Path("data/x.npz")], setting)
+        return items.computed(folder, {"a": lambda: calls.append("a") or [{"x": 1}, {"x": 2}]})
 
-    data.write_text("one")
     assert study() == study() == [{"x": 1}, {"x": 2}]
-    assert calls == ["a"]
-    data.write_text("two")
+    assert len(calls) == 1
+    write(edited, "y")
     study()
-    assert calls == ["a", "a"]
-    with pytest.raises(UserError, match="nothing: No such file or directory; this study needs it"):
-        items.fingerprint([tmp_path / "nothing"])
+    assert len(calls) == 1 + again
+    study(setting=4)
+    assert len(calls) == 2 + again
+
+
+def test_a_missing_input_is_named(project):
+    with pytest.raises(UserError, match="nothing: missing; this study needs it"):
+        items.results_folder("s", [Path("nothing")])
 
 
 def test_rounded_weights_by_hand():
@@ -50,10 +78,9 @@ def test_rounded_weights_by_hand():
     assert (sensitivity.rounded(weight, 8) - weight).abs().max() <= 0.5 / 127
 
 
-def test_each_item_changes_one_layer_alone():
+def test_each_row_changes_one_layer_alone():
     network = trained(NETWORK)
-    found = sensitivity.items(network, colors(40), colors(20))
-    rows = [row for compute in found.values() for row in compute()]
+    rows = [row for compute in sensitivity.items(network, colors(40), colors(20)).values() for row in compute()]
     assert rows[0] == {**rows[0], "method": "none", "macs": macs(network)}
     assert {row["method"] for row in rows} == {"none", "taylor", "random", "low_rank", "bits"}
     assert len(rows) == 1 + 2 * (5 + 5 + 5 + 3)
@@ -70,17 +97,19 @@ def test_each_item_changes_one_layer_alone():
 def test_points_of_the_curves_run_by_the_settings_of_params(monkeypatch):
     network = trained(TWO_BLOCKS)
     separation = {"csi": dict(zip(("conv0", "pool1", "conv2", "pool3"), (0.5, 0.6, 0.9, 0.8), strict=True))}
-    context = Context(colors(60), colors(30), seed=0, separation=separation)
-    section = yaml.safe_load((ROOT / "params.yaml").read_text())["compress"]
-    section["fine_tune"] |= {"batch_size": 20}
-    monkeypatch.setattr(curves, "POINTS", {name: curves.POINTS[name] for name in CHOSEN})
-    rows = [row for compute in curves.items(section, Candidate(network), context).values() for row in compute()]
+    context = Context(colors(60), colors(30), 0, candidate(network), separation)
+    params = read_yaml(TOP / "params.yaml")
+    params["compress"]["train"]["repair"]["batch_size"] = params["compress"]["train"]["refine"]["batch_size"] = 20
+    chosen = ("taylor-50", "random-50", "low_rank-70", "truncated-2")
+    monkeypatch.setattr(curves, "POINTS", {name: curves.POINTS[name] for name in chosen})
+    rows = [row for compute in curves.items(params, context).values() for row in compute()]
     assert [row["family"] for row in rows] == ["none", "taylor", "random", "low_rank", "truncated"]
-    assert [row["image_passes"] for row in rows] == [0, 60, 60, 60, 0]
-    whole, taylor, random, _, truncated = rows
+    whole, taylor, random, low_rank, truncated = rows
     assert taylor["macs"] == random["macs"] < whole["macs"]
+    assert taylor["image_passes"] == random["image_passes"] > low_rank["image_passes"] >= 60  # a budget, not epochs
+    assert whole["image_passes"] == truncated["image_passes"] == 0
     assert truncated["parameters"] < whole["parameters"]
-    published = read_csv(ROOT / "data/reference/published.csv")
+    published = read_csv(TOP / "data/reference/published.csv")
     assert len(curves.accuracy_against_cost(rows, published).axes) == 2
 
 
@@ -88,37 +117,34 @@ def test_a_long_image_moves_the_center_of_its_class_but_not_at_unit_length():
     """Class 0 points to the right, class 1 upward; the third image of class 0 is very long and turned a little."""
     train = np.array([[1.0, 0.0], [1.0, 0.1], [100.0, 60.0], [0.0, 1.0], [0.1, 1.0], [0.0, 1.0]])
     labels = np.array([0, 0, 0, 1, 1, 1])
-    found = {row["class"]: row for row in lengths.rows(train, labels, train[[0, 3]], labels[[0, 3]])}
-    first, second = found["airplane"], found["automobile"]
+    table = {row["class"]: row for row in lengths.rows(train, labels, train[[0, 3]], labels[[0, 3]])}
+    first, second = table["airplane"], table["automobile"]
     assert first["largest_squared_length"] == pytest.approx(100**2 + 60**2)
     assert first["median_squared_length"] == pytest.approx(1.01)
     assert (first["accuracy"], first["accuracy_unit"], second["accuracy"]) == (0, 1, 1)
+    assert (table["all"]["accuracy"], table["all"]["accuracy_unit"]) == (0.5, 1)
 
 
 def test_separation_of_the_last_layers_of_a_whole_and_of_a_cut_network(monkeypatch):
-    networks = {"vgg16": trained(plan(8, "pool", 16, "pool", head=(16,))), "cut": trained(plan(8, "pool"))}
+    networks = {"root": trained(plan(8, "pool", 16, "pool", head=(16,))), "cut": trained(plan(8, "pool"))}
     monkeypatch.setattr(branches, "network_path", lambda name: name)
     monkeypatch.setattr(branches, "load", networks.get)
     train, test = colors(60), colors(40)
     rows = [row for name in networks for row in branches.last_layers(name, ["pool1", "conv2", "pool3"], train, test)]
     assert [row["block"] for row in rows] == ["pool1", "conv2", "pool3", "logits", "pool1", "logits"]
-    pooled = {
-        name: lengths.pooled(networks["vgg16"], split.images) for name, split in (("train", train), ("test", test))
-    }
-    oracle = NearestCentroid().fit(pooled["train"], train.labels).score(pooled["test"], test.labels)
+    features, others = (lengths.pooled(networks["root"], split.images) for split in (train, test))
+    oracle = NearestCentroid().fit(features, train.labels).score(others, test.labels)
     assert rows[2]["csi_pooled"] == pytest.approx(oracle)
-    panels = separation_of_branches(rows, "vgg16", {"one": ["cut"], "two": []}).axes
+    panels = separation_of_branches(rows, "root", {"one": ["cut"], "two": []}).axes
     assert [[len(line.get_xdata()) for line in axes.lines] for axes in panels] == [[4, 2], [4], [4, 2], [4]]
     assert list(panels[0].lines[1].get_xdata()) == [0, 3]  # the logits are in one column
 
 
-def test_another_seed_runs_each_stage_once_in_a_folder_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for path in (*seeds.CODE[2:], *map(seeds.network_path, seeds.GIVEN), Path("src/a.py"), Path("stages/b.py")):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("x")
-    Path("params.yaml").write_text("# all\nseed: 0\nmodel:\n  seed: 0\n")
-    Path("data/prepared").mkdir(parents=True)
+def test_another_seed_runs_each_stage_once_in_a_folder_of_its_own(project, monkeypatch):
+    for path in (seeds.PIPELINE, seeds.POSITIONS, *map(seeds.network_path, seeds.GIVEN), "stages/b.py"):
+        write(path)
+    Path("data/prepared").mkdir()
+    params = yaml.safe_load("# all\nseed: 3\nmodel: {seed: 0, lr: 5.0e-05, head: null}\n")
     ran, found = [], {"val_accuracy": 0.5, "test_accuracy": 0.75}
 
     def run(folder, stage, recipe):
@@ -126,37 +152,43 @@ def test_another_seed_runs_each_stage_once_in_a_folder_of_its_own(tmp_path, monk
             raise UserError("stopped")
         ran.append((stage, recipe))
         written = folder / str(seeds.OUTPUTS[stage]).format(recipe)
-        written.parent.mkdir(parents=True, exist_ok=True)
-        written.write_text(json.dumps(found | {"predicted": recipe}))
+        write(written)
+        write(written.with_suffix(".json"), json.dumps(found | {"predicted": recipe}))
 
     monkeypatch.setattr(seeds, "run", run)
+    monkeypatch.setattr(seeds, "RECIPES", ("slim", "tuned"))
+    folder = project / "seed-3"
     with pytest.raises(UserError, match="stopped"):
-        seeds.repeated(tmp_path / "seed-3", 3)
-    assert ran == [(stage, "tuned") for stage in ("compress", "export", "test")] + [("compress", "slim")]
+        seeds.repeated(folder, params)
+    assert ran == [(stage, "slim") for stage in ("compress", "export", "test")] + [("compress", "tuned")]
     ran.clear()
-    monkeypatch.setattr(seeds, "RECIPES", ("tuned", "slim"))
-    repeated = seeds.repeated(tmp_path / "seed-3", 3)
-    assert repeated == {name: found | {"predicted": name} for name in ("tuned", "slim")}
-    assert ran == [("export", "slim"), ("test", "slim")]
-    assert (tmp_path / "seed-3/params.yaml").read_text() == "# all\nseed: 3\nmodel:\n  seed: 0\n"
-    assert (tmp_path / "seed-3/src/a.py").exists()
-    assert (tmp_path / "seed-3/data/prepared").resolve() == tmp_path / "data/prepared"
+    assert seeds.repeated(folder, params) == {name: found | {"predicted": name} for name in ("slim", "tuned")}
+    assert ran == [("export", "tuned"), ("test", "tuned")]
+    assert read_yaml(folder / "params.yaml") == params
+    assert (folder / "src/core/a.py").exists()
+    assert (folder / "data/prepared").resolve() == project / "data/prepared"
+
+
+def test_params_without_a_seed_are_refused(project, monkeypatch):
+    write("params.yaml", "seeds: 0\n")
+    monkeypatch.setattr("sys.argv", ["seeds"])
+    with pytest.raises(ParamsError, match=r"params\.yaml: seed: missing"):
+        seeds.main()
 
 
 def test_each_seed_is_compared_within_itself(tmp_path, monkeypatch):
     monkeypatch.setattr(seeds, "RESULTS", tmp_path / "seeds.csv")
     monkeypatch.setattr(seeds, "PAIRS", tmp_path / "pairs.csv")
-    tested = {
+    measured = {
         seed: {
             name: {"val_accuracy": 0.5, "test_accuracy": right / 4, "predicted": digits, "macs": 1}
             for name, digits, right in (("tuned", tuned, 4), ("slim", "0129", 3))
         }
         for seed, tuned in ((0, "0123"), (5, "0129"))
     }
-    seeds.write_tables(tested, np.array([0, 1, 2, 3]))
+    seeds.write_tables(measured, np.array([0, 1, 2, 3]))
     assert read_csv(seeds.RESULTS)[3] == {"seed": 5, "recipe": "slim", "val_accuracy": 0.5, "test_accuracy": 0.75}
-    pairs = read_csv(seeds.PAIRS)
-    assert [(row["seed"], row["recipe"], row["reference"], row["points"]) for row in pairs] == [
+    assert [(row["seed"], row["recipe"], row["reference"], row["points"]) for row in read_csv(seeds.PAIRS)] == [
         (0, "slim", "tuned", -25),
         (5, "slim", "tuned", 0),
     ]

@@ -4,10 +4,11 @@ import pytest
 import torch
 from networks import colors, plan, trained
 from sklearn.neighbors import NearestCentroid
+from test_recipe import recipe
 
 from src.data.prepared import Statistics
 from src.pictures.separation import bias_by_position, cuts_by_score
-from src.training.recipe import Phase, TrainRecipe
+from src.training.recipe import Phase
 from studies import lengths
 from studies.separation import answers, networks
 from studies.separation.__main__ import setup_of
@@ -99,17 +100,9 @@ def test_batch_norm_of_a_settled_network_has_the_statistics_of_the_images():
 def test_a_network_is_made_once_and_the_same_by_the_same_seed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(networks, "SEEDS", (0, 1))
-    recipe = TrainRecipe.model_validate(
-        {
-            "phases": [Phase(size=16, epochs=1)], "batch_size": 20, "accumulate": 1, "mixed_precision": False,
-            "optimizer": "muon", "momentum": 0.8, "weight_decay": 0.0, "lr_start": 0.001, "lr_peak": 0.01,
-            "warmup_epochs": 0.5, "lr_schedule": "linear", "step_epochs": 30, "label_smoothing": 0.1, "dropout": 0.0,
-            "normed_filters": False, "ema_decay": 0.0, "whiten": True, "identity_init": True, "flip": "alternate",
-            "crop_padding": 2, "cutout": 0,
-        }
-    )  # fmt: skip
+    training = recipe(epochs=1, phases=[{"side": 0.5, "epochs": 1}], batch_size=20, optimizer="muon", whiten=True)
     statistics = Statistics("sample", (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
-    setup = networks.Setup(SMALL, recipe, colors(60), colors(20), statistics, tmp_path / "made")
+    setup = networks.Setup(SMALL, training, colors(60), colors(20), statistics, tmp_path / "made")
     found = {name: make() for name, make in networks.makers(setup).items()}
     assert list(found) == ["seed-0", "seed-1", "shuffled", "random"]
     weights = {name: network.convolutions[1].weight for name, network in found.items()}

@@ -14,6 +14,7 @@ from src.results.columns import COLUMNS, SUMMARY, Row
 from src.results.intervals import flips, paired_difference
 
 COMPARISON = Path("metrics/comparison.csv")
+PREDICTIONS = Path("metrics/predictions.json")
 BENCHMARK = Path("metrics/benchmark.json")
 TRIALS = Path("docs/trials.csv")
 PAIR_COLUMNS = ("recipe", "reference", "points", "low", "high")

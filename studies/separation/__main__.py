@@ -5,24 +5,20 @@ studies/results/separation/. Ctrl-C is safe: what is finished is not computed ag
 protocol and the hypotheses.
 """
 
-import argparse
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from src.training.schedule import chosen_recipe
-
-from src.core.errors import exit_cleanly
 from src.core.files import write_csv
 from src.core.params import PARAMS, read_yaml
 from src.data.prepared import PREPARED, load_split, load_statistics
 from src.network.vgg import ModelSettings, vgg16_plan
 from src.pictures.separation import bias_by_position, cuts_by_score
 from src.pictures.style import save_figure
-from src.training.checkpoints import SCRATCH
-from studies.items import Row, computed, fingerprint
-from studies.separation import answers, measures, networks
+from src.training.recipe import chosen_recipe
+from studies.items import Row, computed, results_folder, run
+from studies.separation import answers, networks
 from studies.separation.measures import SPLITS, Counts, positions
 
 RESULTS = Path("studies/results/separation")
@@ -31,24 +27,23 @@ RECIPE, WIDTH = "fast", 0.5
 
 def main() -> None:
     """Compute what is missing, then write the tables and the pictures."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     splits = {name: load_split(name) for name in SPLITS}
-    setup = setup_of(read_yaml(PARAMS)["train"], splits)
+    setup, images = setup_of(read_yaml(PARAMS)["train"], splits), [PREPARED / f"{name}.npz" for name in SPLITS]
     counts = Counts()
     rows: dict[str, list[Row]] = {}
     for name, make in networks.makers(setup).items():
         network = make()
-        depends_on = fingerprint([setup.folder / f"{name}.safetensors", Path(measures.__file__)])
-        rows[name] = computed("separation", depends_on, {name: partial(positions, name, network, splits, counts)})
+        folder = results_folder("separation/measures", [setup.file(name), *images])
+        rows[name] = computed(folder, {name: partial(positions, name, network, splits, counts)})
     write(rows, counts, read_yaml(PARAMS)["compress"]["steps"]["truncate"]["epsilon"])
 
 
 def setup_of(section: dict[str, Any], splits: dict[str, Any]) -> networks.Setup:
-    """Return what the networks share; their files lie in a folder that is named by a hash of data and settings."""
+    """Return what the networks share; ``section`` is ``train`` of params.yaml."""
     recipe = chosen_recipe(RECIPE, section["defaults"], section["recipes"])
+    images = [PREPARED / "train.npz", PREPARED / "validation.npz"]
+    folder = results_folder("separation/networks", images, recipe, WIDTH)
     plan = vgg16_plan(ModelSettings(head="compact", width=WIDTH))
-    code = [PREPARED / "train.npz", PREPARED / "validation.npz", Path(networks.__file__)]
-    folder = SCRATCH / "studies" / "separation" / fingerprint(code, recipe=recipe.model_dump(), width=WIDTH)
     return networks.Setup(plan, recipe, splits["train"], splits["validation"], load_statistics(), folder)
 
 
@@ -76,4 +71,4 @@ def write(rows: dict[str, list[Row]], counts: Counts, epsilon: float) -> None:
 
 
 if __name__ == "__main__":
-    exit_cleanly(main)
+    run(main, __doc__)

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from src.training.schedule import TrainRecipe
 from torch import Tensor, nn
 
 from src.core.device import seed_everything
@@ -19,6 +18,7 @@ from src.network.inference import to_unit
 from src.network.vgg import VGG, Plan, load, save
 from src.training.checkpoints import Checkpoints
 from src.training.loop import Hooks
+from src.training.recipe import TrainRecipe
 from src.training.run import train
 from src.training.tracking import Tracker
 
@@ -39,14 +39,17 @@ class Setup:
     statistics: Statistics
     folder: Path
 
+    def file(self, name: str) -> Path:
+        """Return where the network ``name`` lies."""
+        return self.folder / f"{name}.safetensors"
+
 
 def makers(setup: Setup) -> dict[str, Maker]:
     """Return for each network, by name, a function that loads it, or makes it and writes its file."""
     shuffled = replace(setup, train=with_shuffled_labels(setup.train, SHUFFLED_SHARE, SEEDS[0]))
-    trained = {f"seed-{seed}": partial(_trained, setup, f"seed-{seed}", seed) for seed in SEEDS}
-    others = {"shuffled": partial(_trained, shuffled, "shuffled", SEEDS[0]), "random": partial(_random, setup)}
-    all_of_them = (trained | others).items()
-    return {name: partial(_kept, setup.folder / f"{name}.safetensors", make) for name, make in all_of_them}
+    made: dict[str, Maker] = {f"seed-{seed}": partial(_trained, setup, f"seed-{seed}", seed) for seed in SEEDS}
+    made |= {"shuffled": partial(_trained, shuffled, "shuffled", SEEDS[0]), "random": partial(_random, setup)}
+    return {name: partial(_kept, setup.file(name), make) for name, make in made.items()}
 
 
 def _kept(path: Path, make: Maker) -> VGG:
@@ -58,14 +61,12 @@ def _kept(path: Path, make: Maker) -> VGG:
 
 
 def _trained(setup: Setup, name: str, seed: int) -> VGG:
-    """Train on the CPU; an interrupted training goes on from its checkpoint."""
+    """Train on the CPU; an interrupted training resumes from its checkpoint."""
     checkpoints = Checkpoints(setup.folder / f"{name}-checkpoints")
-    reporter = Tracker(f"separation-{name}", len(setup.train))
-    with interruption() as interrupted, contextlib.closing(reporter):
+    with interruption() as interrupted, contextlib.closing(Tracker(f"separation-{name}", len(setup.train))) as reporter:
         hooks = Hooks(reporter, checkpoints, interrupted=interrupted)
-        device = torch.device("cpu")
-        images, validation, statistics = setup.train, setup.validation, setup.statistics
-        network, _ = train(setup.plan, setup.recipe, images, validation, statistics, seed, device, hooks)
+        images, statistics, device = setup.train, setup.statistics, torch.device("cpu")
+        network, _ = train(setup.plan, setup.recipe, images, setup.validation, statistics, seed, device, hooks)
     checkpoints.clear()
     return network
 
