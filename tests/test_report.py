@@ -179,7 +179,7 @@ def test_page_without_a_flagship_and_without_what_older_revisions_lack(written):
 @pytest.mark.parametrize(
     ("options", "damage", "told"),
     [
-        (["--rev", "nowhere"], None, "nowhere: cannot be read: unknown Git revision 'nowhere'"),
+        (["--rev", "nowhere"], None, "nowhere: no commit, branch, tag or experiment has this name"),
         (["--rev", "empty"], None, "metrics/comparison.csv: no results in empty; run `dvc repro`"),
         ([], "metrics/comparison.csv", "metrics/comparison.csv: not readable in the working tree"),
         ([], "metrics/recipes.json", "metrics/recipes.json: not readable in the working tree"),
