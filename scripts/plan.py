@@ -100,9 +100,11 @@ def plan(stages: Mapping[str, bool], rows: Mapping[str, Mapping[str, Any]]) -> s
 def _sum(stages: Sequence[str], rows: Mapping[str, Mapping[str, Any]]) -> str:
     """Return how many ``stages`` there are, and the minutes of those in ``rows``."""
     known_rows = [rows[stage] for stage in stages if stage in rows]
+    count = f"{len(stages)} stage{'s' if len(stages) != 1 else ''}"
+    if not known_rows:
+        return f"{count}; {MINUTES} has no time of them"
     machines = "; ".join(dict.fromkeys(row["machine"] for row in known_rows))
     total = sum(row["minutes"] for row in known_rows)
-    count = f"{len(stages)} stage{'s' if len(stages) != 1 else ''}"
     return f"{count}, {total:.0f} minutes for {len(known_rows)} of them on {machines} ({MINUTES})"
 
 

@@ -119,6 +119,7 @@ def test_the_plan_adds_up_the_minutes_that_are_known():
         "2 stages, 2 minutes for 1 of them on M (docs/minutes.csv)",
         "only if its input changes: 1 stage, 100 minutes for 1 of them on M (docs/minutes.csv)",
     ]
+    assert plans.plan({"new": True}, rows).splitlines()[-1] == "1 stage; docs/minutes.csv has no time of them"
     assert plans.plan({}, rows).startswith("Nothing would run")
 
 
