@@ -70,9 +70,3 @@ def prune(network: VGG, sparsity: float) -> None:
     largest = float(np.partition(filled, surplus - 1)[surplus - 1])
     for weight in weights:
         weight.masked_fill_(weight.abs() <= largest, 0.0)
-
-
-def share_of_zeros(network: VGG) -> float:
-    """Return the share of zeros among the entries of all filter banks and matrices of ``network``."""
-    weights = [layer.weight for layer in network.weighted_layers]
-    return sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
