@@ -75,10 +75,7 @@ def peak_memory(function: Callable[[], object], device: torch.device) -> float:
 
 
 def write_section(page: Path, introduction: str, device: torch.device, lines: list[str]) -> None:
-    """Print the ``lines`` that were measured on ``device``, and write them to ``page`` as the section of its processor.
-
-    Sections of other processors stay.
-    """
+    """Print ``lines``, measured on ``device``, and write them to ``page`` as its section; those of others stay."""
     gpu = device.type == "cuda"
     where = torch.cuda.get_device_name() if gpu else f"{cpu_name()}, {torch.get_num_threads()} threads"
     section = "\n".join(
@@ -91,10 +88,7 @@ def write_section(page: Path, introduction: str, device: torch.device, lines: li
 
 
 def with_section(text: str, section: str, introduction: str) -> str:
-    """Return ``text`` with ``section`` in place of the one with the same heading, or at the end if there is none.
-
-    The page begins with ``introduction``.
-    """
+    """Return ``introduction`` and the sections of ``text``; ``section`` replaces one with the same heading."""
     sections = [part.rstrip() for part in re.split(r"(?m)^(?=## )", text) if part.startswith("## ")]
     heading = section.splitlines()[0]
     others = [part for part in sections if part.splitlines()[0] != heading]
