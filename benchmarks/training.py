@@ -1,57 +1,106 @@
-"""How fast training is on this machine, and how far from what the machine can do.
+"""How fast a training step is on this machine, and how far from what the machine can do.
 
     python -m benchmarks.training
 
-Writes the section of this processor in benchmarks/README.md; sections of other processors stay. Each figure is the
-median of five runs that are interleaved, in one process, with what it is compared to: other programs on a shared
-machine then slow both.
+Writes the section of this processor in benchmarks/README.md; sections of other processors stay. Measures three
+networks: that of params.yaml, and the shapes of distilled (the flagship before int8) and low_rank, if they are there
+(`dvc repro compress@NAME`). Each figure is the median of five steps that alternate with products of matrices in the
+same process: other programs on a shared machine then slow both.
 """
 
 import contextlib
-import platform
-import re
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import torch
-from PIL import Image
-from src.training.schedule import TrainRecipe, chosen_recipe
-from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.torchvision_compat import torchvision
+from benchmarks.measure import matrix_products, matrix_rates, noise, peak_memory, read_model, write_section
 from src.core.device import multiplies_bfloat16_fast, pick_device, seed_everything
 from src.core.errors import exit_cleanly
-from src.core.files import atomic
-from src.core.params import load_params
-from src.data.prepared import Split
-from src.export.latency import cpu_name, milliseconds
-from src.network.cost import FLOPS_PER_MAC_TRAINING, macs
-from src.network.inference import to_unit
-from src.network.vgg import VGG, ModelSettings, vgg16_plan
-from src.training.augment import Crops
+from src.core.params import PARAMS, read_yaml
+from src.core.recipes import DENSE
+from src.network.cost import macs
+from src.network.record import network_path
+from src.network.vgg import VGG, ModelSettings, Plan, load, vgg16_plan
 from src.training.batches import Batches
-from src.training.initialization import initialize
+from src.training.budget import StepCost
 from src.training.loop import Hooks, NullReporter, fit
 from src.training.optimizers import Optimizers
-from stages.train import Params
+from src.training.recipe import FULL_SIDE, TrainRecipe, chosen_recipe
 
 README = Path("benchmarks/README.md")
+RECIPES = ("distilled", "low_rank")  # whose shapes are measured beside dense
 PAIRS, WARM_UP = 5, 2
+Step = dict[str, Any]
 PARTS = {  # of a step; what is left is the network's forward and backward pass
     "augmentation": (Batches, "batch"),
     "optimizer": (Optimizers, "step"),
     "average": (AveragedModel, "update_parameters"),
 }
-CLEAR_PEAK, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
-MATRIX_SIDE, MATRIX_PRODUCTS = 2048, 10
-PIPELINE_IMAGES = 10_000
-ORIGINAL_WORKERS, ORIGINAL_PADDING = 4, 4  # of the original study's DataLoader and crops
+INTRODUCTION = """# How fast training is
+
+Written by `python -m benchmarks.training`, one section per processor; [separation.md](separation.md) is written by
+`python -m benchmarks.separation`. Medians of five steps with images of 32 pixels, each beside matrix products in the
+same process. Share: FLOP per second of a whole step (network, optimizer and moving average, as budgets count them) as a
+share of the rate of the products in the same precision. The three columns behind it are parts of the time of a step;
+the rest is the network's forward and backward pass. Memory is that of the process, or of the tensors on a GPU."""
+COLUMNS = "network | MMAC | precision | steps/s | images/s | GFLOP/s | share | augmentation | optimizer | average | GiB"
+
+
+def main() -> None:
+    """Measure, and write the section of this processor."""
+    section, device = read_yaml(PARAMS)["train"], pick_device("auto")
+    recipe = chosen_recipe(section["recipe"], section["defaults"], section["recipes"])
+    seed_everything(0)
+    precisions = [False, True] if multiplies_bfloat16_fast(device) else [False]
+    steps = [
+        training_step(name, plan, recipe, mixed_precision, device)
+        for name, plan in shapes(read_model()).items()
+        for mixed_precision in precisions
+    ]
+    write_section(README, INTRODUCTION, device, lines(section["recipe"], steps))
+
+
+def shapes(model: ModelSettings) -> dict[str, Plan]:
+    """Return the shapes to measure by name: that of ``model``, and those of `RECIPES` whose networks are there."""
+    plans = {DENSE: vgg16_plan(model)}
+    for name in RECIPES:
+        if network_path(name).exists():
+            plans[name] = load(network_path(name)).plan
+        else:
+            print(f"{network_path(name)}: missing, left out; `dvc repro compress@{name}` makes it", flush=True)
+    return plans
+
+
+def training_step(name: str, plan: Plan, recipe: TrainRecipe, mixed_precision: bool, device: torch.device) -> Step:
+    """Return the pace of steps of ``recipe`` on a network of ``plan``, beside matrix products of the same precision."""
+    changes = {"epochs": 1, "phases": [], "warmup": 0.0, "mixed_precision": mixed_precision}
+    recipe = TrainRecipe(**{**dict(recipe), **changes})
+    images = noise((WARM_UP + PAIRS) * recipe.batch_size)
+    model = VGG(plan).to(device)
+    timed = Alternating(matrix_products(device, torch.bfloat16 if mixed_precision else torch.float32), device)
+    with measured_parts(device) as parts:
+        memory = peak_memory(partial(fit, model, images, noise(10), recipe, 0, Hooks(timed)), device)
+    seconds, matrix_seconds = np.array(timed.pairs[WARM_UP:]).T
+    flops, rates = StepCost(model, recipe, len(images)).flops(FULL_SIDE), matrix_rates(matrix_seconds)
+    return {
+        "network": name,
+        "macs": macs(model),
+        "precision": "bfloat16" if mixed_precision else "float32",
+        "steps": 1 / np.median(seconds),
+        "images": recipe.batch_size / np.median(seconds),
+        "rate": np.median(flops / seconds),
+        "matrix_rate": np.median(rates),
+        "share": np.median(flops / seconds / rates),
+        "memory": memory,
+        **{part: np.median(parts[part][WARM_UP:] / seconds) if parts[part] else 0.0 for part in PARTS},
+    }
 
 
 class Alternating(NullReporter):
@@ -81,13 +130,13 @@ def now(device: torch.device) -> float:
 @contextlib.contextmanager
 def measured_parts(device: torch.device) -> Iterator[dict[str, list[float]]]:
     """Give the seconds of every call of each of `PARTS` that is made within this context, by the part's name."""
-    found: dict[str, list[float]] = {name: [] for name in PARTS}
+    times: dict[str, list[float]] = {name: [] for name in PARTS}
 
     def measured(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any) -> Any:
             start = now(device)
             result = function(*arguments)
-            found[name].append(now(device) - start)
+            times[name].append(now(device) - start)
             return result
 
         return call
@@ -95,9 +144,10 @@ def measured_parts(device: torch.device) -> Iterator[dict[str, list[float]]]:
     with contextlib.ExitStack() as stack:
         for name, (owner, method) in PARTS.items():
             stack.enter_context(patch.object(owner, method, measured(name, getattr(owner, method))))
-        yield found
+        yield times
 
 
+<<<<<<< HEAD
 class OneByOne(Dataset):
     """The original study's way: each image a PIL picture, augmented by torchvision on its own."""
 
@@ -257,53 +307,20 @@ def page(recipe: str, device: torch.device, steps: list[dict[str, Any]], pipelin
     where = (
         torch.cuda.get_device_name() if device.type == "cuda" else f"{cpu_name()}, {torch.get_num_threads()} threads"
     )
+=======
+def lines(recipe: str, steps: list[Step]) -> list[str]:
+    """Return the measurements as lines of Markdown."""
+>>>>>>> f96c536ffb6ec0c0eec518eb05aa8f85032c2da7
     rates = {step["precision"]: step["matrix_rate"] / 1e9 for step in steps}
     floor = ", ".join(f"{rate:.0f} GFLOP/s in {precision}" for precision, rate in rates.items())
-    head = [
-        f"## {where}",
-        "",
-        f"PyTorch {torch.__version__}, torchvision {torchvision.__version__}, Python {platform.python_version()}. "
-        f"Products of {MATRIX_SIDE} x {MATRIX_SIDE} matrices: {floor}.",
-        "",
-    ]
-    return "\n".join([*head, *_steps_section(recipe, steps), "", *_pipeline_section(pipeline)])
-
-
-def _steps_section(recipe: str, steps: list[dict[str, Any]]) -> list[str]:
     rows = [
-        f"| {step['size']} | {step['precision']} | {step['steps']:.3g} | {step['images']:.0f} "
-        f"| {step['rate'] / 1e9:.0f} | {step['share']:.0%} | {step['augmentation']:.1%} | {step['optimizer']:.1%} "
-        f"| {step['average']:.1%} | {step['memory'] / 2**30:.2f} |"
+        f"| {step['network']} | {step['macs'] / 1e6:.0f} | {step['precision']} | {step['steps']:.3g} "
+        f"| {step['images']:.0f} | {step['rate'] / 1e9:.0f} | {step['share']:.0%} | {step['augmentation']:.1%} "
+        f"| {step['optimizer']:.1%} | {step['average']:.1%} | {step['memory'] / 2**30:.2f} |"
         for step in steps
     ]
-    return [
-        f"### Whole training steps of the recipe `{recipe}`",
-        "",
-        "GFLOP/s counts the convolutions and linear layers alone (6 for each multiply-accumulate). Share: of the rate",
-        "of matrix products in the same precision. The next three columns are parts of the time of a step; the rest",
-        "is the network's forward and backward pass. Memory is that of the process, or of the tensors on a GPU.",
-        "",
-        "| pixels | precision | steps/s | images/s | GFLOP/s | share | augmentation | optimizer | average | GiB |",
-        "|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|",
-        *rows,
-    ]
-
-
-def _pipeline_section(pipeline: dict[str, float]) -> list[str]:
-    return [
-        "### Input pipeline",
-        "",
-        "Flips and crops, from uint8 images to float32 batches: whole batches at once, and the original study's",
-        "way, each image a PIL picture through torchvision's transforms in a DataLoader of "
-        f"{ORIGINAL_WORKERS} workers.",
-        "",
-        "| way | images/s |",
-        "|---|---:|",
-        f"| whole batches | {pipeline['ours']:,.0f} |",
-        f"| image by image | {pipeline['original']:,.0f} |",
-        "",
-        f"Whole batches are {pipeline['ratio']:.0f} times as fast (median over pairs).",
-    ]
+    head = [f"Steps of the recipe `{recipe}`. Matrix products: {floor}.", "", f"| {COLUMNS} |"]
+    return [*head, "|---|---:|---|" + "---:|" * 8, *rows]
 
 
 if __name__ == "__main__":
