@@ -3,13 +3,14 @@
 import argparse
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from statistics import median
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
-from src.core.errors import UserError, exit_cleanly
+from src.core.errors import UserError, exit_cleanly, one_line
 from src.data.prepared import CLASSES
 from src.export.latency import THREADS, cpu_name, milliseconds
 from src.export.runtime import session
@@ -18,6 +19,15 @@ MODEL = Path("models/released/flagship.onnx")
 SIDE = 32
 SHOWN = 3
 RUNS = 20
+TURNS = {  # by the orientation in the EXIF data; 1 is upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def main() -> None:
@@ -42,12 +52,19 @@ def prepare(path: Path) -> np.ndarray:
     down. Of several frames the first is taken.
     """
     try:
-        with Image.open(path) as picture:
-            square = ImageOps.fit(opaque(ImageOps.exif_transpose(picture)), (SIDE, SIDE), Image.Resampling.BOX)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = getattr(error, "strerror", None) or f"not a picture that can be read ({error})"
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as picture:
+            square = ImageOps.fit(opaque(upright(picture)), (SIDE, SIDE), Image.Resampling.BOX)
+    except Exception as error:  # a damaged file can raise almost anything
+        reason = getattr(error, "strerror", None) or f"not a picture that can be read ({one_line(error)})"
         raise UserError(f"{path}: {reason}") from None
     return np.asarray(square, dtype=np.float32).transpose(2, 0, 1)[None] / 255
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """Return ``picture`` turned as the orientation in its EXIF data says; nothing else of them is read."""
+    picture.load()  # turns a TIFF, and forgets its orientation
+    turn = TURNS.get(picture.getexif().get(ExifTags.Base.Orientation))
+    return picture if turn is None else picture.transpose(turn)
 
 
 def opaque(picture: Image.Image) -> Image.Image:

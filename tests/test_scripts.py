@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import yaml
 from networks import plan, trained
 from onnx import TensorProto, helper, numpy_helper
-from PIL import Image
+from PIL import Image, ImageOps
 
 from checks import minutes, readme, trials
 from scripts import check_tree, predict, table, try_recipe
@@ -237,15 +238,29 @@ def test_transparent_is_white(tmp_path):
     assert (predict.prepare(tmp_path / "clear.gif") == 1).all()
 
 
-def test_exif_rotation_is_undone(tmp_path):
-    pixels = np.zeros((64, 64, 3), dtype=np.uint8)
-    pixels[:32] = 255
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["png", "jpg", "tiff"])
+def test_exif_orientation_is_undone_as_pillow_does_it(tmp_path, orientation, kind):
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     exif = Image.Exif()
-    exif[0x0112] = 6  # orientation: to be turned a quarter clockwise, so that the top comes to the right
-    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
-    batch = predict.prepare(tmp_path / "turned.png")
-    assert (batch[..., 16:] == 1).all()
-    assert (batch[..., :16] == 0).all()
+    exif[0x0112] = orientation
+    path = tmp_path / f"turned.{kind}"
+    Image.fromarray(pixels).save(path, exif=exif)
+    with Image.open(path) as picture:
+        expected = np.asarray(ImageOps.exif_transpose(picture))
+    assert np.allclose(predict.prepare(path)[0], expected.transpose(2, 0, 1) / 255)
+
+
+@pytest.mark.parametrize(("above", "below"), [(-1, 3), (0, 0)])
+def test_of_exif_only_the_orientation_counts(tmp_path, above, below):
+    exif = Image.Exif()
+    exif.update({0x0112: 6, 0x011A: 72.0})
+    whole, right, wrong = exif.tobytes(), struct.pack(">HH", 0x011A, 5), struct.pack(">HH", 0x011A, 10)  # with a sign
+    strange = whole.replace(right, wrong).replace(struct.pack(">II", 72, 1), struct.pack(">ii", above, below))
+    for name, data in (("usual", whole), ("strange", strange)):
+        Image.linear_gradient("L").save(tmp_path / f"{name}.png", exif=data)
+    assert strange != whole
+    assert (predict.prepare(tmp_path / "strange.png") == predict.prepare(tmp_path / "usual.png")).all()
 
 
 def test_what_is_no_picture_is_refused_in_one_line(tmp_path):
