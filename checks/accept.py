@@ -188,7 +188,7 @@ def _train(tree: Path, data: Path, overrides: list[str]) -> dict[str, bytes]:
     apply_overrides(tree / "params.yaml", [f"download.source={data}", *overrides])
     for stage in ("download", "split", "train"):
         command = [sys.executable, "-m", f"stages.{stage}"]
-        done = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=tree, capture_output=True, encoding="utf-8", check=False)
         if done.returncode:
             raise UserError(f"{stage} failed with the code of {tree.name}: {done.stderr.strip()[-500:]}")
     (network,) = (tree / "models/networks").glob("*.safetensors")

@@ -192,12 +192,12 @@ def run(folder: Path, stage: str, outs: Iterable[str] = (), strike: Strike | Non
     code = process.exitcode
     process.kill()
     process.join()
-    return Done(code, printed.read_text(errors="replace"), writes.value)
+    return Done(code, printed.read_text(encoding="utf-8", errors="replace"), writes.value)
 
 
 def begin(folder: Path, stage: list[str], strike: Strike | None, write: int, writes: Any, printed: Path) -> None:
     """Run a stage to the end of this process, whose output goes to ``printed``."""
-    sys.stdout = sys.stderr = printed.open("w", buffering=1)
+    sys.stdout = sys.stderr = printed.open("w", buffering=1, encoding="utf-8")
     os.dup2(sys.stdout.fileno(), 1)
     os.dup2(sys.stdout.fileno(), 2)
     os.chdir(folder)
@@ -263,8 +263,8 @@ def make(folder: Path) -> None:
     for path in (folder / "data/tiny").iterdir():
         path.write_bytes(path.read_bytes()[: (400 if path.name == TEST_FILE else 240) * RECORD_BYTES])
     overrides = folder.parents[1] / "overrides"
-    for text in ((ROOT / "demo.overrides").read_text(), OVERRIDES):
-        overrides.write_text(text)
+    for text in ((ROOT / "demo.overrides").read_text(encoding="utf-8"), OVERRIDES):
+        overrides.write_text(text, encoding="utf-8")
         override(folder / "params.yaml", overrides)
 
 

@@ -128,9 +128,9 @@ def _limit() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (WRITTEN, WRITTEN))
     pages = Path("/proc/self/statm")  # only on Linux
     if pages.exists():
-        taken = int(pages.read_text().split()[0]) * resource.getpagesize()
+        taken = int(pages.read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, taken + MEMORY))
-    sys.stdout = sys.stderr = PRINTED.open("a")
+    sys.stdout = sys.stderr = PRINTED.open("a", encoding="utf-8")
     os.dup2(sys.stdout.fileno(), 1)  # what C++ libraries print
     os.dup2(sys.stdout.fileno(), 2)
 
@@ -159,7 +159,7 @@ def _leak(reader: Reader, expected: Any) -> str:
 def _printed() -> str:
     """Return what this process has printed since the last call."""
     sys.stdout.flush()
-    text = PRINTED.read_text(errors="replace")
+    text = PRINTED.read_text(encoding="utf-8", errors="replace")
     os.truncate(PRINTED, 0)
     return f"printed: {text!r}" if text else ""
 

@@ -58,7 +58,7 @@ class Tour:
         """
         if len(re.findall("^```", page, re.MULTILINE)) % 2:
             raise UserError(f"{PAGE}: a block does not end")
-        (self.folder / "place").write_text(str(self.folder))
+        (self.folder / "place").write_text(str(self.folder), encoding="utf-8")
         return BLOCK.sub(self._block, page)
 
     def _block(self, block: re.Match[str]) -> str:
@@ -68,7 +68,9 @@ class Tour:
         if kind == "console":
             return f"```console{slow or ''}\n{STEP.sub(self._step, text)}```"
         name, code = text.split("\n", 1)
-        Path((self.folder / "place").read_text().strip(), name.removeprefix("# ")).write_text(code)
+        Path((self.folder / "place").read_text(encoding="utf-8").strip(), name.removeprefix("# ")).write_text(
+            code, encoding="utf-8"
+        )
         return block[0]
 
     def _step(self, step: re.Match[str]) -> str:
