@@ -64,13 +64,13 @@ def peak_memory(function: Callable[[], object], device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     elif CLEAR_PEAK.exists():
-        CLEAR_PEAK.write_text("5")
+        CLEAR_PEAK.write_text("5", encoding="ascii")
     function()
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated()
     if not STATUS.exists():
         return float("nan")
-    line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+    line = next(line for line in STATUS.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024
 
 
