@@ -166,28 +166,30 @@ def _printed() -> str:
 
 @st.composite
 def damaged(draw: st.DrawFn, valid: bytes) -> bytes:
-    """Draw what one to three kinds of damage leave of ``valid``, or of a foreign file."""
+    """Draw what one or two kinds of damage leave of ``valid``, or of a foreign file."""
     content = draw(st.sampled_from((*[valid] * 20, *FOREIGN)))
-    for _ in range(draw(st.integers(1, 3))):
-        start, stop = draw(_places(content))
+    for _ in range(draw(st.sampled_from((1, 1, 2)))):
+        words = [*WORD.finditer(content[: 100 * HEADER])] if content.isascii() else []
+        at_word = words and draw(st.booleans())
+        start, stop = draw(st.sampled_from([word.span() for word in words]) if at_word else _few(len(content)))
         before, piece, after = content[:start], content[start:stop], content[stop:]
-        new = draw(st.binary(max_size=16) | st.sampled_from(STRANGE))
-        flipped = bytes(byte ^ draw(st.integers(1, 255)) for byte in piece[:1])
+        other = st.sampled_from([word[0] for word in words]) if words else st.binary(max_size=16)
+        new = draw(st.sampled_from(STRANGE) | other)
+        flipped = bytes(byte ^ 1 << draw(st.integers(0, 7)) for byte in piece[:1])
+        replaced, inserted = before + new + after, before + new + piece + after
         ways = (
-            *(before + flipped + piece[1:] + after, before + new + after, before + new + piece + after),
-            *(before + piece + piece + after, before + after, before, b""),
+            *(replaced, replaced, inserted, before + flipped + piece[1:] + after),
+            *(before + piece + piece + after, before + after, before),
         )
         content = ways[draw(st.integers(0, len(ways) - 1))]
     return content
 
 
-def _places(content: bytes) -> st.SearchStrategy[tuple[int, int]]:
-    """Return the strategy for the start and stop of a piece of ``content``: a few bytes, or a word or a sign."""
-    size, near = len(content), min(HEADER, len(content))
+def _few(size: int) -> st.SearchStrategy[tuple[int, int]]:
+    """Return the strategy for start and stop of a few bytes, more often near the ends of a file of ``size`` bytes."""
+    near = min(HEADER, size)
     start = st.integers(0, near) | st.integers(size - near, size) | st.integers(0, size)
-    few = st.tuples(start, st.integers(1, 16)).map(lambda place: (place[0], sum(place)))
-    words = [word.span() for word in WORD.finditer(content[: 100 * HEADER])]
-    return few | st.sampled_from(words) if words else few
+    return st.tuples(start, st.integers(1, 16)).map(lambda place: (place[0], sum(place)))
 
 
 if __name__ == "__main__":
