@@ -5,15 +5,14 @@ activations (Kalhor et al.; Saffar, Kalhor, Habibnia 2024, doi 10.1038/s41598-02
 index of an array; `ClassSums`, `SumReceiver` and `CenterReceiver` measure all layers of a network in two passes: one
 for the centers, one for the distances.
 
-There are three protocols. HELD-OUT: the centers come from other images. LEAVE-ONE-OUT: an image of the centers is
-scored against centers without itself. IN-SAMPLE, the protocol of the original study: the images that are scored are
-also those that make the centers. Then each image moves the center of its own class toward itself, and it moves it more
-the more dimensions a layer has, so that even pure noise looks separated. In-sample minus leave-one-out on the same
-images is this bias alone.
+There are three protocols. HELD-OUT: the centers come from other images. LEAVE-ONE-OUT: each image is scored against
+centers without itself. IN-SAMPLE, the protocol of the original study: the scored images also make the centers. Then
+each image pulls the center of its own class toward itself, the more so the more dimensions a layer has, and even pure
+noise looks separated. In-sample minus leave-one-out on the same images is this bias alone.
 
-Ties: in a layer that is zero everywhere, for example, an image has the same distance to several centers. It then counts
-as 1/t if its own class is one of the t nearest, and as 0 if not. This is the expected value of a random choice among
-the t classes, so the order of classes or images has no effect.
+Ties: where several centers are equally near, as in a layer that is zero everywhere, an image counts as 1/t if its own
+class is one of the t nearest, and as 0 if not. This is the expected value of a random choice among the t classes, so
+the order of classes or images has no effect.
 
 Maps are flattened position by position (`checks.flattened`): a center is [positions, channels] in one row, and the
 center of average-pooled activations is the average of it.
@@ -22,7 +21,6 @@ center of average-pooled activations is the average of it.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -31,7 +29,6 @@ from src.separation.checks import Array, as_labels, as_points, averaged, check_c
 from src.separation.scores import Scores
 from src.separation.stream import home_of
 
-Protocol = Literal["held-out", "leave-one-out", "in-sample"]
 ROUNDING = 1e-12  # above the rounding error of float64 squared distances, below the precision of float32 activations
 ROWS = 16  # of one class, added up at a time
 COLUMNS = 4096  # multiplied at a time: the parts stay in the processor's cache, and short float32 sums round little
@@ -40,36 +37,24 @@ EPSILON = torch.finfo(torch.float32).eps
 
 @dataclass
 class ClassSums:
-    """Sums over the activations of each class in one layer, which add up over batches and over processes.
-
-    ``sums``: float64 [K, D]; ``counts``: int64 [K], images; ``squares``: float64 [K], the sum of squared lengths.
-    """
+    """Sums over the activations of each class in one layer: ``sums`` float64 [K, D], ``counts`` int64 [K], images."""
 
     sums: Tensor
     counts: Tensor
-    squares: Tensor
 
     @classmethod
     def empty(cls, classes: int, dims: int, device: torch.device | str = "cpu") -> "ClassSums":
         """Return the sums of no images."""
-        sums, squares = (torch.zeros(size, dtype=torch.float64, device=device) for size in ((classes, dims), classes))
-        return cls(sums, torch.zeros(classes, dtype=torch.int64, device=device), squares)
+        sums = torch.zeros(classes, dims, dtype=torch.float64, device=device)
+        return cls(sums, torch.zeros(classes, dtype=torch.int64, device=device))
 
     def add(self, points: Tensor, labels: Tensor) -> None:
         """Add ``points`` [N, D] with int64 ``labels`` [N]; the sums are those of float64."""
         counts = torch.bincount(labels, minlength=len(self.counts))
         for number, places in enumerate(labels.argsort(stable=True).split(counts.tolist())):
             for rows in places.split(ROWS):
-                part = points.index_select(0, rows)
-                self.sums[number] += part.sum(0, dtype=torch.float64)
-                self.squares[number] += torch.linalg.vector_norm(part, dim=1).double().square().sum()
+                self.sums[number] += points.index_select(0, rows).sum(0, dtype=torch.float64)
         self.counts += counts
-
-    def __add__(self, other: "ClassSums") -> "ClassSums":
-        """Return the sums of the images of both. Raises ValueError if they have other classes or dimensions."""
-        if self.sums.shape != other.sums.shape:
-            raise ValueError(f"other: found sums {tuple(other.sums.shape)}; wanted {tuple(self.sums.shape)}")
-        return ClassSums(self.sums + other.sums, self.counts + other.counts, self.squares + other.squares)
 
     def centers(self, name: str = "y") -> "Centers":
         """Return the means. Raises ValueError, which begins with ``name``, if a class is missing, or on NaN or Inf."""
@@ -77,10 +62,6 @@ class ClassSums:
         if not bool(self.sums.isfinite().all()):
             raise ValueError(f"{name}: found NaN or Inf among the activations; wanted finite numbers")
         return Centers(self.sums / self.counts.unsqueeze(1), self.counts)
-
-    def spread(self) -> Tensor:
-        """Return the mean squared distance of each class's images from its center: float64 [K]."""
-        return self.squares / self.counts - self.centers().squares
 
 
 @dataclass(frozen=True)
@@ -133,25 +114,18 @@ def class_sums(x: Array, y: Array, classes: int | None = None) -> ClassSums:
     return sums
 
 
-def center_separation(
-    x: Array, y: Array, centers: Centers | None = None, protocol: Protocol = "leave-one-out"
-) -> Scores:
+def center_separation(x: Array, y: Array, centers: Centers | None = None) -> Scores:
     """Return the CSI of activations ``x`` [N, D] or [N, C, H, W] with integer labels ``y`` [N].
 
-    ``centers``: by default those of ``x`` itself. They hold the images of ``x`` in the protocols ``leave-one-out`` and
-    ``in-sample``, and other images in ``held-out``, which needs them. Raises ValueError on an unknown protocol, shapes
-    that do not match, labels out of range, NaN or Inf, a class without images, or with one image in ``leave-one-out``.
+    With ``centers`` it is held-out, or in-sample if they are those of ``x``; without them it is leave-one-out. Raises
+    ValueError on shapes that do not match, labels out of range, NaN or Inf, or a class with too few images: none, or
+    only one where it is left out.
     """
-    if protocol not in ("held-out", "leave-one-out", "in-sample"):
-        raise ValueError(f"protocol: found {protocol!r}; wanted held-out, leave-one-out or in-sample")
-    if centers is None and protocol == "held-out":
-        raise ValueError("centers: found None; wanted the centers of other images, as protocol is held-out")
-    points = as_points(x)
+    points, leave_one_out = as_points(x), centers is None
     centers = class_sums(points, y).centers() if centers is None else centers
     labels, classes = as_labels(y, len(points), len(centers.means))
     if points.shape[1] != centers.means.shape[1]:
         raise ValueError(f"x: found {points.shape[1]} values per image; wanted {centers.means.shape[1]}, as in centers")
-    leave_one_out = protocol == "leave-one-out"
     check_counts(centers.counts, 1 + leave_one_out)
     return Scores(*credits_of(points, labels, centers, leave_one_out), labels, classes)
 
@@ -248,8 +222,8 @@ def credit_and_ties(distances: Tensor, labels: Tensor, scale: Tensor) -> tuple[T
     smallest = distances.amin(1, keepdim=True)
     closest = distances <= smallest + ROUNDING * (smallest + scale)
     number = closest.sum(1)
-    right = closest.gather(1, labels.unsqueeze(1)).squeeze(1)
-    return right / number.double(), number > 1
+    own = closest.gather(1, labels.unsqueeze(1)).squeeze(1)
+    return own / number.double(), number > 1
 
 
 @dataclass

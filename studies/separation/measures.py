@@ -91,7 +91,7 @@ def _few(
 def _held_out(features: Features, splits: Mapping[str, Split]) -> Scores:
     """Return the CSI of the validation images against centers from train."""
     centers = class_sums(features["train"], splits["train"].labels).centers()
-    return center_separation(features["validation"], splits["validation"].labels, centers, "held-out")
+    return center_separation(features["validation"], splits["validation"].labels, centers)
 
 
 def _classified(features: Features, splits: Mapping[str, Split], scored: str, count: int) -> Scores:
