@@ -20,8 +20,8 @@ class Difference:
 def paired_difference(right: np.ndarray, reference: np.ndarray, seed: int = 0) -> Difference:
     """Return by how many points the accuracy in ``right`` is above that in ``reference``.
 
-    Both are bool [images]: whether each image is classified right, the same images in the same order. The interval is
-    the percentile bootstrap over images (Efron 1979), with the pairs kept together: the images are drawn again with
+    Both are bool [images]: whether each image is classified correctly, the same images in the same order. The interval
+    is the percentile bootstrap over images (Efron 1979), with the pairs kept together: the images are drawn again with
     replacement 10,000 times. Only the number of images with each outcome (worse, equal, better) matters for the mean,
     and these numbers are multinomial. The same ``seed`` gives the same interval. Raises ValueError if the two differ
     in shape or are empty.
