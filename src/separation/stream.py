@@ -45,15 +45,12 @@ def stream(
     """
     device = device_of(model)
     index = torch.arange(len(images)).split(batch_size)
-    with torch.no_grad(), full_precision(), contextlib.closing(_bar(index, description)) as bar:
+    bar = tqdm(index, desc=f"CSI: {description}", unit="batch", leave=False, disable=None)
+    with torch.no_grad(), full_precision(), contextlib.closing(bar):
         for rows in bar:
             batch = images[rows[0] : rows[-1] + 1].to(device)
             with output_hooks(model, partial(_send, receivers, rows), modules), contextlib.suppress(_EnoughError):
                 model(batch if batch.is_floating_point() else to_unit(batch))
-
-
-def _bar(batches: Sequence[Tensor], description: str) -> tqdm:
-    return tqdm(batches, desc=f"CSI: {description}", unit="batch", leave=False, disable=None)
 
 
 def _send(receivers: Sequence[Receiver], index: Tensor, name: str, output: Tensor) -> None:
