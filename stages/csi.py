@@ -26,9 +26,9 @@ BY_CLASS = Path("plots/csi_by_class.csv")
 class CsiSettings(Settings):
     """The section ``csi`` of params.yaml.
 
-    ``in_sample_train`` and ``in_sample_test``: the number of images in the in-sample protocol, the same of each class.
+    ``in_sample_train`` and ``in_sample_test``: images in the in-sample protocol, as many of one class as of another.
     ``neighbour_images`` and ``probe_images``: the training images on which SI is measured, and on which the linear
-    probes are fitted and the rank is measured. Where there are fewer images, all that there are count.
+    probes are fitted and the rank is measured. Where there are fewer images, all are used.
     """
 
     in_sample_train: int = Field(ge=2 * len(CLASSES), multiple_of=len(CLASSES))
@@ -67,13 +67,10 @@ def main() -> None:
 
 
 def in_sample(name: SplitName, split: Split, count: int, seed: int) -> Tensor:
-    """Return the places of ``count`` images of ``split``, the same number of each class.
-
-    Prints how many there are if a class has too few for ``count``.
-    """
+    """Return the places of ``count`` images of ``split``, equally many per class; says so if there are only fewer."""
     wanted, rarest = count // len(CLASSES), int(split.labels.bincount(minlength=len(CLASSES)).min())
     if rarest < wanted:
-        print(f"in-sample, {name}: {rarest * len(CLASSES)} images, not {count}: a class has no more than {rarest}")
+        print(f"in-sample, {name}: {rarest * len(CLASSES)} images, not {count}: a class has only {rarest}")
     return balanced(split.labels, len(CLASSES), min(wanted, rarest), seed)
 
 

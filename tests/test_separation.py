@@ -436,7 +436,7 @@ def measured(tmp_path, monkeypatch, model):
 def test_the_stage_can_use_all_data_that_split_lets_pass(measured, capsys):
     committed = read_yaml(Path(__file__).parents[1] / "params.yaml")["csi"]
     measured({name: images_of(count, seed) for seed, (name, count) in enumerate(LEAST.items())}, **committed)
-    assert "in-sample, train: 20 images, not 3000: a class has no more than 2" in capsys.readouterr().out
+    assert "in-sample, train: 20 images, not 3000: a class has only 2" in capsys.readouterr().out
     for path in (stage.TABLE, stage.POSITIONS, stage.BY_CLASS):
         numbers = [value for row in read_csv(path) for value in row.values() if not isinstance(value, str)]
         assert np.isfinite(numbers).all(), path

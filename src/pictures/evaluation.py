@@ -1,4 +1,4 @@
-"""Pictures of the test of a network: confusion of classes, accuracy of each class, calibration, mistakes.
+"""Pictures of the test of a network: confusion, accuracy per class, calibration, mistakes.
 
 They are drawn from the rows of the tables that the stage evaluate writes.
 """
@@ -49,7 +49,7 @@ def confusion(rows: Sequence[Row], edition: str) -> Figure:
 
 
 def class_accuracy(rows: Sequence[Row], edition: str) -> Figure:
-    """Return a figure with a bar for the accuracy of each class on each split; ``rows``: plots/per_class.csv."""
+    """Return a figure with a bar for the accuracy per class and split; ``rows``: plots/per_class.csv."""
     figure = new_figure(11, 4.5)
     axes = figure.add_subplot()
     width = 0.27

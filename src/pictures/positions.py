@@ -1,4 +1,4 @@
-"""Pictures of the positions where the network can be cut, and of the separation of each class."""
+"""Pictures of the positions where the network can be cut, and of the separation per class."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

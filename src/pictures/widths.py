@@ -49,16 +49,12 @@ def pruned_shapes(histories: Mapping[str, Mapping[str, Any]]) -> list[tuple[list
     last one has the name and the width of the layer.
     """
     dense = _widths(histories[DENSE])
-    shapes: list[tuple[list[str], Widths]] = []
+    shapes: dict[frozenset[tuple[str, int]], tuple[list[str], Widths]] = {}
     for name, history in histories.items():
         widths = {layer: width for layer, width in _widths(history).items() if layer in dense}
-        if all(width == dense[layer] for layer, width in widths.items()):
-            continue
-        names = next((names for names, other in shapes if other == widths), [])
-        names.append(name)
-        if len(names) == 1:
-            shapes.append((names, widths))
-    return shapes
+        if any(width != dense[layer] for layer, width in widths.items()):
+            shapes.setdefault(frozenset(widths.items()), ([], widths))[0].append(name)
+    return [*shapes.values()]
 
 
 def _widths(history: Mapping[str, Any]) -> Widths:
