@@ -14,7 +14,7 @@ from src.data.prepared import CLASSES, SPLITS, Split, SplitName, load_split
 from src.network.record import network_path
 from src.network.vgg import load
 from src.separation.measure import Samples, measure
-from src.separation.sampling import balanced, drawn
+from src.separation.sampling import drawn
 from src.separation.tables import class_rows, headline, layer_rows, position_rows
 
 METRICS = Path("metrics/csi.json")
@@ -68,10 +68,11 @@ def main() -> None:
 
 def in_sample(name: SplitName, split: Split, count: int, seed: int) -> Tensor:
     """Return the places of ``count`` images of ``split``, equally many per class; says so if there are only fewer."""
-    wanted, rarest = count // len(CLASSES), int(split.labels.bincount(minlength=len(CLASSES)).min())
-    if rarest < wanted:
-        print(f"in-sample, {name}: {rarest * len(CLASSES)} images, not {count}: a class has only {rarest}")
-    return balanced(split.labels, len(CLASSES), min(wanted, rarest), seed)
+    rarest = int(split.labels.bincount(minlength=len(CLASSES)).min())
+    possible = min(count, rarest * len(CLASSES))
+    if possible < count:
+        print(f"in-sample, {name}: {possible} images, not {count}: a class has only {rarest}")
+    return drawn(split.labels, possible, seed)
 
 
 if __name__ == "__main__":
