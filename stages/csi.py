@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def in_sample(name: SplitName, split: Split, count: int, seed: int) -> Tensor:
-    """Return the places of ``count`` images of ``split``, equally many per class; says so if there are only fewer."""
+    """Return the places of ``count`` images of ``split``, equally many per class, or fewer, with a note."""
     rarest = int(split.labels.bincount(minlength=len(CLASSES)).min())
     possible = min(count, rarest * len(CLASSES))
     if possible < count:
