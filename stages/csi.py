@@ -14,7 +14,7 @@ from src.data.prepared import CLASSES, SPLITS, Split, SplitName, load_split
 from src.network.record import network_path
 from src.network.vgg import load
 from src.separation.measure import Samples, measure
-from src.separation.sampling import balanced, drawn
+from src.separation.sampling import drawn
 from src.separation.tables import class_rows, headline, layer_rows, position_rows
 
 METRICS = Path("metrics/csi.json")
@@ -26,9 +26,9 @@ BY_CLASS = Path("plots/csi_by_class.csv")
 class CsiSettings(Settings):
     """The section ``csi`` of params.yaml.
 
-    ``in_sample_train`` and ``in_sample_test``: the number of images in the in-sample protocol, the same of each class.
+    ``in_sample_train`` and ``in_sample_test``: images in the in-sample protocol, as many of one class as of another.
     ``neighbour_images`` and ``probe_images``: the training images on which SI is measured, and on which the linear
-    probes are fitted and the rank is measured. Where there are fewer images, all that there are count.
+    probes are fitted and the rank is measured. Where there are fewer images, all are used.
     """
 
     in_sample_train: int = Field(ge=2 * len(CLASSES), multiple_of=len(CLASSES))
@@ -67,14 +67,12 @@ def main() -> None:
 
 
 def in_sample(name: SplitName, split: Split, count: int, seed: int) -> Tensor:
-    """Return the places of ``count`` images of ``split``, the same number of each class.
-
-    Prints how many there are if a class has too few for ``count``.
-    """
-    wanted, rarest = count // len(CLASSES), int(split.labels.bincount(minlength=len(CLASSES)).min())
-    if rarest < wanted:
-        print(f"in-sample, {name}: {rarest * len(CLASSES)} images, not {count}: a class has no more than {rarest}")
-    return balanced(split.labels, len(CLASSES), min(wanted, rarest), seed)
+    """Return the places of ``count`` images of ``split``, equally many per class, or fewer, with a note."""
+    rarest = int(split.labels.bincount(minlength=len(CLASSES)).min())
+    possible = min(count, rarest * len(CLASSES))
+    if possible < count:
+        print(f"in-sample, {name}: {possible} images, not {count}: a class has only {rarest}")
+    return drawn(split.labels, possible, seed)
 
 
 if __name__ == "__main__":

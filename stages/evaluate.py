@@ -11,7 +11,7 @@ from src.core.files import write_csv, write_json
 from src.core.params import Settings, Shared, load_params
 from src.core.recipes import ROOT
 from src.core.stage import run_stage
-from src.data.prepared import CLASSES, SPLITS, Split, SplitName, load_split, load_statistics
+from src.data.prepared import CLASSES, SPLITS, SplitName, load_split, load_statistics
 from src.network.inference import predict
 from src.network.record import network_path
 from src.network.vgg import load
@@ -60,35 +60,34 @@ def main() -> None:
     params = load_params("evaluate", Params)
     seed_everything(params.seed)
     target = target_metrics(read_curves(FOLDER), params.train.target_accuracy)
-    found = _predictions({name: load_split(name) for name in SPLITS}, pick_device(params.device))
-    bins = params.evaluate.calibration_bins
-    write_csv(CONFUSION, confusion_rows(found["test"]))
-    write_csv(PER_CLASS, class_rows(found))
-    write_csv(RELIABILITY, map(asdict, reliability(found["test"], bins)))
-    write_csv(MISTAKES, mistake_rows(found["test"], params.evaluate.mistakes), MISTAKE_COLUMNS)
-    figures = {name: split_metrics(found[name], bins) for name in SPLITS}
-    edition = load_statistics().edition
+    scored = _scored(pick_device(params.device))
+    test, bins, edition = scored["test"], params.evaluate.calibration_bins, load_statistics().edition
+    write_csv(CONFUSION, confusion_rows(test))
+    write_csv(PER_CLASS, class_rows(scored))
+    write_csv(RELIABILITY, map(asdict, reliability(test, bins)))
+    write_csv(MISTAKES, mistake_rows(test, params.evaluate.mistakes), MISTAKE_COLUMNS)
+    figures = {name: split_metrics(scored[name], bins) for name in SPLITS}
     write_csv(SPLIT_FIGURES, ({"split": name, "edition": edition} | figures[name] for name in SPLITS))
     write_json(METRICS, target | {name: {key: figures[name][key] for key in HEADLINES[name]} for name in SPLITS})
 
 
-def _predictions(splits: dict[SplitName, Split], device: torch.device) -> dict[SplitName, Predictions]:
-    model = load(network_path(ROOT), device)
-    found = {
-        name: predict(model, split.images.to(device), description=f"evaluate {name}") for name, split in splits.items()
+def _scored(device: torch.device) -> dict[SplitName, Predictions]:
+    model, splits = load(network_path(ROOT), device), {name: load_split(name) for name in SPLITS}
+    return {
+        name: predictions(predict(model, split.images.to(device), description=f"evaluate {name}"), split.labels)
+        for name, split in splits.items()
     }
-    return {name: predictions(logits, splits[name].labels) for name, logits in found.items()}
 
 
 def confusion_rows(test: Predictions) -> list[Row]:
-    """Return one row for each test image, in order: DVC's confusion templates count rows."""
+    """Return a row per test image, in order: DVC's confusion templates count rows."""
     pairs = zip(test.labels, test.predicted, strict=True)
     return [{"actual": CLASSES[actual], "predicted": CLASSES[predicted]} for actual, predicted in pairs]
 
 
-def class_rows(found: dict[SplitName, Predictions]) -> list[Row]:
-    """Return one row for each class, with one column for each figure on each split."""
-    figures = {name: per_class(found[name]) for name in SPLITS}
+def class_rows(scored: dict[SplitName, Predictions]) -> list[Row]:
+    """Return a row per class, with a column for each figure on each split."""
+    figures = {name: per_class(scored[name]) for name in SPLITS}
     return [
         {"class": label} | {f"{name}_{key}": value for name in SPLITS for key, value in figures[name][number].items()}
         for number, label in enumerate(CLASSES)
@@ -96,7 +95,7 @@ def class_rows(found: dict[SplitName, Predictions]) -> list[Row]:
 
 
 def mistake_rows(test: Predictions, count: int) -> list[Row]:
-    """Return one row for each of the ``count`` most confident mistakes; ``index`` is the image's place in test."""
+    """Return a row for each of the ``count`` most confident mistakes; ``index`` is the image's place in test."""
     return [
         {
             "index": int(index),

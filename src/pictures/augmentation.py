@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from src.data.prepared import CLASSES, Split, rank_in_class
-from src.pictures.style import hide_ticks, new_figure
+from src.pictures.style import hide_ticks, new_figure, titled
 from src.training.augment import Crops, cut_out, draw_centers
 
 VERSIONS = 8
@@ -26,10 +26,8 @@ def augmentation(shown: Split, padding: int, flipped: bool, seed: int, edition: 
     figure = new_figure(CELL * (len(columns) + 1), CELL * (len(shown) + 1))
     flips = ", flipped or not" if flipped else ""
     squares = f", with a black square of {cutout} pixels" if cutout else ""
-    figure.suptitle(
-        f"CIFAR-10 ({edition} edition): training images and random augmentations\n"
-        f"crops of the image with {padding} black pixels around it{flips}{squares}"
-    )
+    hint = f"Crops of the image with {padding} black pixels around it{flips}{squares}"
+    figure.suptitle(titled("Training images and random augmentations", edition, hint))
     grid = figure.subplots(len(shown), len(columns), squeeze=False)
     for axes, images in zip(grid.T, columns, strict=True):
         for cell, image in zip(axes, images, strict=True):

@@ -1,4 +1,4 @@
-"""The picture of the change of accuracy by class: a heat map of recipes and classes."""
+"""The picture of the change of accuracy per class: a heat map of recipes and classes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,30 +8,27 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
-from src.pictures.style import DARK, DIVERGING, new_figure
+from src.pictures.style import DARK, DIVERGING, new_figure, titled
 
 Row = Mapping[str, Any]
 LEVEL = 0.05  # of the test of all classes together, and of that of a row's classes together
 GRAY = "#555555"
-HINT = "Bold: more than chance over test images (exact McNemar test, 5 % a row). Not bold: within chance"
+HINT = "Bold: more than chance over test images (exact McNemar test, 5 % per row). Not bold: within chance"
 
 
 def accuracy_by_class(rows: Sequence[Row], images: Mapping[str, int], edition: str) -> Figure:
-    """Return a heat map of the change of test accuracy in points: a row for each recipe, a column for each class.
+    """Return a heat map of the change of test accuracy in points: a row per recipe, a column per class, one for all.
 
-    The change is against the recipe's reference. A last column has the change over all classes. ``rows`` are those of
-    plots/flips.csv; ``images`` is the number of test images of each class.
+    The change is against the recipe's reference. ``rows`` are those of plots/flips.csv; ``images`` is the number of
+    test images per class.
     """
     if not rows:
         figure = new_figure(11, 2)
-        figure.suptitle(f"No recipe to compare with dense (CIFAR-10, {edition} edition)")
+        figure.suptitle(titled("No recipe to compare with dense", edition))
         return figure
     recipes = [*dict.fromkeys(f"{row['recipe']} (against {row['reference']})" for row in rows)]
     classes = [*dict.fromkeys(row["class"] for row in rows)]
-    shape = len(recipes), len(classes)
-    gained, lost = (
-        _with_total(np.array([row[key] for row in rows]).reshape(shape)) for key in ("became_right", "became_wrong")
-    )
+    gained, lost = (_counts(rows, key, len(recipes)) for key in ("became_right", "became_wrong"))
     totals = [images[name] for name in classes]
     points = 100 * (gained - lost) / np.maximum([*totals, sum(totals)], 1)
     figure = new_figure(12.5, 2.1 + 0.34 * len(recipes))
@@ -43,14 +40,15 @@ def accuracy_by_class(rows: Sequence[Row], images: Mapping[str, int], edition: s
     axes.set_xticks(range(len(classes) + 1), [*classes, "all"], fontsize=9.5)
     axes.set_yticks(range(len(recipes)), recipes, fontsize=9)
     axes.set(xlabel="class", ylabel="recipe")
-    axes.set_title(f"Change of test accuracy by class, points (CIFAR-10, {edition} edition)\n{HINT}")
+    axes.set_title(titled("Change of test accuracy per class, points", edition, HINT))
     axes.grid(visible=False)
     figure.colorbar(image, ax=axes, label="change of test accuracy (points)")
     return figure
 
 
-def _with_total(counts: np.ndarray) -> np.ndarray:
-    """Return ``counts`` [recipes, classes] with the sum of each row as a last column."""
+def _counts(rows: Sequence[Row], column: str, recipes: int) -> np.ndarray:
+    """Return ``column`` as int64 [recipes, classes + 1]; the last number of a row is its sum."""
+    counts = np.array([row[column] for row in rows]).reshape(recipes, -1)
     return np.column_stack([counts, counts.sum(1)])
 
 
@@ -62,11 +60,11 @@ def beyond_chance(gained: np.ndarray, lost: np.ndarray) -> np.ndarray:
     """
     classes = gained.shape[1] - 1
     levels = [*[LEVEL / classes] * classes, LEVEL]
-    found = np.zeros(gained.shape, dtype=bool)
-    for (row, column), right in np.ndenumerate(gained):
-        changed = int(right + lost[row, column])
-        found[row, column] = changed > 0 and binomtest(int(right), changed).pvalue < levels[column]
-    return found
+    beyond = np.zeros(gained.shape, dtype=bool)
+    for row, column in np.argwhere(gained + lost):
+        more, fewer = int(gained[row, column]), int(lost[row, column])
+        beyond[row, column] = binomtest(more, more + fewer).pvalue < levels[column]
+    return beyond
 
 
 def _write_points(axes: Axes, points: np.ndarray, limit: float, beyond: np.ndarray) -> None:

@@ -1,6 +1,6 @@
 """The picture of the separation of the classes in the layers of a network."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from src.data.prepared import CLASSES
-from src.pictures.style import COLORS, SPLIT_COLORS, new_figure
+from src.pictures.style import COLORS, SPLIT_COLORS, new_figure, titled
 
 Row = Mapping[str, Any]
 CURVES = (
@@ -17,6 +17,7 @@ CURVES = (
     ("train_in_sample", "train, in-sample", SPLIT_COLORS["train"], "v:"),
     ("test_in_sample", "test, in-sample", SPLIT_COLORS["test"], "v:"),
 )
+HINT = "Solid: what new images see. Dotted: centers of the scored images. Below: the two reasons why they differ"
 REFERENCE = (
     ("train_csi", "original study, train, in-sample", "x"),
     ("test_csi", "original study, test, in-sample", "+"),
@@ -33,19 +34,12 @@ def separation_by_layer(rows: Sequence[Row], reference: Sequence[Row], edition: 
     are drawn, and none of the head, because the original study has another head.
     """
     figure = new_figure(12, 9.5)
-    upper, middle, lower = figure.subplots(3, sharex=True, height_ratios=[3, 1, 1])
+    upper, middle, lower = panels = figure.subplots(3, sharex=True, height_ratios=[3, 1, 1])
     _draw_csi(upper, rows, reference)
     _draw_parts(middle, rows, "train")
     _draw_parts(lower, rows, "test")
-    for axes in (upper, middle, lower):
-        _shade_blocks(axes, rows)
-        axes.grid(visible=False, axis="x")
-    for center, label in _block_labels(rows):
-        upper.text(center, 1.02, label, ha="center", va="center", fontsize=9.5)
-    upper.set_title(
-        f"Center Separation Index across layers (CIFAR-10, {edition} edition)\n"
-        "Solid: what new images see. Dotted: centers of the scored images. Below: the two reasons why they differ"
-    )
+    _mark_blocks(panels, rows)
+    upper.set_title(titled("Center Separation Index across layers", edition, HINT))
     lower.set_xticks(range(len(rows)), [f"{row['layer']}  {row['kind']}" for row in rows], rotation=90, fontsize=8.5)
     lower.set(xlim=(-0.6, len(rows) - 0.4), xlabel="layer, in order")
     curves, parts = upper.get_legend_handles_labels(), middle.get_legend_handles_labels()
@@ -71,23 +65,18 @@ def _draw_parts(axes: Axes, rows: Sequence[Row], split: str) -> None:
     axes.set(ylabel=f"{split}: parts\n(points)")
 
 
-def _shade_blocks(axes: Axes, rows: Sequence[Row]) -> None:
-    """Give every second block a gray background."""
-    for _, first, last in list(_blocks(rows))[::2]:
-        axes.axvspan(first - 0.5, last + 0.5, color=COLORS["gray"], alpha=0.12, linewidth=0)
-
-
-def _block_labels(rows: Sequence[Row]) -> Iterator[tuple[float, str]]:
-    """Yield the middle of each block on the axis of layers, and the label of the block."""
-    for block, first, last in _blocks(rows):
-        yield (first + last) / 2, block if block == "head" else f"block {block}"
-
-
-def _blocks(rows: Sequence[Row]) -> Iterator[tuple[str, int, int]]:
-    """Yield name, first layer and last layer of each block."""
-    for block, members in groupby(enumerate(rows), key=lambda pair: pair[1]["block"]):
-        indices = [index for index, _ in members]
-        yield block, indices[0], indices[-1]
+def _mark_blocks(panels: Sequence[Axes], rows: Sequence[Row]) -> None:
+    """Write the name of each block into the first of ``panels``, and give every second block a gray background."""
+    for axes in panels:
+        axes.grid(visible=False, axis="x")
+    first = 0
+    for place, (block, members) in enumerate(groupby(row["block"] for row in rows)):
+        last = first + len([*members]) - 1
+        label = block if block == "head" else f"block {block}"
+        panels[0].text((first + last) / 2, 1.02, label, ha="center", va="center", fontsize=9.5)
+        for axes in panels if place % 2 == 0 else ():
+            axes.axvspan(first - 0.5, last + 0.5, color=COLORS["gray"], alpha=0.12, linewidth=0)
+        first = last + 1
 
 
 def _draw_reference(axes: Axes, rows: Sequence[Row], reference: Sequence[Row]) -> None:

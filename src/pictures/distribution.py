@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure, SubFigure
 
-from src.pictures.style import COLOR_MAP, COLORS, hide_ticks, new_figure
+from src.pictures.style import COLOR_MAP, COLORS, hide_ticks, new_figure, titled
 
 Row = Mapping[str, Any]
 Group = tuple[list[str], np.ndarray, np.ndarray]  # names of recipes, weights and exact zeros in each bin
@@ -34,8 +34,7 @@ def weights_and_codebooks(bins: Sequence[Row], books: Sequence[Row], edition: st
     upper, lower = figure.subfigures(2, squeeze=False, height_ratios=heights)[:, 0]
     _draw_histograms(upper, [*dict.fromkeys(row["value"] for row in bins)], groups)
     _draw_codebooks(lower, books)
-    title = f"Weights of each recipe as stored, before rounding (CIFAR-10, {edition} edition)"
-    upper.suptitle(f"{title}\n{_hint(groups)}", fontsize=11)
+    upper.suptitle(titled("Weights of each recipe as stored, before rounding", edition, _hint(groups)), fontsize=11)
     return figure
 
 
@@ -113,9 +112,8 @@ def _draw_codebook(axes: Axes, rows: Sequence[Row]) -> Any:
     places = [row["value"] / largest[row["layer"]] for row in rows]
     shares = [row["count"] / weights[row["layer"]] for row in rows]
     lines = [layers.index(row["layer"]) for row in rows]
-    marks = axes.scatter(
-        places, lines, 90, shares, marker="|", linewidth=1.8, cmap=f"{COLOR_MAP}_r", norm=LogNorm(RAREST, 1)
-    )
+    colors: dict[str, Any] = {"cmap": f"{COLOR_MAP}_r", "norm": LogNorm(RAREST, 1)}
+    marks = axes.scatter(places, lines, 90, shares, marker="|", linewidth=1.8, **colors)
     axes.set_yticks(range(len(layers)), layers, fontsize=8)
     axes.invert_yaxis()
     axes.set(xlabel="value / largest magnitude in the layer", ylabel="layer, in order")

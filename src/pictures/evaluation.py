@@ -1,4 +1,4 @@
-"""Pictures of the test of a network: confusion of classes, accuracy of each class, calibration, mistakes.
+"""Pictures of the test of a network: confusion, accuracy per class, calibration, mistakes.
 
 They are drawn from the rows of the tables that the stage evaluate writes.
 """
@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -16,7 +15,7 @@ from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
 from src.data.prepared import CLASSES, SPLITS
-from src.pictures.style import COLOR_MAP, COLORS, SPLIT_COLORS, hide_ticks, new_figure
+from src.pictures.style import COLOR_MAP, COLORS, SPLIT_COLORS, hide_ticks, new_figure, titled
 from src.results.evaluation import Bin, calibration_error
 
 COLUMNS = 6  # in the grid of mistakes
@@ -36,29 +35,21 @@ def confusion(rows: Sequence[Row], edition: str) -> Figure:
     figure = new_figure(9, 8)
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap=COLOR_MAP, norm=CONTRAST)
-    ticks = range(len(CLASSES))
-    axes.set_xticks(ticks, CLASSES, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(ticks, CLASSES)
+    axes.set_xticks(range(len(CLASSES)), CLASSES, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(CLASSES)), CLASSES)
     axes.set(xlabel="predicted class", ylabel="actual class")
     axes.set_title(f"Confusion on the test set (CIFAR-10, {edition} edition, {counts.sum():,} images)")
     axes.grid(visible=False)
-    for (row, column), count in np.ndenumerate(counts):
-        _label_cell(axes, row, column, count, shares[row, column])
+    for row, column in np.argwhere(counts):
+        share = shares[row, column]
+        text, color = f"{counts[row, column]}\n{share:.1%}", "white" if share < LIGHT_BELOW else "black"
+        axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
     figure.colorbar(image, ax=axes, shrink=0.8, label="share of the actual class", format=PercentFormatter(1))
     return figure
 
 
-def _label_cell(axes: Axes, row: int, column: int, count: int, share: float) -> None:
-    if count:
-        color = "white" if share < LIGHT_BELOW else "black"
-        axes.text(column, row, f"{count}\n{share:.1%}", ha="center", va="center", color=color, fontsize=8)
-
-
 def class_accuracy(rows: Sequence[Row], edition: str) -> Figure:
-    """Return a figure with a bar for the accuracy of each class on each split; the numbers at the bars are for test.
-
-    ``rows`` are those of plots/per_class.csv.
-    """
+    """Return a figure with a bar for the accuracy per class and split; ``rows``: plots/per_class.csv."""
     figure = new_figure(11, 4.5)
     axes = figure.add_subplot()
     width = 0.27
@@ -68,8 +59,8 @@ def class_accuracy(rows: Sequence[Row], edition: str) -> Figure:
         bars = axes.bar(centers, heights, width, label=name, color=SPLIT_COLORS[name])
     axes.bar_label(bars, fmt="%.3f", fontsize=7.5, rotation=90, padding=3)
     axes.set_xticks(range(len(rows)), [row["class"] for row in rows])
-    axes.set(xlabel="class", ylabel="accuracy (share classified right)", ylim=(0, 1.12), yticks=np.arange(0, 1.01, 0.2))
-    axes.set_title(f"Accuracy of each class (CIFAR-10, {edition} edition; numbers: test)")
+    axes.set(xlabel="class", ylabel="accuracy (share correct)", ylim=(0, 1.12), yticks=np.arange(0, 1.01, 0.2))
+    axes.set_title(f"Accuracy per class (CIFAR-10, {edition} edition; numbers: test)")
     axes.grid(visible=False, axis="x")
     figure.legend(loc="outside lower center", ncols=3)
     return figure
@@ -83,17 +74,16 @@ def reliability_diagram(rows: Sequence[Row], edition: str) -> Figure:
     bins = [Bin(**row) for row in rows]
     figure = new_figure(6.5, 7)
     upper, lower = figure.subplots(2, sharex=True, height_ratios=[3, 1])
-    left = [one.low for one in bins]
-    width = [one.high - one.low for one in bins]
-    upper.bar(left, [one.accuracy for one in bins], width, align="edge", color=COLORS["sky"], edgecolor="white")
+    left, width = [b.low for b in bins], [b.high - b.low for b in bins]
+    confidences, accuracies = [b.confidence for b in bins], [b.accuracy for b in bins]
+    upper.bar(left, accuracies, width, align="edge", color=COLORS["sky"], edgecolor="white")
     upper.plot([0, 1], [0, 1], "--", color=COLORS["black"], label="perfect calibration")
-    points = [(one.confidence, one.accuracy) for one in bins]
-    upper.plot(*zip(*points, strict=True), "o-", color=COLORS["red"], label="mean confidence and accuracy of a bin")
-    upper.set(ylabel="accuracy (share right)", xlim=(0, 1), ylim=(0, 1))
+    upper.plot(confidences, accuracies, "o-", color=COLORS["red"], label="mean confidence and accuracy of a bin")
+    upper.set(ylabel="accuracy (share correct)", xlim=(0, 1), ylim=(0, 1))
     error = f"expected calibration error {calibration_error(bins):.4f}"
-    upper.set_title(f"Reliability on the test set (CIFAR-10, {edition} edition)\n{error}")
+    upper.set_title(titled("Reliability on the test set", edition, error))
     upper.legend(loc="upper left")
-    lower.bar(left, [one.count for one in bins], width, align="edge", color=COLORS["gray"], edgecolor="white")
+    lower.bar(left, [b.count for b in bins], width, align="edge", color=COLORS["gray"], edgecolor="white")
     lower.set(xlabel="confidence (probability of the predicted class)", ylabel="images", yscale="log", ylim=(0.7, None))
     return figure
 
@@ -105,7 +95,7 @@ def mistakes(rows: Sequence[Row], test_images: Tensor, edition: str) -> Figure:
     """
     lines = max(1, math.ceil(len(rows) / COLUMNS))
     figure = new_figure(1.9 * COLUMNS, 2.2 * lines + 0.8)
-    title = f"Most confident mistakes on the test set (CIFAR-10, {edition} edition)"
+    title = titled("Most confident mistakes on the test set", edition)
     figure.suptitle(title if rows else "No mistake on the test set")
     cells = figure.subplots(lines, COLUMNS, squeeze=False).flatten()
     for axes in cells:

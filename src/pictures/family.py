@@ -9,7 +9,7 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from src.core.recipes import DENSE
 from src.pictures.history import technique
-from src.pictures.style import COLORS, hide_ticks, new_figure
+from src.pictures.style import COLORS, hide_ticks, new_figure, titled
 from src.results.columns import Row
 from src.results.table import engineering
 
@@ -33,8 +33,7 @@ def family_tree(rows: Sequence[Row], histories: Mapping[str, Mapping[str, Any]],
     parents = {row["recipe"]: row["parent"] for row in rows}
     places = tree_places(parents)
     deepest, last = max(depth for depth, _ in places.values()), max(line for _, line in places.values())
-    width = max(NARROWEST, _left(deepest) + WIDTH + MARGIN)
-    height = TITLE + last * LINE + HEIGHT + MARGIN
+    width, height = max(NARROWEST, _left(deepest) + WIDTH + MARGIN), TITLE + last * LINE + HEIGHT + MARGIN
     figure = new_figure(width, height)
     figure.set_layout_engine("none")  # every place is set below
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))  # one unit is one inch, downward
@@ -114,5 +113,5 @@ def _draw_node(axes: Axes, corner: tuple[float, float], row: Row, done: str, con
 def _write_title(axes: Axes, edition: str, with_controls: bool) -> None:
     hint = "Each box is one technique, applied to the network at its left. Blue bar: file size; dense: the whole width"
     hint += ". Hollow: a control" if with_controls else ""
-    lines = [f"The tree of recipes (CIFAR-10, {edition} edition)", hint]
-    axes.text(MARGIN, 0.15, "\n".join(lines), va="top", fontsize=11, linespacing=1.4)
+    title = titled("The tree of recipes", edition, hint)
+    axes.text(MARGIN, 0.15, title, va="top", fontsize=11, linespacing=1.4)

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 LONGEST = 56  # characters of a technique in a picture
-CONTROL_LABEL = "hollow: a control"
 
 
 def technique(history: Mapping[str, Any]) -> str:

@@ -14,8 +14,7 @@ from matplotlib.ticker import EngFormatter, Formatter, FuncFormatter, LogLocator
 from matplotlib.transforms import Bbox
 
 from src.core.recipes import DENSE
-from src.pictures.history import CONTROL_LABEL
-from src.pictures.style import COLORS, new_figure
+from src.pictures.style import COLORS, new_figure, titled
 from src.results.columns import BY_NAME, Row
 from src.results.comparison import pareto_front
 
@@ -30,6 +29,7 @@ DISTANCES = (12, 22, 34, 48, 62, 76)  # from a point to its label, in typographi
 DOT = 6  # half of the width of a point, pixels
 ARROW = {"arrowstyle": "-", "color": COLORS["gray"], "linewidth": 0.8, "shrinkA": 0, "shrinkB": 5}
 PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
+Points = Mapping[str, tuple[float, float]]  # cost and accuracy (%) by recipe
 SIDES = {-1: "right", 0: "center", 1: "left"}  # horizontal alignment of a label, by its direction
 # Above and to the left of a point on the front there are no points, so those places are tried first.
 DIRECTIONS = ((0, 1), (-1, 1), (-1, 0), (1, 0), (0, -1), (1, -1), (1, 1), (-1, -1))
@@ -53,34 +53,31 @@ def pareto(rows: Sequence[Row], cost: str, controls: Collection[str] = ()) -> Fi
     return figure
 
 
-def _draw_points(axes: Axes, points: Mapping[str, tuple[float, float]], controls: Collection[str]) -> None:
+def _draw_points(axes: Axes, points: Points, controls: Collection[str]) -> None:
     """Draw a star for dense, the first point, so that it covers no dot; a dot for each other, a ring for a control."""
-    label: str | None = CONTROL_LABEL
+    ring: dict[str, Any] = {"facecolor": "white", "edgecolor": COLORS["blue"], "linewidth": 1.8}
     for name, (x, y) in points.items():
         if name == DENSE:
             axes.scatter(x, y, s=300, marker="*", color=COLORS["red"], zorder=3)
         elif name in controls:
-            ring: dict[str, Any] = {"facecolor": "white", "edgecolor": COLORS["blue"], "linewidth": 1.8, "label": label}
-            axes.scatter(x, y, s=40, zorder=3, **ring)
-            label = None
+            axes.scatter(x, y, s=40, zorder=3, label="hollow: a control", **ring)
         else:
             axes.scatter(x, y, s=40, color=COLORS["blue"], zorder=3)
 
 
-def _draw_intervals(axes: Axes, rows: Sequence[Row], points: Mapping[str, tuple[float, float]]) -> list[Bbox]:
+def _draw_intervals(axes: Axes, rows: Sequence[Row], points: Points) -> list[Bbox]:
     """Draw the interval of the difference of each recipe from its reference, moved to the accuracy of the recipe.
 
     Return the bars as boxes without width, in the units of the axes.
     """
     style: dict[str, Any] = {"fmt": "none", "ecolor": COLORS["blue"], "elinewidth": 1.2, "capsize": 3, "zorder": 2.5}
-    label: str | None = "95 % interval of the difference from the reference"
+    label = "95 % interval of the difference from the reference"
     bars = []
     for row in rows:
         if row["recipe"] != row["reference"]:
             (x, y), (below, above) = points[row["recipe"]], _interval(row)
             axes.errorbar(x, y, [[below], [above]], label=label, **style)
             bars.append(Bbox([[x, y - below], [x, y + above]]))
-            label = None
     return bars
 
 
@@ -90,14 +87,13 @@ def _interval(row: Row) -> tuple[float, float]:
     return max(0.0, below), max(0.0, row["difference_high"] - row["difference_points"])
 
 
-def _draw_family(axes: Axes, rows: Sequence[Row], points: Mapping[str, tuple[float, float]]) -> None:
+def _draw_family(axes: Axes, rows: Sequence[Row], points: Points) -> None:
     """Draw a line from the parent of each of ``rows`` to it; the root has the point of dense, the same network."""
-    label: str | None = "from a recipe to those made from its network"
+    label = "from a recipe to those made from its network"
     for row in rows:
         if row["recipe"] != DENSE:
             ends = zip(points.get(row["parent"], points[DENSE]), points[row["recipe"]], strict=True)
             axes.plot(*ends, "--", color=COLORS["gray"], linewidth=0.8, label=label)
-            label = None
 
 
 def _draw_front(axes: Axes, points: Sequence[tuple[float, float]]) -> list[Bbox]:
@@ -119,8 +115,8 @@ def _describe(axes: Axes, rows: Sequence[Row], cost: str) -> None:
     column = BY_NAME[cost]
     costs = [row[cost] for row in rows]
     axes.set(xscale="log", xlim=(min(costs) / MARGIN, max(costs) * MARGIN), xlabel=f"{column.axis}, logarithmic")
-    title = f"Accuracy against {column.axis.partition(' (')[0]} (CIFAR-10, {rows[0]['edition']} edition)"
-    axes.set(ylabel="test accuracy (%)", title=f"{title}\nThe further up and to the left, the better")
+    what, hint = f"Accuracy against {column.axis.partition(' (')[0]}", "The further up and to the left, the better"
+    axes.set(ylabel="test accuracy (%)", title=titled(what, rows[0]["edition"], hint))
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FORMATTERS[column.kind]())
@@ -128,11 +124,13 @@ def _describe(axes: Axes, rows: Sequence[Row], cost: str) -> None:
     high = max(100 * row["test_accuracy"] + _interval(row)[1] for row in rows)
     half = max(0.6 * (high - low), HEIGHT / 2)
     axes.set_ylim((low + high) / 2 - half, (low + high) / 2 + half)
-    axes.figure.legend(loc="outside lower center", ncols=2)
+    handles, labels = axes.get_legend_handles_labels()
+    entries = dict(zip(labels, handles, strict=True))  # each label once
+    axes.figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=2)
 
 
-def place_labels(axes: Axes, points: Mapping[str, tuple[float, float]], lines: Sequence[Bbox] = ()) -> list[Annotation]:
-    """Write the name of each point at the nearest place where it covers no name and no point; return the labels.
+def place_labels(axes: Axes, points: Points, lines: Sequence[Bbox]) -> None:
+    """Write the name of each point at the nearest place where it covers no name and no point.
 
     A thin line connects a label to its point; it crosses no name and no other such line. A place whose line touches no
     other point, and that covers none of ``lines``, boxes in the units of the axes, is preferred. If no place near the
@@ -153,7 +151,6 @@ def place_labels(axes: Axes, points: Mapping[str, tuple[float, float]], lines: S
             if _moved_to_a_free_place(label, kept_free, not_crossed, labels):
                 break
         labels.append(label)
-    return labels
 
 
 def _moved_to_a_free_place(

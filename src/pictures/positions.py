@@ -1,4 +1,4 @@
-"""Pictures of the positions where the network can be cut, and of the separation of each class."""
+"""Pictures of the positions where the network can be cut, and of the separation per class."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,15 +8,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from src.data.prepared import CLASSES
-from src.pictures.style import COLOR_MAP, COLORS, new_figure
+from src.pictures.style import COLOR_MAP, COLORS, new_figure, titled
 from src.separation.scores import first_within
 
 Row = Mapping[str, Any]
 Z = 1.96  # standard errors on each side of a 95 % interval
 SCORES = (
-    ("csi", "CSI, flattened", "blue", "o-"),
-    ("csi_pooled", "CSI, mean over the map", "sky", "o--"),
-    ("probe", "linear probe", "orange", "s-"),
+    ("csi", "CSI, flattened, validation", "blue", "o-"),
+    ("csi_pooled", "CSI, mean over the map, validation", "sky", "o--"),
+    ("probe", "linear probe, validation", "orange", "s-"),
+    ("si", "SI, train", "green", "^-"),
+)
+CLASSES_HINT = (
+    "The share of a class's images that are nearest to its own center: which classes separate early, which late"
 )
 
 
@@ -34,18 +38,15 @@ def positions(rows: Sequence[Row], epsilon: float, edition: str) -> Figure:
     left.axhline(0, color=COLORS["black"], linewidth=0.8)
     left.set(ylabel="points below the highest value (validation)", ylim=(-12, 2), title="Where could it be cut?")
     for score, label, color, style in SCORES:
-        right.plot([row[score] for row in rows], style, color=COLORS[color], markersize=4, label=f"{label}, validation")
-    right.plot([row["si"] for row in rows], "^-", color=COLORS["green"], markersize=4, label="SI, train")
+        right.plot([row[score] for row in rows], style, color=COLORS[color], markersize=4, label=label)
     right.set(ylabel="share of images", ylim=(0, 1.02), title="All indices")
     _draw_rank(right, rows)
     for axes in (left, right):
         axes.set_xticks(range(len(rows)), [row["block"] for row in rows], rotation=90)
         axes.set_xlabel("cut after")
     figure.legend(loc="outside lower center", ncols=3)
-    figure.suptitle(
-        f"Separation at the end of each block (CIFAR-10, {edition} edition)\n"
-        f"Dotted: the first position at most {100 * epsilon:g} points below the highest value, where recipes cut"
-    )
+    hint = f"Dotted: the first position at most {100 * epsilon:g} points below the highest value, where recipes cut"
+    figure.suptitle(titled("Separation at the end of each block", edition, hint))
     return figure
 
 
@@ -54,9 +55,8 @@ def _draw_gap(axes: Axes, rows: Sequence[Row], epsilon: float, score: str, label
     values = [row[score] for row in rows]
     gaps = [100 * (value - max(values)) for value in values]
     errors = [100 * Z * row[f"{score}_gap_error"] for row in rows]
-    axes.errorbar(
-        range(len(rows)), gaps, errors, fmt="o-", color=color, markersize=4, capsize=2, label=f"{label}, 95 % interval"
-    )
+    style: dict[str, Any] = {"fmt": "o-", "color": color, "markersize": 4, "capsize": 2}
+    axes.errorbar(range(len(rows)), gaps, errors, label=f"{label}, 95 % interval", **style)
     first = first_within(values, epsilon)
     axes.axvline(first, color=color, linestyle=":", label=f"{label}: rises until {rows[first]['block']}")
 
@@ -71,10 +71,7 @@ def _draw_rank(axes: Axes, rows: Sequence[Row]) -> None:
 
 
 def separation_by_class(rows: Sequence[Row], edition: str) -> Figure:
-    """Return a heat map of the CSI of each class on test in each layer.
-
-    ``rows`` are those of plots/csi_by_class.csv.
-    """
+    """Return a heat map of the CSI on test per class and layer; ``rows`` are those of plots/csi_by_class.csv."""
     grid = np.array([[row[name] for row in rows] for name in CLASSES])
     figure = new_figure(13, 4.6)
     axes = figure.add_subplot()
@@ -83,9 +80,6 @@ def separation_by_class(rows: Sequence[Row], edition: str) -> Figure:
     axes.set_yticks(range(len(CLASSES)), CLASSES)
     axes.set(xlabel="layer, in order", ylabel="class")
     axes.grid(visible=False)
-    axes.set_title(
-        f"CSI of each class on test (CIFAR-10, {edition} edition)\n"
-        "The share of a class's images that are nearest to its own center: which classes separate early, which late"
-    )
+    axes.set_title(titled("CSI per class on test", edition, CLASSES_HINT))
     figure.colorbar(image, label="CSI (share of images)")
     return figure

@@ -52,6 +52,11 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height))
 
 
+def titled(what: str, edition: str, hint: str = "") -> str:
+    """Return the title of a figure: ``what`` it shows, the edition of the data, and ``hint`` on a second line."""
+    return f"{what} (CIFAR-10, {edition} edition)" + (f"\n{hint}" if hint else "")
+
+
 def hide_ticks(axes: Axes) -> None:
     """Remove ticks, grid and frame from ``axes``, so that only the image in it is visible."""
     axes.set(xticks=[], yticks=[])

@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from src.pictures.style import COLORS, SPLIT_COLORS, new_figure
+from src.pictures.style import COLORS, SPLIT_COLORS, new_figure, titled
 from src.results.curves import Curves, epoch_of_target
 
-REFERENCE_LABEL = "original study"
+SPLITS = {"train": "train", "validation": "val"}  # and their names among the curves
 
 
 def training(curves: Curves, reference: Curves, target: float, edition: str) -> Figure:
@@ -20,7 +20,7 @@ def training(curves: Curves, reference: Curves, target: float, edition: str) -> 
     ``val_accuracy`` of another run, which is drawn in gray.
     """
     figure = new_figure(12, 6.5)
-    figure.suptitle(f"Training of VGG16 (CIFAR-10, {edition} edition)")
+    figure.suptitle(titled("Training of VGG16", edition))
     (losses, accuracies), (rates, sizes) = figure.subplots(2, 2, height_ratios=[3, 1])
     _draw_losses(losses, curves)
     _draw_accuracies(accuracies, curves, reference, target)
@@ -32,20 +32,22 @@ def training(curves: Curves, reference: Curves, target: float, edition: str) -> 
 
 
 def _draw_losses(axes: Axes, curves: Curves) -> None:
-    for split, name in (("train", "train"), ("validation", "val")):
+    for split, name in SPLITS.items():
         _line(axes, curves[f"{name}/loss"], split, SPLIT_COLORS[split])
     axes.set(title="Loss (train: augmented and label-smoothed as the recipe says)", ylabel="mean cross-entropy (nats)")
     axes.legend(loc="upper right")
 
 
 def _draw_accuracies(axes: Axes, curves: Curves, reference: Curves, target: float) -> None:
-    for split, name in (("train", "train"), ("validation", "val")):
+    for split, name in SPLITS.items():
         _line(axes, curves[f"{name}/accuracy"], split, SPLIT_COLORS[split])
-    for split, name, style in (("train", "train", ":"), ("validation", "val", "-")):
-        label = f"{REFERENCE_LABEL}, {split}"
-        _line(axes, reference[f"{name}_accuracy"], label, COLORS["gray"], linestyle=style, alpha=0.55, marker="")
-    axes.axhline(target, linestyle="--", color=COLORS["red"], label=_target_label(curves, target))
-    axes.set(title="Accuracy", ylabel="accuracy (share right)", ylim=(0, 1.02))
+    for split, name in SPLITS.items():
+        values, style = reference[f"{name}_accuracy"], ":" if split == "train" else "-"
+        _line(axes, values, f"original study, {split}", COLORS["gray"], linestyle=style, alpha=0.55, marker="")
+    epoch = epoch_of_target(curves, target)
+    label = f"target {target:.2f} ({f'reached in epoch {epoch}' if epoch else 'not reached'})"
+    axes.axhline(target, linestyle="--", color=COLORS["red"], label=label)
+    axes.set(title="Accuracy", ylabel="accuracy (share correct)", ylim=(0, 1.02))
     axes.legend(loc="lower right")
 
 
@@ -53,8 +55,3 @@ def _line(axes: Axes, values: Sequence[float], label: str | None, color: str, **
     axes.plot(range(1, len(values) + 1), values, label=label, color=color, **{"marker": ".", **style})
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-
-def _target_label(curves: Curves, target: float) -> str:
-    epoch = epoch_of_target(curves, target)
-    return f"target {target:.2f} ({f'reached in epoch {epoch}' if epoch else 'not reached'})"

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from src.core.recipes import DENSE
-from src.pictures.style import COLORS, new_figure
+from src.pictures.style import COLORS, new_figure, titled
 
 Widths = dict[str, int]
 PANEL = 1.55  # height of the panel of one shape, inches
@@ -24,13 +24,13 @@ def widths_by_layer(histories: Mapping[str, Mapping[str, Any]], controls: Collec
     dense = _widths(histories[DENSE])
     shapes = pruned_shapes(histories)
     figure = new_figure(12, (1.7 if shapes else 0.8) + PANEL * len(shapes))
-    title = f"Channels of each layer (CIFAR-10, {edition} edition)"
     if not shapes:
+        title = titled("Channels of each layer", edition)
         figure.suptitle(f"{title}: no recipe has fewer channels than dense in a layer that it keeps")
         return figure
     hint = "Gray outline: dense. Blue, and the numbers: the channels that are left, and their share"
     hint += ". Not filled: controls" if any(set(names) <= set(controls) for names, _ in shapes) else ""
-    figure.suptitle(f"{title}\n{hint}")
+    figure.suptitle(titled("Channels of each layer", edition, hint))
     panels = figure.subplots(len(shapes), sharex=True, squeeze=False)[:, 0]
     for axes, (names, widths) in zip(panels, shapes, strict=True):
         _draw_widths(axes, dense, widths, hollow=set(names) <= set(controls))
@@ -49,17 +49,12 @@ def pruned_shapes(histories: Mapping[str, Mapping[str, Any]]) -> list[tuple[list
     last one has the name and the width of the layer.
     """
     dense = _widths(histories[DENSE])
-    shapes: list[tuple[list[str], Widths]] = []
+    shapes: dict[frozenset[tuple[str, int]], tuple[list[str], Widths]] = {}
     for name, history in histories.items():
         widths = {layer: width for layer, width in _widths(history).items() if layer in dense}
-        if all(width == dense[layer] for layer, width in widths.items()):
-            continue
-        same = next((names for names, other in shapes if other == widths), None)
-        if same is None:
-            shapes.append(([name], widths))
-        else:
-            same.append(name)
-    return shapes
+        if any(width != dense[layer] for layer, width in widths.items()):
+            shapes.setdefault(frozenset(widths.items()), ([], widths))[0].append(name)
+    return [*shapes.values()]
 
 
 def _widths(history: Mapping[str, Any]) -> Widths:

@@ -48,7 +48,7 @@ COLUMNS = (
     Column("difference_high", "points", "high", "higher"),
     Column("parameters", "count", "params", "lower"),
     Column("nonzero_parameters", "count", "nonzero", "lower"),
-    Column("macs", "count", "MACs", "lower", "multiply-accumulates an image (MACs)"),
+    Column("macs", "count", "MACs", "lower", "multiply-accumulates per image (MACs)"),
     Column("macs_ratio", "times", "MACs x", "higher"),
     Column("bytes", "bytes", "file", "lower", "size of the ONNX file (bytes)"),
     Column("bytes_ratio", "times", "file x", "higher"),

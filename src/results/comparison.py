@@ -32,58 +32,47 @@ def comparison_rows(
 ) -> list[Row]:
     """Return the rows of the comparison, dense first, then in the order of ``tested``.
 
-    ``tested`` and ``timings`` hold what the stages test and benchmark found, by recipe. ``parents`` maps each recipe
-    to the one that it starts from. ``labels`` int [images] are the true classes of test. ``trials`` has one name for
-    each setting that was tried on validation: the recipe, or the root network, for which it was tried.
+    ``tested`` and ``timings`` hold what the stages test and benchmark measured, by recipe. ``parents`` maps each recipe
+    to the one that it starts from. ``labels`` int [images] are the true classes of test. ``trials`` names, for each
+    setting that was tried on validation, the recipe or the root for which it was tried.
 
     Differences are against `reference`. A ratio says how many times fewer or faster than dense (larger is better);
     ``bytes_ratio_half`` is against half, the same network in float16, and NaN without that recipe. Training and
     trials count from the root to the recipe.
     """
-    right = _classified_right(tested, labels)
+    correct = _correct(tested, labels)
     rows = []
     for recipe in sorted(tested, key=lambda name: name != DENSE):
-        found, other = tested[recipe], reference(recipe, tested)
-        difference = paired_difference(right[recipe], right[other])
+        other, timing, path = reference(recipe, tested), timings[recipe], _path(recipe, parents)
+        difference = paired_difference(correct[recipe], correct[other])
         values = {
-            **found,
+            **tested[recipe],
             "recipe": recipe,
             "parent": parents[recipe],
             "reference": other,
-            "difference_points": difference.points,
-            "difference_low": difference.low,
-            "difference_high": difference.high,
-            **_ratios(found, tested),
-            **_latency(timings[recipe]),
-            "settings_tried": sum(trial in _path(recipe, parents) for trial in trials),
+            **{f"difference_{name}": value for name, value in asdict(difference).items()},
+            **_ratios(tested[recipe], tested),
+            "latency_ms_b1": timing["b1"]["median_ms"],
+            "latency_b1_ratio": timing["b1"]["ratio"],
+            "latency_ms_b64": timing["b64"]["median_ms"],
+            "settings_tried": sum(trial in path for trial in trials),
         }
         rows.append({column.name: values[column.name] for column in COLUMNS})
     return rows
 
 
 def reference(recipe: str, tested: Mapping[str, Row]) -> str:
-    """Return the recipe with which ``recipe`` is compared: tuned if something on its path trains and tuned is there.
-
-    Otherwise that is dense. tuned itself is compared with dense.
-    """
+    """Return the recipe that ``recipe`` is compared with: tuned, if both are trained after the root; else dense."""
     trained_on = tested[recipe]["pflop_after_root"] > 0
     return TUNED if trained_on and TUNED in tested and recipe != TUNED else DENSE
 
 
-def _ratios(found: Row, tested: Mapping[str, Row]) -> Row:
+def _ratios(values: Row, tested: Mapping[str, Row]) -> Row:
     dense = tested[DENSE]
     return {
-        "macs_ratio": dense["macs"] / found["macs"],
-        "bytes_ratio": dense["bytes"] / found["bytes"],
-        "bytes_ratio_half": tested[HALF]["bytes"] / found["bytes"] if HALF in tested else float("nan"),
-    }
-
-
-def _latency(timing: Row) -> Row:
-    return {
-        "latency_ms_b1": timing["b1"]["median_ms"],
-        "latency_b1_ratio": timing["b1"]["ratio"],
-        "latency_ms_b64": timing["b64"]["median_ms"],
+        "macs_ratio": dense["macs"] / values["macs"],
+        "bytes_ratio": dense["bytes"] / values["bytes"],
+        "bytes_ratio_half": tested[HALF]["bytes"] / values["bytes"] if HALF in tested else float("nan"),
     }
 
 
@@ -96,33 +85,30 @@ def _path(recipe: str, parents: Mapping[str, str]) -> set[str]:
     return path
 
 
-def _classified_right(tested: Mapping[str, Row], labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Return for each recipe whether each image is classified right, bool [images]."""
-    return {recipe: classified_right(found["predicted"], labels) for recipe, found in tested.items()}
+def _correct(tested: Mapping[str, Row], labels: np.ndarray) -> dict[str, np.ndarray]:
+    return {recipe: classified_right(values["predicted"], labels) for recipe, values in tested.items()}
 
 
 def classified_right(predicted: str, labels: np.ndarray) -> np.ndarray:
-    """Return whether each image is classified right, bool [images].
+    """Return whether each image is classified correctly, bool [images].
 
-    ``predicted`` has a digit for each image, as the stage test stores it; ``labels`` int [images] are the true classes.
+    ``predicted`` has a digit per image, as the stage test stores it; ``labels`` int [images] are the true classes.
     """
     return np.frombuffer(predicted.encode(), np.uint8) - ord("0") == labels
 
 
 def flip_rows(tested: Mapping[str, Row], labels: np.ndarray) -> list[Row]:
-    """Return a row for each recipe but dense and each class: images that became wrong and right against the reference.
+    """Return a row per recipe, except dense, and class: images that became wrong and right against the reference.
 
     ``labels`` int [images] are the true classes of test.
     """
-    right = _classified_right(tested, labels)
+    correct = _correct(tested, labels)
     rows = []
     for recipe in (name for name in tested if name != DENSE):
         other = reference(recipe, tested)
-        changed = flips(right[recipe], right[other], labels, len(CLASSES)).tolist()
-        rows += [
-            dict(zip(FLIP_COLUMNS, (recipe, other, name, lost, gained), strict=True))
-            for name, (lost, gained) in zip(CLASSES, changed, strict=True)
-        ]
+        changed = flips(correct[recipe], correct[other], labels, len(CLASSES)).tolist()
+        for name, (lost, gained) in zip(CLASSES, changed, strict=True):
+            rows.append(dict(zip(FLIP_COLUMNS, (recipe, other, name, lost, gained), strict=True)))
     return rows
 
 
@@ -131,24 +117,24 @@ def pair_rows(tested: Mapping[str, Row], labels: np.ndarray) -> list[Row]:
 
     ``labels`` int [images] are the true classes of test.
     """
-    right = _classified_right(tested, labels)
+    correct = _correct(tested, labels)
     return [
-        {"recipe": recipe, "reference": other, **asdict(paired_difference(right[recipe], right[other]))}
+        {"recipe": recipe, "reference": other, **asdict(paired_difference(correct[recipe], correct[other]))}
         for other, recipe in combinations(tested, 2)
     ]
 
 
 def predicted_classes(tested: Mapping[str, Row], labels: np.ndarray) -> Row:
-    """Return the true classes of the test images and those that each recipe predicts, one digit for each image."""
-    predicted = {recipe: found["predicted"] for recipe, found in tested.items()}
+    """Return the true classes of the test images and those that each recipe predicts, a digit per image."""
+    predicted = {recipe: values["predicted"] for recipe, values in tested.items()}
     return {"edition": tested[DENSE]["edition"], "labels": "".join(map(str, labels)), "recipes": predicted}
 
 
 def require_one_edition(*groups: Mapping[str, Row]) -> None:
     """Raise `UserError` unless all ``groups``, mappings from a name to results, come from one edition of the data."""
-    found = sorted({(values["edition"], recipe) for group in groups for recipe, values in group.items()})
-    if found[0][0] != found[-1][0]:
-        listed = ", ".join(f"{recipe} {edition}" for edition, recipe in found)
+    editions = sorted({(values["edition"], recipe) for group in groups for recipe, values in group.items()})
+    if editions[0][0] != editions[-1][0]:
+        listed = ", ".join(f"{recipe} {edition}" for edition, recipe in editions)
         raise UserError(f"editions of the data differ ({listed}); only one can be compared: run `dvc repro`")
 
 

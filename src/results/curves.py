@@ -13,10 +13,10 @@ Curves = Mapping[str, Sequence[float]]
 
 
 def read_curves(folder: Path) -> dict[str, list[float]]:
-    """Return the curves of `CURVES` in ``folder``, the plots of DVCLive, by name: one value for each epoch, in order.
+    """Return the curves of `CURVES` in ``folder``, the plots of DVCLive, by name: a value per epoch, in order.
 
-    ``pflop`` is the cost of training up to the end of each epoch, in 10^15 floating-point operations.
-    Raises `UserError` if a curve is missing or damaged, or if the curves have different numbers of epochs.
+    ``pflop`` is the cost of training up to the end of each epoch, in 10^15 floating-point operations. Raises
+    `UserError` if a curve is missing or damaged, or if the curves have different numbers of epochs.
     """
     paths = {name: folder / f"{name}.tsv" for name in CURVES}
     curves = {name: _read_column(path, path.stem) for name, path in paths.items()}
@@ -46,16 +46,11 @@ def epoch_of_target(curves: Curves, target: float) -> int | None:
 
     ``curves`` needs only ``val/accuracy``.
     """
-    for epoch, accuracy in enumerate(curves["val/accuracy"], start=1):
-        if accuracy >= target:
-            return epoch
-    return None
+    epochs = enumerate(curves["val/accuracy"], start=1)
+    return next((epoch for epoch, accuracy in epochs if accuracy >= target), None)
 
 
 def target_metrics(curves: Curves, target: float) -> dict[str, Any]:
     """Return the epoch and the PFLOP at which the target accuracy was first reached; None if it never was."""
     epoch = epoch_of_target(curves, target)
-    return {
-        "target_epoch": epoch,
-        "target_pflop": None if epoch is None else curves["pflop"][epoch - 1],
-    }
+    return {"target_epoch": epoch, "target_pflop": None if epoch is None else curves["pflop"][epoch - 1]}

@@ -1,4 +1,4 @@
-"""How good a network is: loss, accuracy, figures for each class, calibration, most confident mistakes.
+"""How good a network is: loss, accuracy, figures per class, calibration, most confident mistakes.
 
 Everything is computed from the logits of one split. The figures come from scikit-learn, except the calibration error,
 which scikit-learn does not have.
@@ -44,7 +44,7 @@ class Predictions:
 class Bin:
     """Predictions whose confidence lies between ``low`` and ``high``.
 
-    ``confidence``: their mean confidence; ``accuracy``: the share of them that is right; ``count``: their number.
+    ``confidence``: their mean confidence; ``accuracy``: the share that is correct; ``count``: their number.
     """
 
     low: float
@@ -63,61 +63,61 @@ def predictions(logits: Tensor, labels: Tensor) -> Predictions:
     return Predictions(probabilities.numpy(), labels.numpy(), predicted.numpy(), confidence.numpy(), loss)
 
 
-def split_metrics(found: Predictions, bins: int) -> dict[str, float]:
+def split_metrics(scored: Predictions, bins: int) -> dict[str, float]:
     """Return the figures of a whole split: loss, accuracy, error rate, top-2 accuracy, calibration errors.
 
     The loss is in nats, the others are shares in 0..1. ``bins`` is the number of bins of the calibration errors:
     bins of equal width in confidence, and bins of the same number of images.
     """
-    accuracy = float(accuracy_score(found.labels, found.predicted))
+    accuracy = float(accuracy_score(scored.labels, scored.predicted))
     return {
-        "loss": found.loss,
+        "loss": scored.loss,
         "accuracy": accuracy,
         "error_rate": 1 - accuracy,  # `dvc metrics show` takes a key named "error" for a failure
-        "top2_accuracy": float(top_k_accuracy_score(found.labels, found.probabilities, k=2, labels=CLASS_NUMBERS)),
-        "expected_calibration_error": calibration_error(reliability(found, bins)),
-        "calibration_error_equal_mass": calibration_error(equal_mass(found, bins)),
+        "top2_accuracy": float(top_k_accuracy_score(scored.labels, scored.probabilities, k=2, labels=CLASS_NUMBERS)),
+        "expected_calibration_error": calibration_error(reliability(scored, bins)),
+        "calibration_error_equal_mass": calibration_error(equal_mass(scored, bins)),
     }
 
 
-def per_class(found: Predictions) -> list[dict[str, float]]:
-    """Return precision, recall, F1, accuracy and number of images for each class, in the order of the classes.
+def per_class(scored: Predictions) -> list[dict[str, float]]:
+    """Return precision, recall, F1, accuracy and number of images per class, in the order of the classes.
 
-    A figure whose denominator is 0 is 0. The accuracy of a class is the share of its images that are classified
-    right. This is the same number as its recall; both names are used, because tables for CIFAR-10 call it accuracy.
+    A figure whose denominator is 0 is 0. The accuracy of a class, the share of its images that are classified
+    correctly, is its recall; both names are used, because tables for CIFAR-10 call it accuracy.
     """
-    figures = precision_recall_fscore_support(found.labels, found.predicted, labels=CLASS_NUMBERS, zero_division=0)
+    figures = precision_recall_fscore_support(scored.labels, scored.predicted, labels=CLASS_NUMBERS, zero_division=0)
     return [
         {"precision": float(p), "recall": float(r), "f1": float(f), "accuracy": float(r), "images": int(n)}
         for p, r, f, n in zip(*figures, strict=True)
     ]
 
 
-def reliability(found: Predictions, bins: int) -> list[Bin]:
+def reliability(scored: Predictions, bins: int) -> list[Bin]:
     """Return the predictions grouped by confidence into ``bins`` bins of equal width, without the empty bins.
 
     The first bin is (0, 1/bins], the last one (1 - 1/bins, 1].
     """
     edges = np.linspace(0, 1, bins + 1)
-    number = np.clip(np.searchsorted(edges, found.confidence) - 1, 0, bins - 1)
-    right = found.predicted == found.labels
+    confidence, correct = scored.confidence, scored.predicted == scored.labels
+    number = np.clip(np.searchsorted(edges, confidence) - 1, 0, bins - 1)
     return [
-        Bin(edges[b], edges[b + 1], found.confidence[number == b].mean(), right[number == b].mean(), count)
+        Bin(edges[b], edges[b + 1], confidence[number == b].mean(), correct[number == b].mean(), count)
         for b, count in enumerate(np.bincount(number).tolist())
         if count
     ]
 
 
-def equal_mass(found: Predictions, bins: int) -> list[Bin]:
+def equal_mass(scored: Predictions, bins: int) -> list[Bin]:
     """Return the predictions grouped by confidence into ``bins`` bins of the same number of images, give or take one.
 
-    With fewer images than bins there is one bin for each image. Nguyen and O'Connor 2015, "Posterior calibration and
+    With fewer images than bins each image has its own. Nguyen and O'Connor 2015, "Posterior calibration and
     exploratory analysis for natural language processing models" (arXiv:1508.05154), section 2.
     """
-    order = np.argsort(found.confidence, kind="stable")
-    right = found.predicted == found.labels
+    confidence, correct = scored.confidence, scored.predicted == scored.labels
+    order = np.argsort(confidence, kind="stable")
     return [
-        Bin(found.confidence[b[0]], found.confidence[b[-1]], found.confidence[b].mean(), right[b].mean(), len(b))
+        Bin(confidence[b[0]], confidence[b[-1]], confidence[b].mean(), correct[b].mean(), len(b))
         for b in np.array_split(order, min(bins, len(order)))
     ]
 
@@ -127,15 +127,12 @@ def calibration_error(bins: list[Bin]) -> float:
 
     Guo et al. 2017, "On Calibration of Modern Neural Networks" (arXiv:1706.04599), equation 3.
     """
-    total = sum(one.count for one in bins)
-    return float(sum(one.count * abs(one.accuracy - one.confidence) for one in bins) / total)
+    total = sum(b.count for b in bins)
+    return float(sum(b.count * abs(b.accuracy - b.confidence) for b in bins) / total)
 
 
-def confident_mistakes(found: Predictions, count: int) -> np.ndarray:
-    """Return the indices (int64) of at most ``count`` misclassified images, the most confident first.
-
-    Images of equal confidence keep their order.
-    """
-    wrong = np.flatnonzero(found.predicted != found.labels)
-    order = np.argsort(-found.confidence[wrong], kind="stable")
+def confident_mistakes(scored: Predictions, count: int) -> np.ndarray:
+    """Return the indices (int64) of the ``count`` most confident mistakes, or of all; equal ones keep their order."""
+    wrong = np.flatnonzero(scored.predicted != scored.labels)
+    order = np.argsort(-scored.confidence[wrong], kind="stable")
     return wrong[order[:count]]

@@ -19,10 +19,9 @@ def recipe_history(tested: Mapping[str, Row], recipes: Mapping[str, Row], defaul
     ``tested`` holds what the stage test wrote of each recipe. ``recipes`` and ``defaults`` are ``compress.recipes`` and
     ``compress.steps`` of params.yaml; of ``defaults`` only the importance of prune_channels is used. Each recipe has
     ``step`` (the name of its technique), ``settings`` (those that the recipe changes), ``control`` (see `is_control`),
-    ``steps`` (a sentence for each technique of its path), a note, the widths of its layers, and the training of its
-    path.
+    ``steps`` (a sentence per technique of its path), a note, the widths of its layers, and the training of its path.
     """
-    found = {
+    histories = {
         name: {
             "step": recipes[name]["step"],
             "settings": {key: value for key, value in recipes[name].items() if key not in ("from", "step")},
@@ -31,7 +30,7 @@ def recipe_history(tested: Mapping[str, Row], recipes: Mapping[str, Row], defaul
         }
         for name, values in tested.items()
     }
-    return {"edition": tested[DENSE]["edition"], "recipes": found}
+    return {"edition": tested[DENSE]["edition"], "recipes": histories}
 
 
 def own_pflop(step: str, after_root: float, parent_after_root: float) -> float:
@@ -40,7 +39,7 @@ def own_pflop(step: str, after_root: float, parent_after_root: float) -> float:
 
 
 def is_control(recipe: Mapping[str, Any], defaults: Mapping[str, Row]) -> bool:
-    """Return whether the technique of ``recipe`` is a control: the root trained on, new weights, or a random choice.
+    """Return whether the technique of ``recipe`` is a control: the root trained on, random weights or a random choice.
 
     A recipe that does not name its importance has that of ``defaults``. A recipe made from a control is none.
     """

@@ -17,30 +17,30 @@ class Difference:
     high: float
 
 
-def paired_difference(right: np.ndarray, reference: np.ndarray, seed: int = 0) -> Difference:
-    """Return by how many points the accuracy in ``right`` is above that in ``reference``.
+def paired_difference(correct: np.ndarray, reference: np.ndarray, seed: int = 0) -> Difference:
+    """Return by how many points the accuracy in ``correct`` is above that in ``reference``.
 
-    Both are bool [images]: whether each image is classified right, the same images in the same order. The interval is
-    the percentile bootstrap over images (Efron 1979), with the pairs kept together: the images are drawn again with
+    Both are bool [images]: whether each image is classified correctly, the same images in the same order. The interval
+    is the percentile bootstrap over images (Efron 1979), with the pairs kept together: the images are drawn again with
     replacement 10,000 times. Only the number of images with each outcome (worse, equal, better) matters for the mean,
     and these numbers are multinomial. The same ``seed`` gives the same interval. Raises ValueError if the two differ
     in shape or are empty.
     """
-    if right.shape != reference.shape or not right.size:
-        raise ValueError(f"right and reference must have one shape and not be empty: {right.shape}, {reference.shape}")
-    images = right.size
-    better, worse = np.sum(right & ~reference), np.sum(reference & ~right)
+    if correct.shape != reference.shape or not correct.size:
+        raise ValueError(f"found shapes {correct.shape} and {reference.shape}; wanted one shape, not empty")
+    images = correct.size
+    better, worse = np.sum(correct & ~reference), np.sum(reference & ~correct)
     shares = np.array([better, worse, images - better - worse]) / images
     drawn = np.random.default_rng(seed).multinomial(images, shares, RESAMPLES)
     low, high = np.percentile(100 * (drawn[:, 0] - drawn[:, 1]) / images, COVERED)
     return Difference(float(100 * (better - worse) / images), float(low), float(high))
 
 
-def flips(right: np.ndarray, reference: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+def flips(correct: np.ndarray, reference: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
     """Return how many images of each class become wrong, and how many become right: int64 [classes, 2].
 
-    ``right`` and ``reference`` as in `paired_difference`; ``labels`` int [images], the true classes.
+    ``correct`` and ``reference`` as in `paired_difference`; ``labels`` int [images], the true classes.
     """
-    lost = np.bincount(labels[reference & ~right], minlength=classes)
-    gained = np.bincount(labels[right & ~reference], minlength=classes)
+    lost = np.bincount(labels[reference & ~correct], minlength=classes)
+    gained = np.bincount(labels[correct & ~reference], minlength=classes)
     return np.stack([lost, gained], axis=1)

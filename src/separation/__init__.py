@@ -2,7 +2,7 @@
 
 `stream` sends the output of each module to receivers while the network runs; `centers` is the Center-based Separation
 Index, `neighbours` the Separation Index, `probe` the accuracy of a linear classifier, `rank` the effective rank and
-the share of dead channels. `scores` holds what they return: a credit per image, standard errors, and where a score
+the share of dead channels. `scores` holds what they return: a credit per image, its paired error, and where a score
 stops rising (`first_within`). `measure` runs all of them on one network, and `tables` makes rows of what it returns.
 Nothing here knows of files or of the pipeline.
 """

@@ -5,15 +5,14 @@ activations (Kalhor et al.; Saffar, Kalhor, Habibnia 2024, doi 10.1038/s41598-02
 index of an array; `ClassSums`, `SumReceiver` and `CenterReceiver` measure all layers of a network in two passes: one
 for the centers, one for the distances.
 
-There are three protocols. HELD-OUT: the centers come from other images. LEAVE-ONE-OUT: an image of the centers is
-scored against centers without itself. IN-SAMPLE, the protocol of the original study: the images that are scored are
-also those that make the centers. Then each image moves the center of its own class toward itself, and it moves it more
-the more dimensions a layer has, so that even pure noise looks separated. In-sample minus leave-one-out on the same
-images is this bias alone.
+There are three protocols. HELD-OUT: the centers come from other images. LEAVE-ONE-OUT: each image is scored against
+centers without itself. IN-SAMPLE, the protocol of the original study: the scored images also make the centers. Then
+each image pulls the center of its own class toward itself, the more so the more dimensions a layer has, and even pure
+noise looks separated. In-sample minus leave-one-out on the same images is this bias alone.
 
-Ties: in a layer that is zero everywhere, for example, an image has the same distance to several centers. It then counts
-as 1/t if its own class is one of the t nearest, and as 0 if not. This is the expected value of a random choice among
-the t classes, so the order of classes or images has no effect.
+Ties: where several centers are equally near, as in a layer that is zero everywhere, an image counts as 1/t if its own
+class is one of the t nearest, and as 0 if not. This is the expected value of a random choice among the t classes, so
+the order of classes or images has no effect.
 
 Maps are flattened position by position (`checks.flattened`): a center is [positions, channels] in one row, and the
 center of average-pooled activations is the average of it.
@@ -22,7 +21,6 @@ center of average-pooled activations is the average of it.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -31,45 +29,31 @@ from src.separation.checks import Array, as_labels, as_points, averaged, check_c
 from src.separation.scores import Scores
 from src.separation.stream import home_of
 
-Protocol = Literal["held-out", "leave-one-out", "in-sample"]
 ROUNDING = 1e-12  # above the rounding error of float64 squared distances, below the precision of float32 activations
 ROWS = 16  # of one class, added up at a time
-COLUMNS = 4096  # multiplied at a time: the parts stay in the processor's cache, and short float32 sums round little
-EPSILON = torch.finfo(torch.float32).eps
+COLUMNS = 4096  # multiplied at a time: the parts stay in the processor's cache
 
 
 @dataclass
 class ClassSums:
-    """Sums over the activations of each class in one layer, which add up over batches and over processes.
-
-    ``sums``: float64 [K, D]; ``counts``: int64 [K], images; ``squares``: float64 [K], the sum of squared lengths.
-    """
+    """Sums over the activations of each class in one layer: ``sums`` float64 [K, D], ``counts`` int64 [K], images."""
 
     sums: Tensor
     counts: Tensor
-    squares: Tensor
 
     @classmethod
     def empty(cls, classes: int, dims: int, device: torch.device | str = "cpu") -> "ClassSums":
         """Return the sums of no images."""
-        sums, squares = (torch.zeros(size, dtype=torch.float64, device=device) for size in ((classes, dims), classes))
-        return cls(sums, torch.zeros(classes, dtype=torch.int64, device=device), squares)
+        sums = torch.zeros(classes, dims, dtype=torch.float64, device=device)
+        return cls(sums, torch.zeros(classes, dtype=torch.int64, device=device))
 
     def add(self, points: Tensor, labels: Tensor) -> None:
         """Add ``points`` [N, D] with int64 ``labels`` [N]; the sums are those of float64."""
         counts = torch.bincount(labels, minlength=len(self.counts))
         for number, places in enumerate(labels.argsort(stable=True).split(counts.tolist())):
             for rows in places.split(ROWS):
-                part = points.index_select(0, rows)
-                self.sums[number] += part.sum(0, dtype=torch.float64)
-                self.squares[number] += torch.linalg.vector_norm(part, dim=1).double().square().sum()
+                self.sums[number] += points.index_select(0, rows).sum(0, dtype=torch.float64)
         self.counts += counts
-
-    def __add__(self, other: "ClassSums") -> "ClassSums":
-        """Return the sums of the images of both. Raises ValueError if they have other classes or dimensions."""
-        if self.sums.shape != other.sums.shape:
-            raise ValueError(f"other: found sums {tuple(other.sums.shape)}; wanted {tuple(self.sums.shape)}")
-        return ClassSums(self.sums + other.sums, self.counts + other.counts, self.squares + other.squares)
 
     def centers(self, name: str = "y") -> "Centers":
         """Return the means. Raises ValueError, which begins with ``name``, if a class is missing, or on NaN or Inf."""
@@ -77,10 +61,6 @@ class ClassSums:
         if not bool(self.sums.isfinite().all()):
             raise ValueError(f"{name}: found NaN or Inf among the activations; wanted finite numbers")
         return Centers(self.sums / self.counts.unsqueeze(1), self.counts)
-
-    def spread(self) -> Tensor:
-        """Return the mean squared distance of each class's images from its center: float64 [K]."""
-        return self.squares / self.counts - self.centers().squares
 
 
 @dataclass(frozen=True)
@@ -98,132 +78,57 @@ class Centers:
         return Centers(self.means.view(len(self.means), -1, channels).mean(1), self.counts)
 
     @cached_property
-    def middle(self) -> Tensor:
-        """The mean of the centers, float64 [D]."""
-        return self.means.mean(0)
-
-    @cached_property
-    def directions(self) -> Tensor:
-        """The centers seen from their middle, and the middle: float32 [K + 1, D], for fast products."""
-        return torch.cat([self.means - self.middle, self.middle.unsqueeze(0)]).float()
-
-    @cached_property
-    def lengths(self) -> Tensor:
-        """The lengths of `directions`, float64 [K + 1]."""
-        return torch.linalg.vector_norm(self.directions, dim=1).double()
-
-    @cached_property
-    def constants(self) -> Tensor:
-        """What the squared distance has besides |x|^2 and the products with `directions`: float64 [K]."""
-        apart = self.means - self.middle
-        return apart.square().sum(1) + 2 * (apart @ self.middle)
-
-    @cached_property
     def squares(self) -> Tensor:
         """The squared lengths of the centers, float64 [K]."""
         return self.means.square().sum(1)
 
 
-def class_sums(x: Array, y: Array, classes: int | None = None) -> ClassSums:
+def class_sums(x: Array, y: Array) -> ClassSums:
     """Return the sums over each class of activations ``x`` [N, D] or [N, C, H, W] with integer labels ``y`` [N]."""
     points = as_points(x)
-    labels, classes = as_labels(y, len(points), classes)
+    labels, classes = as_labels(y, len(points))
     sums = ClassSums.empty(classes, points.shape[1], points.device)
     sums.add(points, labels)
     return sums
 
 
-def center_separation(
-    x: Array, y: Array, centers: Centers | None = None, protocol: Protocol = "leave-one-out"
-) -> Scores:
+def center_separation(x: Array, y: Array, centers: Centers | None = None) -> Scores:
     """Return the CSI of activations ``x`` [N, D] or [N, C, H, W] with integer labels ``y`` [N].
 
-    ``centers``: by default those of ``x`` itself. They hold the images of ``x`` in the protocols ``leave-one-out`` and
-    ``in-sample``, and other images in ``held-out``, which needs them. Raises ValueError on an unknown protocol, shapes
-    that do not match, labels out of range, NaN or Inf, a class without images, or with one image in ``leave-one-out``.
+    With ``centers`` it is held-out, or in-sample if they are those of ``x``; without them it is leave-one-out. Raises
+    ValueError on shapes that do not match, labels out of range, NaN or Inf, or a class with too few images: none, or
+    only one where it is left out.
     """
-    if protocol not in ("held-out", "leave-one-out", "in-sample"):
-        raise ValueError(f"protocol: found {protocol!r}; wanted held-out, leave-one-out or in-sample")
-    if centers is None and protocol == "held-out":
-        raise ValueError("centers: found None; wanted the centers of other images, as protocol is held-out")
-    points = as_points(x)
+    points, leave_one_out = as_points(x), centers is None
     centers = class_sums(points, y).centers() if centers is None else centers
     labels, classes = as_labels(y, len(points), len(centers.means))
     if points.shape[1] != centers.means.shape[1]:
         raise ValueError(f"x: found {points.shape[1]} values per image; wanted {centers.means.shape[1]}, as in centers")
-    leave_one_out = protocol == "leave-one-out"
     check_counts(centers.counts, 1 + leave_one_out)
     return Scores(*credits_of(points, labels, centers, leave_one_out), labels, classes)
 
 
 def credits_of(points: Tensor, labels: Tensor, centers: Centers, leave_one_out: bool) -> tuple[Tensor, Tensor]:
-    """Return credits (float64 [N]) and whether tied (bool [N]) of ``points`` [N, D], as distances in float64 give them.
-
-    Distances of float32 points are first computed in float32. Where these leave a doubt which center is the nearest,
-    they are computed again in float64.
-    """
-    if points.dtype == torch.float64:
-        return _exact_credits(points, labels, centers, leave_one_out)
-    distances, error = _fast_distances(points, labels, centers, leave_one_out)
-    nearest = distances.topk(min(2, distances.shape[1]), largest=False)
-    credit = (nearest.indices[:, 0] == labels).double()
-    tied = torch.zeros_like(labels, dtype=torch.bool)
-    doubt = (~(nearest.values[:, -1] - nearest.values[:, 0] > error)).nonzero().squeeze(1)  # also where it is NaN
-    if len(doubt):
-        credit[doubt], tied[doubt] = _exact_credits(points[doubt], labels[doubt], centers, leave_one_out)
-    return credit, tied
-
-
-def _exact_credits(points: Tensor, labels: Tensor, centers: Centers, leave_one_out: bool) -> tuple[Tensor, Tensor]:
+    """Return credits (float64 [N]) and whether tied (bool [N]) of ``points`` [N, D]."""
     distances = squared_distances(points, centers)
     if leave_one_out:
         distances = leave_one_out_distances(distances, labels, centers.counts)
     return credit_and_ties(distances, labels, centers.squares.max())
 
 
-def _fast_distances(points: Tensor, labels: Tensor, centers: Centers, leave_one_out: bool) -> tuple[Tensor, Tensor]:
-    """Return squared distances (float64 [N, K]) by float32 products, and how far two may be wrong against each other.
-
-    The error of a product of two vectors is taken as 2 sqrt(C) + 8 roundings of the product of their lengths, if C
-    numbers at a time are summed in float32 and these sums are added up in float64: rounding errors add up as a random
-    walk (Higham 2002, 2.8), and the products of the lengths of the parts add up to that of the whole vectors at most.
-    """
-    roundings = (2 * min(points.shape[1], COLUMNS) ** 0.5 + 8) * EPSILON
-    products, squares = _products(points, centers.directions)
-    lengths, middle, farthest = squares.sqrt(), centers.lengths[-1], centers.lengths[:-1].max()
-    reach = (lengths + middle).square()
-    apart = squares - 2 * products[:, -1] + middle.square()
-    distances = apart.unsqueeze(1) - 2 * products[:, :-1] + centers.constants
-    error = 4 * roundings * lengths * farthest + 4 * ROUNDING * (reach + centers.squares.max())
-    if leave_one_out:
-        own = (centers.counts[labels] / (centers.counts[labels] - 1)).square() - 1
-        distances = leave_one_out_distances(distances, labels, centers.counts)
-        error = error + own * roundings * (reach + 4 * lengths * farthest)
-    return distances, error
-
-
 def squared_distances(points: Tensor, centers: Centers) -> Tensor:
-    """Return the squared distances (float64 [N, K]) from ``points`` [N, D] to ``centers``, computed in float64.
+    """Return the squared distances (float64 [N, K]) from ``points`` [N, D] to ``centers``.
 
-    Computed as |x|^2 - 2 x.m + |m|^2, which needs no array of the size N x K x D.
+    Computed in float64 as |x|^2 - 2 x.m + |m|^2, which needs no array of the size N x K x D, a few columns at a time.
     """
-    products, squares = _products(points, centers.means)
-    return squares.unsqueeze(1) - 2 * products + centers.squares
-
-
-def _products(points: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Return products (float64 [N, K]) of ``points`` [N, D] and ``vectors`` [K, D], and |x|^2 (float64 [N]) of points.
-
-    A few columns at a time are multiplied in the precision of ``vectors``; these parts are added up in float64.
-    """
-    products = torch.zeros(len(vectors), len(points), dtype=torch.float64, device=points.device)
+    products = torch.zeros(len(centers.means), len(points), dtype=torch.float64, device=points.device)
     squares = products.new_zeros(len(points))
     for start in range(0, points.shape[1], COLUMNS):
         columns = slice(start, start + COLUMNS)
-        part = points[:, columns].to(vectors.dtype)
-        products += vectors[:, columns] @ part.T
-        squares += torch.linalg.vector_norm(part, dim=1).double().square()
-    return products.T, squares
+        part = points[:, columns].double()
+        products += centers.means[:, columns] @ part.T
+        squares += part.square().sum(1)
+    return squares.unsqueeze(1) - 2 * products.T + centers.squares
 
 
 def leave_one_out_distances(distances: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
@@ -248,8 +153,8 @@ def credit_and_ties(distances: Tensor, labels: Tensor, scale: Tensor) -> tuple[T
     smallest = distances.amin(1, keepdim=True)
     closest = distances <= smallest + ROUNDING * (smallest + scale)
     number = closest.sum(1)
-    right = closest.gather(1, labels.unsqueeze(1)).squeeze(1)
-    return right / number.double(), number > 1
+    own = closest.gather(1, labels.unsqueeze(1)).squeeze(1)
+    return own / number.double(), number > 1
 
 
 @dataclass
@@ -282,6 +187,7 @@ class SumReceiver:
         return {name: sums.centers(f"labels ({name})") for name, sums in self.sums.items()}
 
 
+@dataclass
 class CenterReceiver:
     """A receiver of `stream` that scores the images of every layer against ``centers``.
 
@@ -290,31 +196,28 @@ class CenterReceiver:
     places of the images that are scored, by default all. Raises ValueError as `center_separation` does.
     """
 
-    def __init__(
-        self,
-        labels: Tensor,
-        centers: Mapping[str, Centers],
-        leave_one_out: bool = False,
-        pooled: bool = False,
-        among: Tensor | None = None,
-    ) -> None:
-        self.centers, self.leave_one_out, self.pooled = dict(centers), leave_one_out, pooled
-        self.classes = len(next(iter(centers.values())).means)
-        self.labels, _ = as_labels(labels, len(labels), self.classes, "labels")
-        self.wanted = _mask(len(labels), among)
+    labels: Tensor
+    centers: Mapping[str, Centers]
+    leave_one_out: bool = False
+    pooled: bool = False
+    among: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        self.classes = len(next(iter(self.centers.values())).means)
+        self.labels, _ = as_labels(self.labels, len(self.labels), self.classes, "labels")
+        self.wanted = _mask(len(self.labels), self.among)
         self.scored: dict[str, tuple[Tensor, Tensor]] = {}
         for own in self.centers.values():
-            check_counts(own.counts, 1 + leave_one_out, "centers")
+            check_counts(own.counts, 1 + self.leave_one_out, "centers")
 
     def __call__(self, name: str, output: Tensor, index: Tensor) -> None:
         """Score the wanted images of a batch."""
-        points = averaged(output, name).double() if self.pooled else flattened(output, name)
+        points = averaged(output, name) if self.pooled else flattened(output, name)
         points, index = _part(points, index, self.wanted)
         if not len(index):
             return
-        if self.pooled and name not in self.scored:
-            self.centers[name] = self.centers[name].pooled(points.shape[1])
-        credit, tied = credits_of(points, self.labels[index].to(points.device), self.centers[name], self.leave_one_out)
+        centers = self.centers[name].pooled(points.shape[1]) if self.pooled else self.centers[name]
+        credit, tied = credits_of(points, self.labels[index].to(points.device), centers, self.leave_one_out)
         if name not in self.scored:
             images = len(self.labels)
             self.scored[name] = torch.zeros(images, dtype=torch.float64), torch.zeros(images, dtype=torch.bool)

@@ -68,8 +68,4 @@ def check_counts(counts: Tensor, wanted: int, name: str = "y") -> None:
     """Raise ValueError if a class has fewer than ``wanted`` images in ``counts`` [K]."""
     if int(counts.min()) < wanted:
         rarest = int(counts.argmin())
-        raise ValueError(f"{name}: found {_images(int(counts[rarest]))} of class {rarest}; wanted at least {wanted}")
-
-
-def _images(count: int) -> str:
-    return f"{count} image" if count == 1 else f"{count} images"
+        raise ValueError(f"{name}: found {int(counts[rarest])} of class {rarest}; wanted at least {wanted} images")

@@ -54,8 +54,8 @@ def linear_probe(x: Array, y: Array, test_x: Array, test_y: Array, c: float = 0.
         raise ValueError(f"y: found class {int(labels[0])} alone; wanted at least two classes")
     test_labels, _ = as_labels(test_y, len(test_points), classes, "test_y")
     probe = _fitted(points.cpu().numpy(), labels.cpu().numpy(), c)
-    right = torch.from_numpy(probe.predict(test_points.cpu().numpy())) == test_labels.cpu()
-    return Scores(right.double(), torch.zeros_like(right), test_labels.cpu(), classes)
+    correct = torch.from_numpy(probe.predict(test_points.cpu().numpy())) == test_labels.cpu()
+    return Scores(correct.double(), torch.zeros_like(correct), test_labels.cpu(), classes)
 
 
 def _fitted(features: np.ndarray, labels: np.ndarray, c: float) -> Any:

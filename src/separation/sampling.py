@@ -4,18 +4,6 @@ import torch
 from torch import Tensor
 
 from src.data.prepared import rank_in_class
-from src.separation.checks import check_counts
-
-
-def balanced(labels: Tensor, classes: int, per_class: int, seed: int) -> Tensor:
-    """Return the places of ``per_class`` images of each class: int64 [classes x per_class], in order.
-
-    ``labels``: int64 [N]; ``seed`` decides which images. Raises ValueError if a class has too few.
-    """
-    check_counts(torch.bincount(labels, minlength=classes), per_class, "labels")
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    shuffled = labels[order]
-    return torch.cat([order[shuffled == number][:per_class] for number in range(classes)]).sort().values
 
 
 def drawn(labels: Tensor, count: int, seed: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What an index returns: a credit per image, its standard errors, and where along a network it stops rising."""
+"""What an index returns: a credit per image, its paired error, and where along a network it stops rising."""
 
 import math
 from collections.abc import Sequence
@@ -33,11 +33,6 @@ class Scores:
         """The share of tied images."""
         return float(self.tied.double().mean())
 
-    @property
-    def standard_error(self) -> float:
-        """The standard error of the index over the choice of scored images; NaN for one image."""
-        return _error_of_mean(self.credits)
-
     def by_class(self) -> Tensor:
         """Return the mean credit of the images of each class, float64 [K]; NaN for a class without images."""
         sums = torch.zeros(self.classes, dtype=torch.float64, device=self.credits.device)
@@ -48,28 +43,22 @@ class Scores:
 def paired_error(first: Scores, second: Scores) -> float:
     """Return the standard error of the difference of two indices on the same images in the same order.
 
-    Two layers, or two protocols, see the same images and often agree on them, so this error is smaller than that of
-    two independent samples. NaN for one image. Raises ValueError if the labels differ.
+    Two layers, or two protocols, often agree on an image, so this error is smaller than that of two independent
+    samples. NaN for one image. Raises ValueError if the labels differ.
     """
     if not torch.equal(first.labels, second.labels):
-        raise ValueError(
-            f"second: found {len(second.labels)} images with other labels than the {len(first.labels)} of first; "
-            "wanted the same images in the same order"
-        )
-    return _error_of_mean(first.credits - second.credits)
-
-
-def _error_of_mean(values: Tensor) -> float:
-    return float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+        raise ValueError("second: found other labels than in first; wanted the same images in the same order")
+    differences = first.credits - second.credits
+    return float(differences.std()) / math.sqrt(len(differences)) if len(differences) > 1 else math.nan
 
 
 def first_within(values: Sequence[float], epsilon: float) -> int:
     """Return where a score stops rising: the index of the first of ``values`` at most ``epsilon`` below the highest.
 
     ``values`` are means over the same images, by position or layer, so the difference of two of them is a paired one;
-    `paired_error` is its standard error. ``epsilon`` is in the same unit, at least 0: what the user gives up for an
-    earlier position. A flat stretch before a later rise does not count as the end. Raises ValueError if a value is not
-    finite, or if there are none.
+    `paired_error` is its standard error. ``epsilon``, in the same unit, is what the user gives up for an earlier
+    position. A flat stretch before a later rise is not the end. Raises ValueError if there is no value, or one that is
+    not finite.
     """
     if not values or not all(map(math.isfinite, values)):
         raise ValueError(f"values: found {list(values)}; wanted finite numbers, at least one")

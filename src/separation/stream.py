@@ -9,7 +9,7 @@ must copy, because an in-place module overwrites the output of the module before
 
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -21,6 +21,8 @@ from tqdm import tqdm
 from src.network.inference import evaluating, to_unit
 
 BATCH_SIZE = 100  # keeps the output of VGG16's widest layer below 32 MB: malloc reuses blocks of this size
+# CUDA computes convolutions in float32, without TF32, and with the same algorithm every time
+FULL_PRECISION = {"enabled": True, "benchmark": False, "deterministic": True, "allow_tf32": False}
 OutputReceiver = Callable[[str, Tensor], None]  # gets the name of a module and its output
 Receiver = Callable[[str, Tensor, Tensor], None]  # and int64 [N], the places of the batch's images among all images
 
@@ -45,15 +47,12 @@ def stream(
     """
     device = device_of(model)
     index = torch.arange(len(images)).split(batch_size)
-    with torch.no_grad(), full_precision(), contextlib.closing(_bar(index, description)) as bar:
+    bar = tqdm(index, desc=f"CSI: {description}", unit="batch", leave=False, disable=None)
+    with torch.no_grad(), torch.backends.cudnn.flags(**FULL_PRECISION), contextlib.closing(bar):
         for rows in bar:
             batch = images[rows[0] : rows[-1] + 1].to(device)
             with output_hooks(model, partial(_send, receivers, rows), modules), contextlib.suppress(_EnoughError):
                 model(batch if batch.is_floating_point() else to_unit(batch))
-
-
-def _bar(batches: Sequence[Tensor], description: str) -> tqdm:
-    return tqdm(batches, desc=f"CSI: {description}", unit="batch", leave=False, disable=None)
 
 
 def _send(receivers: Sequence[Receiver], index: Tensor, name: str, output: Tensor) -> None:
@@ -70,11 +69,6 @@ def device_of(model: nn.Module) -> torch.device:
 def home_of(device: torch.device) -> torch.device:
     """Return where activations from ``device`` are added up: there, or on the CPU, as MPS has no float64."""
     return torch.device("cpu") if device.type == "mps" else device
-
-
-def full_precision() -> AbstractContextManager[None]:
-    """Let CUDA compute convolutions in float32, without TF32, and with the same algorithm every time."""
-    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from src.separation.centers import CenterReceiver, Centers, SumReceiver, center_
 from src.separation.layers import block_ends
 from src.separation.neighbours import layer_neighbours
 from src.separation.probe import PooledKeeper, linear_probe
-from src.separation.sampling import balanced, drawn
+from src.separation.sampling import drawn
 from src.separation.scores import Scores
 from src.separation.stream import stream
 from studies.items import Row
@@ -61,7 +61,7 @@ def _flattened(
     ``many_n`` (leave-one-out with the centers of the largest n), all three on the images that make the centers of n.
     """
     train = splits["train"]
-    chosen = {n: balanced(train.labels, len(CLASSES), n, SEED) for n in per_class}
+    chosen = {n: drawn(train.labels, n * len(CLASSES), SEED) for n in per_class}
     sums = {n: SumReceiver(train.labels, len(CLASSES), among) for n, among in chosen.items()}
     keepers = {split: PooledKeeper(len(splits[split]), ends) for split in SPLITS}
     stream(network, train.images, [*sums.values(), keepers["train"]], ends, description="centers")
@@ -90,7 +90,7 @@ def _few(
 def _held_out(features: Features, splits: Mapping[str, Split]) -> Scores:
     """Return the CSI of the validation images against centers from train."""
     centers = class_sums(features["train"], splits["train"].labels).centers()
-    return center_separation(features["validation"], splits["validation"].labels, centers, "held-out")
+    return center_separation(features["validation"], splits["validation"].labels, centers)
 
 
 def _classified(features: Features, splits: Mapping[str, Split], scored: str, count: int) -> Scores:
