@@ -31,7 +31,8 @@ from src.separation.stream import home_of
 
 ROUNDING = 1e-12  # above the rounding error of float64 squared distances, below the precision of float32 activations
 ROWS = 16  # of one class, added up at a time
-COLUMNS = 4096  # multiplied at a time: the parts stay in the processor's cache
+COLUMNS = 4096  # multiplied at a time: the parts stay in the processor's cache, and short float32 sums round little
+EPSILON = torch.finfo(torch.float32).eps
 
 
 @dataclass
@@ -78,15 +79,36 @@ class Centers:
         return Centers(self.means.view(len(self.means), -1, channels).mean(1), self.counts)
 
     @cached_property
+    def middle(self) -> Tensor:
+        """The mean of the centers, float64 [D]."""
+        return self.means.mean(0)
+
+    @cached_property
+    def directions(self) -> Tensor:
+        """The centers seen from their middle, and the middle: float32 [K + 1, D], for fast products."""
+        return torch.cat([self.means - self.middle, self.middle.unsqueeze(0)]).float()
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """The lengths of `directions`, float64 [K + 1]."""
+        return torch.linalg.vector_norm(self.directions, dim=1).double()
+
+    @cached_property
+    def constants(self) -> Tensor:
+        """What the squared distance has besides |x|^2 and the products with `directions`: float64 [K]."""
+        apart = self.means - self.middle
+        return apart.square().sum(1) + 2 * (apart @ self.middle)
+
+    @cached_property
     def squares(self) -> Tensor:
         """The squared lengths of the centers, float64 [K]."""
         return self.means.square().sum(1)
 
 
-def class_sums(x: Array, y: Array) -> ClassSums:
+def class_sums(x: Array, y: Array, classes: int | None = None) -> ClassSums:
     """Return the sums over each class of activations ``x`` [N, D] or [N, C, H, W] with integer labels ``y`` [N]."""
     points = as_points(x)
-    labels, classes = as_labels(y, len(points))
+    labels, classes = as_labels(y, len(points), classes)
     sums = ClassSums.empty(classes, points.shape[1], points.device)
     sums.add(points, labels)
     return sums
@@ -109,26 +131,73 @@ def center_separation(x: Array, y: Array, centers: Centers | None = None) -> Sco
 
 
 def credits_of(points: Tensor, labels: Tensor, centers: Centers, leave_one_out: bool) -> tuple[Tensor, Tensor]:
-    """Return credits (float64 [N]) and whether tied (bool [N]) of ``points`` [N, D]."""
+    """Return credits (float64 [N]) and whether tied (bool [N]) of ``points`` [N, D], as distances in float64 give them.
+
+    Distances of float32 points are first computed in float32. Where these leave a doubt which center is the nearest,
+    they are computed again in float64.
+    """
+    if points.dtype == torch.float64:
+        return _exact_credits(points, labels, centers, leave_one_out)
+    distances, error = _fast_distances(points, labels, centers, leave_one_out)
+    nearest = distances.topk(min(2, distances.shape[1]), largest=False)
+    credit = (nearest.indices[:, 0] == labels).double()
+    tied = torch.zeros_like(labels, dtype=torch.bool)
+    doubt = (~(nearest.values[:, -1] - nearest.values[:, 0] > error)).nonzero().squeeze(1)  # also where it is NaN
+    if len(doubt):
+        credit[doubt], tied[doubt] = _exact_credits(points[doubt], labels[doubt], centers, leave_one_out)
+    return credit, tied
+
+
+def _exact_credits(points: Tensor, labels: Tensor, centers: Centers, leave_one_out: bool) -> tuple[Tensor, Tensor]:
     distances = squared_distances(points, centers)
     if leave_one_out:
         distances = leave_one_out_distances(distances, labels, centers.counts)
     return credit_and_ties(distances, labels, centers.squares.max())
 
 
-def squared_distances(points: Tensor, centers: Centers) -> Tensor:
-    """Return the squared distances (float64 [N, K]) from ``points`` [N, D] to ``centers``.
+def _fast_distances(points: Tensor, labels: Tensor, centers: Centers, leave_one_out: bool) -> tuple[Tensor, Tensor]:
+    """Return squared distances (float64 [N, K]) by float32 products, and how far two may be wrong against each other.
 
-    Computed in float64 as |x|^2 - 2 x.m + |m|^2, which needs no array of the size N x K x D, a few columns at a time.
+    The error of a product of two vectors is taken as 2 sqrt(C) + 8 roundings of the product of their lengths, if C
+    numbers at a time are summed in float32 and these sums are added up in float64: rounding errors add up as a random
+    walk (Higham 2002, 2.8), and the products of the lengths of the parts add up to that of the whole vectors at most.
     """
-    products = torch.zeros(len(centers.means), len(points), dtype=torch.float64, device=points.device)
+    roundings = (2 * min(points.shape[1], COLUMNS) ** 0.5 + 8) * EPSILON
+    products, squares = _products(points, centers.directions)
+    lengths, middle, farthest = squares.sqrt(), centers.lengths[-1], centers.lengths[:-1].max()
+    reach = (lengths + middle).square()
+    apart = squares - 2 * products[:, -1] + middle.square()
+    distances = apart.unsqueeze(1) - 2 * products[:, :-1] + centers.constants
+    error = 4 * roundings * lengths * farthest + 4 * ROUNDING * (reach + centers.squares.max())
+    if leave_one_out:
+        own = (centers.counts[labels] / (centers.counts[labels] - 1)).square() - 1
+        distances = leave_one_out_distances(distances, labels, centers.counts)
+        error = error + own * roundings * (reach + 4 * lengths * farthest)
+    return distances, error
+
+
+def squared_distances(points: Tensor, centers: Centers) -> Tensor:
+    """Return the squared distances (float64 [N, K]) from ``points`` [N, D] to ``centers``, computed in float64.
+
+    Computed as |x|^2 - 2 x.m + |m|^2, which needs no array of the size N x K x D.
+    """
+    products, squares = _products(points, centers.means)
+    return squares.unsqueeze(1) - 2 * products + centers.squares
+
+
+def _products(points: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Return products (float64 [N, K]) of ``points`` [N, D] and ``vectors`` [K, D], and |x|^2 (float64 [N]) of points.
+
+    A few columns at a time are multiplied in the precision of ``vectors``; these parts are added up in float64.
+    """
+    products = torch.zeros(len(vectors), len(points), dtype=torch.float64, device=points.device)
     squares = products.new_zeros(len(points))
     for start in range(0, points.shape[1], COLUMNS):
         columns = slice(start, start + COLUMNS)
-        part = points[:, columns].double()
-        products += centers.means[:, columns] @ part.T
-        squares += part.square().sum(1)
-    return squares.unsqueeze(1) - 2 * products.T + centers.squares
+        part = points[:, columns].to(vectors.dtype)
+        products += vectors[:, columns] @ part.T
+        squares += torch.linalg.vector_norm(part, dim=1).double().square()
+    return products.T, squares
 
 
 def leave_one_out_distances(distances: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
@@ -187,7 +256,6 @@ class SumReceiver:
         return {name: sums.centers(f"labels ({name})") for name, sums in self.sums.items()}
 
 
-@dataclass
 class CenterReceiver:
     """A receiver of `stream` that scores the images of every layer against ``centers``.
 
@@ -196,28 +264,31 @@ class CenterReceiver:
     places of the images that are scored, by default all. Raises ValueError as `center_separation` does.
     """
 
-    labels: Tensor
-    centers: Mapping[str, Centers]
-    leave_one_out: bool = False
-    pooled: bool = False
-    among: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        self.classes = len(next(iter(self.centers.values())).means)
-        self.labels, _ = as_labels(self.labels, len(self.labels), self.classes, "labels")
-        self.wanted = _mask(len(self.labels), self.among)
+    def __init__(
+        self,
+        labels: Tensor,
+        centers: Mapping[str, Centers],
+        leave_one_out: bool = False,
+        pooled: bool = False,
+        among: Tensor | None = None,
+    ) -> None:
+        self.centers, self.leave_one_out, self.pooled = dict(centers), leave_one_out, pooled
+        self.classes = len(next(iter(centers.values())).means)
+        self.labels, _ = as_labels(labels, len(labels), self.classes, "labels")
+        self.wanted = _mask(len(labels), among)
         self.scored: dict[str, tuple[Tensor, Tensor]] = {}
         for own in self.centers.values():
-            check_counts(own.counts, 1 + self.leave_one_out, "centers")
+            check_counts(own.counts, 1 + leave_one_out, "centers")
 
     def __call__(self, name: str, output: Tensor, index: Tensor) -> None:
         """Score the wanted images of a batch."""
-        points = averaged(output, name) if self.pooled else flattened(output, name)
+        points = averaged(output, name).double() if self.pooled else flattened(output, name)
         points, index = _part(points, index, self.wanted)
         if not len(index):
             return
-        centers = self.centers[name].pooled(points.shape[1]) if self.pooled else self.centers[name]
-        credit, tied = credits_of(points, self.labels[index].to(points.device), centers, self.leave_one_out)
+        if self.pooled and name not in self.scored:
+            self.centers[name] = self.centers[name].pooled(points.shape[1])
+        credit, tied = credits_of(points, self.labels[index].to(points.device), self.centers[name], self.leave_one_out)
         if name not in self.scored:
             images = len(self.labels)
             self.scored[name] = torch.zeros(images, dtype=torch.float64), torch.zeros(images, dtype=torch.bool)

@@ -19,7 +19,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from src.separation.centers import ROUNDING
+from src.separation.centers import EPSILON, ROUNDING
 from src.separation.checks import Array, as_labels, as_points, flattened
 from src.separation.scores import Scores
 from src.separation.stream import home_of, stream
@@ -67,14 +67,9 @@ class _Search:
 
     @cached_property
     def slack(self) -> float:
-        """How wrong a float32 distance may be, as a share of the two squared lengths.
-
-        If C numbers at a time are summed, and B such sums, the error is taken as 2 sqrt(C) + 8 + B roundings: rounding
-        errors add up as a random walk (Higham 2002, 2.8).
-        """
+        """How wrong a float32 distance may be, as a share of the two squared lengths; see `centers._fast_distances`."""
         blocks = math.ceil(self.points.shape[1] / FEATURES)
-        roundings = 2 * min(self.points.shape[1], FEATURES) ** 0.5 + 8 + blocks
-        return roundings * torch.finfo(torch.float32).eps
+        return (2 * min(self.points.shape[1], FEATURES) ** 0.5 + 8 + blocks) * EPSILON
 
     def upper(self, lower: Tensor, places: Tensor) -> Tensor:
         """Return the largest squared distances that belong to the smallest ones ``lower`` [N, kept]."""
