@@ -18,6 +18,7 @@ from src.compression.technique import technique, technique_names
 from src.compression.tree import CompressSettings, check, path_to, read_tree
 from src.core.errors import ParamsError, UserError, exit_cleanly
 from src.core.files import write_csv
+from src.core.params import validate
 from src.data.prepared import PREPARED, Statistics, save_split, save_statistics
 from src.network.record import Record, load_recorded, network_path, save_recorded
 from src.network.vgg import load, load_with_record, save
@@ -116,7 +117,7 @@ MISTAKES = [
     ({"r": node("trained", "prune_channels", train={"epochs": 3})}, r"recipes\.r\.train\.epochs: unknown key"),
     (
         {"r": node("trained", "prune_channels", train={"normed_filters": True})},
-        r"train: normed_filters must be false: it would change the network before the first step",
+        r"recipes\.r\.train: normed_filters must be false: it would change the network before the first step",
     ),
     ({"r": node("trained", "quantize", method="guess")}, r"recipes\.r\.method: .*'minmax', 'entropy' or 'percentile'"),
 ]
@@ -142,17 +143,44 @@ def test_mistakes_outside_the_recipes_are_named_where_they_stand():
             COMMITTED["steps"] | {"truncate": {"by": "csi", "head_c": 1.0, "epsilon": 7}},
             r"compress\.steps\.truncate\.epsilon",
         ),
-        ("steps", COMMITTED["steps"] | {"truncate": 3}, r"compress\.steps\.truncate: must be a mapping.*found 3"),
+        ("steps", COMMITTED["steps"] | {"truncate": 3}, r"compress\.steps\.truncate: .*dictionary.*found 3"),
         ("steps", {"keep": {}}, r"compress\.steps\.\w+: missing; the settings of each technique stand there once"),
         (
             "train",
             COMMITTED["train"] | {"refine": {"momentum": 2.0}},
             r"compress\.train\.refine\.momentum: .*found 2\.0",
         ),
+        (
+            "train",
+            COMMITTED["train"] | {"scratch": {"phases": [{"side": 0.1, "epochs": 1}]}},
+            r"compress\.train\.scratch\.phases\.0\.side: .*found 0\.1",
+        ),
+        ("train", COMMITTED["train"] | {"repair": {"accumulate": 7}}, r"compress\.train\.repair: accumulate must divide"),
+        ("steps", {"fine_tune": {}}, r"compress\.steps\.fine_tune\.train\.recipe: missing"),
+        (
+            "steps",
+            {"prune_channels": COMMITTED["steps"]["prune_channels"] | {"importance": "csi"}},
+            r"compress\.steps\.prune_channels: ranking must be uniform",
+        ),
         ("recipes", {"r": node("trained", "keep")}, r"compress\.recipes: dense is missing"),
     ):
         with pytest.raises(ParamsError, match=rf"^params\.yaml: {complaint}"):
-            check(CompressSettings(**COMMITTED | {part: values}), DEFAULTS)
+            check(validate(CompressSettings, COMMITTED | {part: values}, "compress"), DEFAULTS)
+
+
+@pytest.mark.parametrize(
+    ("train", "complaint"),
+    [
+        (None, r"train: must be a mapping of keys to values \(found None\)"),
+        ({"defaults": DEFAULTS}, r"train\.recipes: missing"),
+        ({"defaults": DEFAULTS, "recipes": {"short": {}}}, r"train\.recipes\.short\.epochs: missing"),
+        ({"defaults": {}, "recipes": {"short": {"epochs": 1}}}, r"train\.defaults\.batch_size: missing"),
+    ],
+)
+def test_mistakes_in_the_trainings_of_the_root_are_named_where_they_stand(train, complaint, tmp_path):
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"train": train}))
+    with pytest.raises(ParamsError, match=rf"^params\.yaml: {complaint}"):
+        read_tree(tmp_path / "params.yaml")
 
 
 @pytest.fixture
