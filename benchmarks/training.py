@@ -37,7 +37,7 @@ from src.network.vgg import VGG, ModelSettings, vgg16_plan
 from src.training.augment import Crops
 from src.training.batches import Batches
 from src.training.initialization import initialize
-from src.training.loop import Hooks, NullReporter, fit
+from src.training.loop import Hooks, Reporter, fit
 from src.training.optimizers import Optimizers
 from stages.train import Params
 
@@ -54,7 +54,7 @@ PIPELINE_IMAGES = 10_000
 ORIGINAL_WORKERS, ORIGINAL_PADDING = 4, 4  # of the original study's DataLoader and crops
 
 
-class Alternating(NullReporter):
+class Alternating(Reporter):
     """A `Reporter` that measures, in seconds, each training step and, after it, ``other``: ``pairs``."""
 
     def __init__(self, other: Callable[[], None], device: torch.device) -> None:

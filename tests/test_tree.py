@@ -71,8 +71,8 @@ def test_a_recipe_changes_what_it_says_and_takes_the_rest():
 
 MISTAKES = [
     ({"r": node("nobody", "keep")}, r"recipes\.r\.from: unknown parent 'nobody'; there are: trained, dense, r"),
-    ({"a": node("b", "keep"), "b": node("a", "keep")}, r"recipes\.\w\.from: the recipes form a circle: "),
-    ({"r": node("r", "keep")}, r"recipes\.r\.from: the recipes form a circle: r -> r"),
+    ({"a": node("b", "keep"), "b": node("a", "keep")}, r"recipes\.\w\.from: the recipes form a cycle: "),
+    ({"r": node("r", "keep")}, r"recipes\.r\.from: the recipes form a cycle: r -> r"),
     (
         {"r": node("trained", "melt")},
         r"recipes\.r\.step: unknown technique 'melt'; there are: distill, factorize, fine_tune, fold, half",
@@ -82,7 +82,7 @@ MISTAKES = [
     ({"-x": node("trained", "keep")}, r"recipes\.-x: a name holds letters"),
     (
         {"a": node("b", "keep"), "b": node("a", "keep"), "c": node("a", "keep")},
-        r"recipes\.\w\.from: the recipes form a circle: (a -> b -> a|b -> a -> b)$",
+        r"recipes\.\w\.from: the recipes form a cycle: (a -> b -> a|b -> a -> b)$",
     ),
     ({"half": node("trained", "keep")}, r"recipes\.half: must have the step half: .*found keep"),
     ({"dense": node("trained", "half")}, r"recipes\.dense: must have the step keep"),
@@ -155,7 +155,11 @@ def test_mistakes_outside_the_recipes_are_named_where_they_stand():
             COMMITTED["train"] | {"scratch": {"phases": [{"side": 0.1, "epochs": 1}]}},
             r"compress\.train\.scratch\.phases\.0\.side: .*found 0\.1",
         ),
-        ("train", COMMITTED["train"] | {"repair": {"accumulate": 7}}, r"compress\.train\.repair: accumulate must divide"),
+        (
+            "train",
+            COMMITTED["train"] | {"repair": {"accumulate": 7}},
+            r"compress\.train\.repair: accumulate must divide",
+        ),
         ("steps", {"fine_tune": {}}, r"compress\.steps\.fine_tune\.train\.recipe: missing"),
         (
             "steps",

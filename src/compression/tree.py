@@ -123,7 +123,7 @@ def recipe_of(section: CompressSettings, defaults: Mapping[str, Any], name: str)
 def _settings(
     section: CompressSettings, defaults: Mapping[str, Any], step: str, changes: Mapping[str, dict[str, Any]]
 ) -> TechniqueSettings:
-    """Return the settings of the technique ``step``, with ``changes``, which map a recipe's place to what it changes."""
+    """Return the settings of the technique ``step``, with ``changes`` over them: those of a recipe, by its place."""
     base, schema = f"{STEPS}.{step}", technique(step).Settings
     if step not in section.steps:
         raise _mistake(base, "missing; the settings of each technique stand there once ({} if none)")
@@ -156,7 +156,7 @@ def _training(section: CompressSettings, defaults: Mapping[str, Any], layers: Ma
 
 
 def path_to(recipe: Recipe, recipes: Mapping[str, Recipe]) -> list[Recipe]:
-    """Return the recipes from the root to ``recipe``; `ParamsError` for an unknown parent or a circle."""
+    """Return the recipes from the root to ``recipe``; `ParamsError` for an unknown parent or a cycle."""
     path = [recipe]
     while (parent := path[0].parent) != ROOT:
         if parent not in recipes:
@@ -164,8 +164,8 @@ def path_to(recipe: Recipe, recipes: Mapping[str, Recipe]) -> list[Recipe]:
             raise _mistake(f"{RECIPES}.{path[0].name}.from", f"unknown parent {parent!r}; there are: {known}")
         if parent in (step.name for step in path):
             names = [step.name for step in path]
-            circle = " -> ".join([parent, *names[: names.index(parent) + 1]])
-            raise _mistake(f"{RECIPES}.{path[0].name}.from", f"the recipes form a circle: {circle}")
+            cycle = " -> ".join([parent, *names[: names.index(parent) + 1]])
+            raise _mistake(f"{RECIPES}.{path[0].name}.from", f"the recipes form a cycle: {cycle}")
         path.insert(0, recipes[parent])
     return path
 

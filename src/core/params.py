@@ -17,7 +17,7 @@ from src.core.errors import ParamsError, one_line
 
 PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")
-SELF_EXPLAINING = ("missing", "extra_forbidden", "value_error")  # their messages say already what was found
+SELF_EXPLAINING = ("missing", "extra_forbidden", "value_error")  # their messages already say what was found
 _TEMPLATE = re.compile(r"\$\{([^}]+)\}")
 
 
@@ -84,8 +84,8 @@ def layered(schema: type[Schema], layers: Mapping[str, Any], complete: str | Non
     except ValidationError as failure:
         first = failure.errors(include_url=False)[0]
         path = ".".join([*filter(None, [_place(layers, first, complete)]), *map(str, first["loc"])])
-        found = "" if first["type"] in SELF_EXPLAINING else f" (found {first['input']!r})"
-        raise ParamsError(f"{PARAMS}: {path}: {_allowed(first, schema)}{found}") from None
+        value = "" if first["type"] in SELF_EXPLAINING else f" (found {first['input']!r})"
+        raise ParamsError(f"{PARAMS}: {path}: {_allowed(first, schema)}{value}") from None
 
 
 def _place(layers: Mapping[str, Any], mistake: Mapping[str, Any], complete: str | None) -> str:

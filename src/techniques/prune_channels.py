@@ -46,17 +46,14 @@ def apply(candidate: Candidate, context: Context, settings: Settings) -> Candida
     dense = without_repeated_pool(candidate.network)
     pruned = prune(dense, context.sample(settings.importance_images), settings, context.seed)
     share = 1 - sum(pruned.plan.widths) / sum(dense.plan.widths)
+    choice = f"random draw {settings.draw}" if settings.importance == "random" else settings.importance
     step = (
-        f"removed {share:.1%} of the channels by {_named(settings)} "
+        f"removed {share:.1%} of the channels by {choice} "
         f"(validation accuracy before: {context.validation_accuracy(dense):.4f}), "
     )
     notes = ["the head's repeated pool was folded before channels were pruned"]
     repeated = candidate.network.plan.pooled_side > 1
     return fine_tune(candidate, pruned, step, context, settings, *(notes if repeated else ()), fold=True)
-
-
-def _named(settings: Settings) -> str:
-    return f"random draw {settings.draw}" if settings.importance == "random" else settings.importance
 
 
 def prune(network: VGG, images: Split, settings: Settings, seed: int = 0) -> VGG:

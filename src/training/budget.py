@@ -44,7 +44,7 @@ class StepCost:
 
 
 def epochs_within(flops: float, training: Training, cost: StepCost) -> int:
-    """Return the number of epochs, at least one, whose cost comes nearest to ``flops``; of two equally near, the less.
+    """Return the number of epochs, at least one, whose cost is nearest to ``flops``; of two equally near, the smaller.
 
     ``cost`` is that of a step of ``training``.
     """
