@@ -52,7 +52,7 @@ def epochs_within(flops: float, training: Training, cost: StepCost) -> int:
     def distance(epochs: int) -> float:
         return abs(cost.whole(training.lasting(epochs)) - flops)
 
-    epochs = 1
+    epochs = max(1, int(flops // cost.full_epoch))  # no epoch costs more than one at the full side
     while distance(epochs + 1) < distance(epochs):
         epochs += 1
     return epochs
