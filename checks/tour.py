@@ -31,84 +31,79 @@ CHANGING = re.compile(  # words that are not compared
     r"|AM|PM|Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"  # times
     r"|\S*accuracy|within|chance"  # no row where an accuracy did not change; what follows from numbers
 )
-FENCE = re.compile(r"```(console|python)( slow)?$")
-PLACE = "TOUR_PLACE"  # the environment variable that names the file with the folder that a command ended in
+BLOCK = re.compile(r"^```(console|python)( slow)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+STEP = re.compile(r"^\$ ((?:.*\\\n)*.*\n)((?:(?!\$ ).*\n)*)", re.MULTILINE)  # a command, and what it printed
+SCRIPT = """cd "$(cat "$TOUR_PLACE")"
+{}
+code=$?
+pwd > "$TOUR_PLACE"
+exit $code"""
 
 
 @dataclass(frozen=True)
-class Step:
-    """A command of the page; its output is in the lines from ``start`` to before ``stop``, counted from 0."""
+class Tour:
+    """A walk along the page in the folder ``folder``, whose file ``place`` names the folder of the next command.
 
-    command: str
-    start: int
-    stop: int
-    shown: tuple[str, ...] = ()
-    slow: bool = False
+    ``quick`` leaves out the slow blocks; with ``write`` outputs are not compared with those of the page.
+    """
+
+    folder: Path
+    quick: bool = False
+    write: bool = False
+
+    def walked(self, page: str) -> str:
+        """Return ``page`` with the outputs of its commands.
+
+        Raises `UserError` if a command fails, or if its output differs from the page in what matters.
+        """
+        if len(re.findall("^```", page, re.MULTILINE)) % 2:
+            raise UserError(f"{PAGE}: a block does not end")
+        (self.folder / "place").write_text(str(self.folder))
+        return BLOCK.sub(self._block, page)
+
+    def _block(self, block: re.Match[str]) -> str:
+        kind, slow, text = block.groups()
+        if slow and self.quick:
+            return block[0]
+        if kind == "console":
+            return f"```console{slow or ''}\n{STEP.sub(self._step, text)}```"
+        name, code = text.split("\n", 1)
+        Path((self.folder / "place").read_text().strip(), name.removeprefix("# ")).write_text(code)
+        return block[0]
+
+    def _step(self, step: re.Match[str]) -> str:
+        began, title = time.monotonic(), f"$ {step[1].splitlines()[0]}"
+        try:
+            shown = shortened(self._printed(step[1]), self.folder)
+            print(f"{time.monotonic() - began:6.1f} s  {title}", flush=True)
+            if (difference := differing(step[2].splitlines(), shown)) and not self.write:
+                raise UserError(difference)
+        except UserError as error:
+            raise UserError(f"{PAGE}: `{title}` {error}") from None
+        return "".join(f"{line}\n" for line in (f"$ {step[1].strip()}", *shown))
+
+    def _printed(self, command: str) -> str:
+        """Return what ``command`` prints; `UserError` with its last lines if it does not end with 0."""
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        script = ["bash", "-c", SCRIPT.format(command)]
+        done = subprocess.run(script, env=environment(self.folder), check=False, **streams)
+        printed = done.stdout.decode(errors="replace")
+        if done.returncode:
+            last = " ".join(" ".join(printed.splitlines()[-8:]).split())[-400:]
+            raise UserError(f"ended with {done.returncode}: {last}")
+        return printed
 
 
 def main() -> None:
-    """Run the steps of the page, and compare their outputs, or write them into the page."""
+    """Walk along the page, and compare the outputs, or write them into the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="only the commands that take seconds")
     parser.add_argument("--write", action="store_true", help="write the outputs into the page instead of comparing")
     options = parser.parse_args()
-    page = PAGE.read_text(encoding="utf-8")
-    steps = [step for step in steps_of(page) if not (options.quick and step.slow)]
     with tempfile.TemporaryDirectory(prefix="tour-", ignore_cleanup_errors=True) as folder:
-        outputs = walk(steps, Path(folder).resolve(), compare=not options.write)
+        page = Tour(Path(folder).resolve(), options.quick, options.write).walked(PAGE.read_text(encoding="utf-8"))
     if options.write:
-        PAGE.write_text(with_outputs(page, steps, outputs), encoding="utf-8")
-
-
-def steps_of(page: str) -> list[Step]:
-    """Return the steps of ``page`` in order; `UserError` if a block does not end."""
-    lines, steps, number = page.splitlines(), [], 0
-    while number < len(lines):
-        opening = FENCE.match(lines[number])
-        number += 1
-        if opening:
-            if "```" not in lines[number:]:
-                raise UserError(f"{PAGE}, line {number}: this block does not end")
-            stop, read = lines.index("```", number), _file if opening[1] == "python" else _commands
-            steps += read(lines, number, stop, slow=bool(opening[2]))
-            number = stop + 1
-    return steps
-
-
-def _file(lines: list[str], start: int, stop: int, slow: bool) -> list[Step]:
-    """Return the step that writes the lines from ``start`` to before ``stop`` into the file that the first names."""
-    text = "\n".join(lines[start + 1 : stop])
-    return [Step(f"cat > {lines[start].removeprefix('# ')} <<'END'\n{text}\nEND", stop, stop, slow=slow)]
-
-
-def _commands(lines: list[str], start: int, stop: int, slow: bool) -> list[Step]:
-    """Return a step for each command in the lines from ``start`` to before ``stop``; a backslash continues a line."""
-    begins = [number for number in range(start, stop) if lines[number].startswith("$ ")]
-    steps = []
-    for begin, end in zip(begins, [*begins[1:], stop], strict=True):
-        first = begin + 1
-        while lines[first - 1].endswith("\\"):
-            first += 1
-        command = "\n".join(lines[begin:first]).removeprefix("$ ")
-        steps.append(Step(command, first, end, tuple(lines[first:end]), slow))
-    return steps
-
-
-def walk(steps: list[Step], folder: Path, compare: bool) -> list[list[str]]:
-    """Run ``steps`` one after the other, the first in ``folder``, and return their shortened outputs.
-
-    Raises `UserError` if a command fails, or if ``compare`` and its output differs in what matters.
-    """
-    place, outputs = folder, []
-    for step in steps:
-        began = time.monotonic()
-        printed, place = run(step, place, environment(folder))
-        outputs.append(shortened(printed, folder))
-        print(f"{time.monotonic() - began:6.1f} s  {title(step)}", flush=True)
-        difference = differing(step.shown, outputs[-1])
-        if compare and difference:
-            raise UserError(f"{PAGE}, line {step.start}: `{title(step)}` {difference}")
-    return outputs
+        PAGE.write_text(page, encoding="utf-8")
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -131,28 +126,8 @@ def environment(folder: Path) -> dict[str, str]:
         "CUDA_VISIBLE_DEVICES": "",
         "COLUMNS": "120",
         "LC_ALL": "C.UTF-8",
-        PLACE: str(folder / "place"),
+        "TOUR_PLACE": str(folder / "place"),
     }
-
-
-def run(step: Step, place: Path, variables: dict[str, str]) -> tuple[str, Path]:
-    """Run a command in the folder ``place``; return what it printed, and the folder it ended in (it may use cd).
-
-    Raises `UserError` with its last lines if it does not end with 0.
-    """
-    script = f'{step.command}\ncode=$?\npwd > "${PLACE}"\nexit $code'
-    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    done = subprocess.run(["bash", "-c", script], cwd=place, env=variables, check=False, **streams)
-    printed = done.stdout.decode(errors="replace")
-    if done.returncode:
-        last = " ".join(" ".join(printed.splitlines()[-8:]).split())[-400:]
-        raise UserError(f"{PAGE}, line {step.start}: `{title(step)}` ended with {done.returncode}: {last}")
-    return printed, Path(Path(variables[PLACE]).read_text(encoding="utf-8").strip())
-
-
-def title(step: Step) -> str:
-    """Return the first line of the command."""
-    return f"$ {step.command.splitlines()[0]}"
 
 
 def shortened(printed: str, folder: Path) -> list[str]:
@@ -164,25 +139,17 @@ def shortened(printed: str, folder: Path) -> list[str]:
     return [*lines[:END], f"[{len(lines) - 2 * END} lines left out]", *lines[-END:]]
 
 
-def differing(shown: tuple[str, ...], printed: list[str]) -> str:
+def differing(shown: list[str], printed: list[str]) -> str:
     """Return what ``printed`` has less and more than ``shown``, in words; "" if nothing that matters differs."""
     before, now = words(shown), words(printed)
     parts = {"no longer prints": before - now, "now prints": now - before}
     return "; ".join(f"{what}: {' '.join(found.elements())[:200]}" for what, found in parts.items() if found)
 
 
-def words(lines: list[str] | tuple[str, ...]) -> Counter[str]:
+def words(lines: list[str]) -> Counter[str]:
     """Return how often each word is in ``lines``, without numbers, hashes and times."""
     found = (word.strip("[](){},.:;'\"") for line in lines for word in line.split())
     return Counter(word for word in found if re.search("[A-Za-z0-9]", word) and not CHANGING.fullmatch(word))
-
-
-def with_outputs(page: str, steps: list[Step], outputs: list[list[str]]) -> str:
-    """Return ``page`` with ``outputs`` in the places of what it shows for ``steps``."""
-    lines = page.splitlines()
-    for step, output in reversed([*zip(steps, outputs, strict=True)]):
-        lines[step.start : step.stop] = output
-    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How much does chance decide? python -m studies.seeds (or: make study NAME=seeds); 105 minutes per seed.
+"""How much does chance decide? python -m studies.seeds (or: make study NAME=seeds); about three hours per seed.
 
 Makes the flagship's branch and its controls again with other seeds, by the stages themselves in a folder of their own:
 other orders and augmentations of the images, and other random weights. The trained network (`dense`), the cut network

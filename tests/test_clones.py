@@ -15,8 +15,8 @@ import pytest
 import yaml
 from networks import plan, trained
 from PIL import Image
-from test_plots_template import ENVIRONMENT
 from test_report import repository
+from test_vendor import ENVIRONMENT
 
 from scripts.revision import commit_of, open_revision
 from src.export.onnx import export

@@ -1,195 +1,135 @@
-"""Faults on purpose: a short pass of each, and that the judge sees a broken promise."""
+"""Faults on purpose: a short pass of each, and that a broken promise is seen."""
 
 import os
 import signal
 import sys
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
-import yaml
 
-from checks.faults import inside, judge, page, project
-from checks.faults.__main__ import FAULTS, tried
-from checks.faults.bench import undisturbed
-from checks.faults.inputs import changed, params_case
-from checks.faults.judge import Bench, Case, Skipped, differences, failed, halves, left, not_told, unclean
-from checks.faults.project import TEMPORARY, Done, Project, contents, forked
+from checks import faults
+from checks.faults import FAULTS, Done, Fault, Project, judged, state
 
-SHORT_PASS = ("kill -9", "SIGTERM", "two at once", "full disk", "read-only", "damaged files", "strange params")
-ROOT = Path(__file__).parent.parent
-
-pytestmark = pytest.mark.timeout(1800)
+TRACEBACK = "Traceback (most recent call last):\n"
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory):
-    """The first two stages, run by DVC without disturbance in a folder with a strange name."""
-    return undisturbed(tmp_path_factory.mktemp("Käse & Brötchen, 'ß'"), short=True)
+def disk(tmp_path_factory):
+    """The first two stages, run undisturbed, and whether their disk can become full."""
+    folder = tmp_path_factory.mktemp("faults") / "disk"
+    with faults.small_disk(folder) as mounted:
+        yield faults.undisturbed(folder / faults.STRANGE, ["download", "split"]), mounted
 
 
-@pytest.mark.parametrize("name", SHORT_PASS)
-def test_short_pass(bench, name):
-    cases, reason = tried(FAULTS[name], bench)
-    if reason:
-        pytest.skip(reason)
-    assert cases
-    assert not [case for case in cases if case.mistakes]
+@pytest.mark.parametrize("name", FAULTS)
+def test_short_pass(disk, name):
+    project, mounted = disk
+    fault = FAULTS[name]
+    if fault.mounts and not mounted:
+        pytest.skip("it needs root on Linux")
+    tried = dict(faults.tries(project, fault, ["download", "split"] if fault.at_write else ["split"]))
+    assert len(tried) == (6 if fault.at_write else 1)
+    assert [*filter(None, tried.values())] == []
 
 
 @pytest.fixture
-def small(tmp_path):
-    """A bench with one stage, whose outputs are a file and a folder, and a copy of its project."""
-    base = tmp_path / "base"
-    for name in ("models/a.onnx", "data/raw/1.bin", "data/raw/2.bin"):
-        (base / name).parent.mkdir(parents=True, exist_ok=True)
-        (base / name).write_text(f"all of {name}")
-    outs = [{"path": "models/a.onnx", "md5": "1"}, {"path": "data/raw", "md5": "2"}]
-    (base / "dvc.lock").write_text(yaml.safe_dump({"stages": {"make": {"outs": outs, "deps": []}}}))
-    whole = Project(base, tmp_path)
-    found = Bench(whole, tmp_path, ("make",), {}, contents(base, ["models/a.onnx", "data/raw"]))
-    return found, found.copy("copy")
+def project(tmp_path):
+    """A project with one stage, whose outputs are a file and a folder."""
+    folder = tmp_path / "disk/project"
+    outs = ["models/a.onnx", "data/raw/1.bin", "data/raw/2.bin"]
+    for name in outs:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"all of {name}")
+    return Project(folder, state(folder), {"make": outs}, {"make": 3})
 
 
 @pytest.mark.parametrize(
-    ("code", "output", "mistake"),
+    ("code", "printed", "mistakes"),
     [
-        (1, "error: a.csv: damaged\n", ""),
-        (2, "3 epochs to train\nerror: a.csv: damaged\nThree ways out:\n", ""),
-        (0, "", "ends with 0"),
-        (-15, "error: a.csv: damaged\n", "ends with -15"),
-        (None, "error: a.csv: damaged\n", "hangs"),
-        (1, "a.csv: damaged\n", "0 lines of error"),
-        (1, "error: a.csv: damaged\nerror: logs: damaged\n", "2 lines of error"),
-        (1, "error: params.yaml: no\n", "does not say why"),
-        (1, "error: a.csv: damaged\nTraceback (most recent call last):\n", "prints a traceback"),
+        (0, "", []),
+        (1, "error: a.csv: damaged\n", []),
+        (1, "3 epochs to train\nerror: a.csv: damaged\nThree ways out:\n", []),
+        (2, "error: a.csv: damaged\n", ["ends with 2: error: a.csv: damaged\n"]),
+        (-15, "error: a.csv: damaged\n", ["ends with -15: error: a.csv: damaged\n"]),
+        (None, "error: a.csv: damaged\n", ["ends with None: error: a.csv: damaged\n"]),
+        (1, "a.csv: damaged\n", ["says []"]),
+        (1, "error: a.csv: damaged\nerror: logs\n", ["says ['error: a.csv: damaged', 'error: logs']"]),
+        (1, "error: params.yaml: no\n", ["says ['error: params.yaml: no']"]),
+        (1, f"error: a.csv: damaged\n{TRACEBACK}", ["prints a traceback"]),
     ],
 )
-def test_only_one_line_with_the_words_counts_as_told(code, output, mistake):
-    assert ([mistake] if mistake else []) == [
-        wrong for wrong in not_told(Done(code, output), "damaged") if not mistake or wrong == mistake
-    ]
+def test_one_line_with_the_words_and_the_code_is_right(project, code, printed, mistakes):
+    assert judged(project, "make", Done(code, printed, 1), Fault(print, 1, "damaged")) == mistakes
+
+
+FAILED = Done(1, "", 1)
+
+
+@pytest.mark.parametrize("name", ["models/a.onnx", "data/raw/2.bin", "data/.raw.123/1.bin", "temporary", ".a.onnx.4"])
+def test_half_an_output_and_what_is_left_behind_are_seen(project, name):
+    path = project.folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("half")
+    found = judged(project, "make", FAILED, Fault(print, 1))
+    assert f"leaves {name}" in found
+    assert all(mistake.startswith("leaves ") for mistake in found)
+    killed = judged(project, "make", Done(-signal.SIGKILL, "", 1), Fault(print, -signal.SIGKILL))
+    assert bool(killed) == ("/." not in f"/{name}")
+    faults.clean(project)
+    assert state(project.folder).keys() == project.reference.keys()
+
+
+def test_a_missing_output_is_a_mistake_where_the_stage_ended_well(project):
+    (project.folder / "data/raw/2.bin").unlink()
+    assert judged(project, "make", FAILED, Fault(print, 1)) == []
+    assert judged(project, "make", Done(0, "", 1), Fault(print, 1)) == ["lacks data/raw/2.bin"]
+
+
+@pytest.mark.parametrize("path", [*faults.TIMED, f"{faults.GROWING}loss.tsv"])
+def test_timings_may_differ_and_curves_may_be_shorter_after_a_failure(project, path):
+    (project.folder / path).parent.mkdir(parents=True)
+    (project.folder / path).write_text("a part")
+    project = replace(project, reference=state(project.folder) | {path: "hash of the whole"})
+    assert judged(project, "make", FAILED, Fault(print, 1)) == []
+    assert judged(project, "make", Done(0, "", 1), Fault(print)) == ([] if path in faults.TIMED else [f"leaves {path}"])
 
 
 def raises():
     raise ValueError("not thought of")
 
 
-def exits():
-    sys.exit(3)
-
-
-def dies():
-    os.kill(os.getpid(), signal.SIGKILL)
+def writes():
+    for name in ("models/one", "models/two", "models/three"):
+        Path(name).write_text("whole")
+    Path("models/three").rename("models/four")
+    Path("logs").mkdir()
+    Path("logs/minutes.csv").write_text("not counted")
 
 
 @pytest.mark.parametrize(
-    ("work", "mistakes"),
+    ("work", "code", "printed", "count"),
     [
-        (lambda: print("fine"), []),
-        (raises, ["prints a traceback", "ends with 1"]),
-        (exits, ["ends with 3"]),
-        (dies, ["ends with -9"]),
+        (partial(print, "fine"), 0, "fine", 0),
+        (raises, 1, TRACEBACK, 0),
+        (partial(sys.exit, 3), 3, "", 0),
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), -signal.SIGKILL, "", 0),
+        (partial(time.sleep, 600), None, "", 0),
+        (writes, 0, "", 4),
     ],
 )
-def test_what_a_process_does_is_seen(work, mistakes, tmp_path):
-    found = failed(forked(work, tmp_path / "printed"))
-    assert [mistake.partition(":")[0] for mistake in found] == mistakes
+def test_what_a_stage_does_is_seen(project, monkeypatch, work, code, printed, count):
+    monkeypatch.setattr(faults, "SECONDS", 1 if code is None else 60)
+    monkeypatch.setattr(faults.runpy, "run_module", lambda *_, **__: work())
+    done = faults.run(project.folder, "make")
+    assert (done.code, done.writes) == (code, count)
+    assert printed in done.printed
 
 
-def test_a_hang_is_ended_and_counted(tmp_path, monkeypatch):
-    monkeypatch.setattr(project, "SECONDS", 1)
-    assert unclean(forked(lambda: time.sleep(600), tmp_path / "printed")) == ["hangs"]
-
-
-def test_half_an_output_is_seen(small):
-    bench, copy = small
-    assert halves(copy, bench, ["make"]) == differences(copy, bench) == []
-    (copy.folder / "data/raw/2.bin").unlink()
-    (copy.folder / "models/a.onnx").write_text("all of")
-    assert halves(copy, bench, ["make"]) == ["half an output: models/a.onnx", "half an output: data/raw"]
-    assert differences(copy, bench) == ["other bytes: models/a.onnx", "other bytes: data/raw/2.bin"]
-
-
-def test_no_output_is_not_half_an_output(small):
-    bench, copy = small
-    (copy.folder / "models/a.onnx").unlink()
-    assert halves(copy, bench, ["make"]) == []
-    assert differences(copy, bench) == ["other bytes: models/a.onnx"]
-
-
-def test_another_dependency_in_the_lock_is_seen(small):
-    bench, copy = small
-    lock = {"make": {**copy.lock()["make"], "deps": [{"path": "models", "md5": "3"}]}}
-    (copy.folder / "dvc.lock").write_text(yaml.safe_dump({"stages": lock}))
-    assert differences(copy, bench) == ["dvc.lock: other deps of make"]
-
-
-def test_what_is_left_behind_is_seen(small):
-    _, copy = small
-    assert left(copy) == []
-    (copy.folder / "data/.raw.123").mkdir()
-    (copy.folder / "models/.a.onnx.45.onnx").touch()
-    (copy.folder / TEMPORARY / "tmpx").mkdir(parents=True)
-    assert sorted(left(copy)) == [
-        "leaves data/.raw.123",
-        "leaves models/.a.onnx.45.onnx",
-        "leaves scratch/temporary/tmpx",
-    ]
-
-
-def broken(bench):
-    """A fault
-    in two lines."""
-    yield Case("one", line="error: /tmp/x/a.csv: a | b")
-    yield Case("two", ("prints a traceback", "ends with 1: no"))
-    yield Case("three", ("prints a traceback",))
-    raise Skipped("no root")
-
-
-def test_the_row_counts_what_held_and_says_what_did_not(small):
-    cases, reason = tried(broken, small[0])
-    assert page.row("name", broken, cases, reason) == (
-        "| name | 3 | 1 | A fault in two lines. Not held: prints a traceback (2), ends with 1 (1). "
-        "Not tried here: no root. | `error: …/a.csv: a / b` |"
-    )
-
-
-def test_a_new_run_replaces_its_rows_alone():
-    text = (
-        f"before\n{page.BEGIN}\n| fault | tried |\n| --- | --- |\n| a | 1 |\n| b | 1 |\n| gone | 1 |\n{page.END}\nafter"
-    )
-    lines = page.written(text, {"b": "| b | 2 |", "c": "| c | 2 |"}, ["c", "b", "a"]).splitlines()
-    assert lines == ["before", page.BEGIN, *page.HEADER, "| c | 2 |", "| b | 2 |", "| a | 1 |", page.END, "after"]
-
-
-def test_the_page_has_a_row_for_each_fault_and_explains_what_did_not_hold():
-    rows = [
-        line.split(" | ")
-        for line in (ROOT / page.PAGE).read_text().split(page.BEGIN)[1].splitlines()
-        if line.startswith("| ")
-    ]
-    found = {name.removeprefix("| "): rest for name, *rest in rows[2:]}
-    assert list(found) == list(FAULTS)
-    for name, (count, held, text, *_) in found.items():
-        assert count == held or "Not held" in text, name
-
-
-def test_events_have_the_same_name_in_every_run():
-    assert inside.name("open", "/p/data/.raw.123/data_batch_4.bin", "/p") == "open data/.raw.#/data_batch_#.bin"
-    assert inside.name("os.rename", "/p/scratch/temporary/tmpab_1/x", "/p") == "rename scratch/temporary/tmp#/x"
-    assert inside.name("open", "/other/x", "/p") is inside.name("open", "/p/src/__pycache__/x", "/p") is None
-    assert inside.written("open", ("a", "r", os.O_RDONLY)) is inside.written("open", (3, "w", os.O_WRONLY)) is None
-
-
-def test_an_exception_from_params_is_counted(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    whole = {"seed": 0, "split": {"validation_fraction": 0.1}}
-    changes = [(("split", "validation_fraction"), "remove", None), (("seed",), "add", 1)]
-    assert changed(whole, changes) == {"seed": 0, "split": {}, "seed_2": 1}
-    case = params_case(whole, changes, "split")  # there is no dvc.yaml
-    assert case.mistakes == ()
-    assert case.line.startswith("error: ")
-    monkeypatch.setattr("checks.faults.inputs.load_params", lambda *_, **__: raises())
-    assert params_case(whole, [], "split").mistakes == ("ValueError: not thought of",)
-    assert judge.line_of(Done(1, "x\rerror: a\nerror: b\n")) == "error: b"
+def test_a_fault_strikes_before_the_write_with_its_number_and_outputs_are_removed_before(project, monkeypatch):
+    monkeypatch.setattr(faults.runpy, "run_module", lambda *_, **__: writes())
+    done = faults.run(project.folder, "make", project.outs["make"], FAULTS["kill -9"].strike, 3)
+    assert (done.code, done.writes) == (-signal.SIGKILL, 3)
+    assert sorted(path.name for path in (project.folder / "models").iterdir()) == ["one", "two"]

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_plots_template import ENVIRONMENT
+from test_vendor import ENVIRONMENT
 
 from scripts import plan as plans
 from src.compression.tree import CompressSettings, budget_of, check, read_tree

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_plots_template import browser, commit, run  # noqa: F401  browser is a fixture
+from test_vendor import browser, commit, run  # noqa: F401  browser is a fixture
 
 from scripts.report import __main__ as report
-from scripts.report import sections, tablesort
+from scripts.report import sections
 from scripts.report.__main__ import FOLDER
 from src.core.errors import UserError, exit_cleanly
 from src.core.files import read_csv, write_csv
@@ -232,15 +232,6 @@ def test_class_scores_start_with_the_lowest():
     found = [(score["name"], score["accuracy"]) for score in sections.class_scores(predictions, "flagship")]
     assert found == [("airplane", "50.0"), ("automobile", "100.0"), ("bird", "100.0")]
     assert sections.class_scores(predictions, "dense") == []
-
-
-def test_committed_tablesort_is_what_the_script_makes():
-    text = tablesort.SCRIPT.read_text(encoding="utf-8")
-    assert tablesort.PACKAGE.version in text.partition("*/")[0]
-    license_text = re.search(r"do not edit\.\n\n(.*?)\n\*/", text, re.DOTALL)[1]
-    builds = [f"/*!{build}" for build in text.split("/*!")[1:]]
-    assert len(builds) == len(tablesort.BUILDS)
-    assert tablesort.script(license_text, *builds) == text
 
 
 @pytest.mark.parametrize("width", [390, 1400])

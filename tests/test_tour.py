@@ -18,7 +18,7 @@ SMALL = """# A page
 $ echo one \\
     two
 one two
-$ cd /
+$ true
 ```
 
 ```
@@ -47,36 +47,33 @@ def test_the_quick_commands_of_the_page_print_what_it_shows():
     assert "$ dvc exp diff HEAD gentle" in done.stdout
 
 
-def test_a_page_is_read_into_steps():
-    first, second, module, last = tour.steps_of(SMALL)
-    assert first.command == "echo one \\\n    two"
-    assert first.shown == ("one two",)
-    assert (second.command, second.shown, second.slow) == ("cd /", (), False)
-    assert module.command == "cat > sub/module.py <<'END'\nx = 1\nEND"
-    assert module.slow
-    assert last.shown == ("a 7", "b 2")
-    assert last.slow
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "sub").mkdir()
+    return tmp_path.resolve()
 
 
-def test_a_block_that_does_not_end_is_reported_with_its_line():
-    with pytest.raises(UserError, match="line 3: this block does not end"):
-        tour.steps_of("text\n\n```console\n$ ls\n")
+def test_outputs_are_written_where_they_belong_and_nothing_else_changes(folder):
+    page = SMALL.replace("one two\n", "")
+    assert tour.Tour(folder, write=True).walked(page) == SMALL.replace("a 7\nb 2", "a 1\nb 2")
+    assert (folder / "sub/module.py").read_text() == "x = 1\n"
+
+
+def test_quick_leaves_out_the_slow_blocks(folder):
+    assert tour.Tour(folder, quick=True, write=True).walked(SMALL) == SMALL
+    assert not list((folder / "sub").iterdir())
+
+
+def test_a_block_that_does_not_end_is_told(folder):
+    with pytest.raises(UserError, match="a block does not end"):
+        tour.Tour(folder).walked("text\n\n```console\n$ ls\n")
 
 
 def test_every_python_block_of_the_page_can_be_read():
-    modules = [step.command for step in tour.steps_of(PAGE) if step.command.startswith("cat > src/")]
+    modules = [text for kind, _, text in tour.BLOCK.findall(PAGE) if kind == "python"]
     assert modules
-    for command in modules:
-        compile(command.split("\n", 1)[1].removesuffix("END"), "module", "exec")
-
-
-def test_outputs_are_written_where_they_belong_and_nothing_else_changes():
-    steps = tour.steps_of(SMALL)
-    assert tour.with_outputs(SMALL, steps, [list(step.shown) for step in steps]) == SMALL
-    written = tour.with_outputs(SMALL, steps, [["1", "2"], ["3"], [], []])
-    assert "    two\n1\n2\n$ cd /\n3\n```\n" in written
-    assert "# sub/module.py\nx = 1\n```\n" in written
-    assert written.endswith("b 2\\n'\n```\n")
+    for text in modules:
+        compile(text, "module", "exec")
 
 
 def test_what_the_page_leaves_out():
@@ -100,28 +97,29 @@ def test_what_the_page_leaves_out():
     ],
 )
 def test_a_changed_output_is_noticed(printed, difference):
-    assert tour.differing(("  [gentle] 957be4a  0.21  5.6e-05  11:54 AM",), [printed]) == difference
+    assert tour.differing(["  [gentle] 957be4a  0.21  5.6e-05  11:54 AM"], [printed]) == difference
 
 
-def test_the_folder_is_carried_from_one_command_to_the_next(tmp_path):
-    steps = [tour.Step("mkdir inner && cd inner", 0, 0), tour.Step("pwd", 0, 0, ("/home/student/inner",))]
-    assert tour.walk(steps, tmp_path.resolve(), compare=True) == [[], ["/home/student/inner"]]
+def test_the_folder_is_carried_from_one_command_to_the_next(folder):
+    page = "```console\n$ cd sub\n$ pwd\n/home/student/sub\n```\n"
+    assert tour.Tour(folder).walked(page) == page
 
 
 @pytest.mark.parametrize(
-    ("step", "message"),
+    ("command", "message"),
     [
-        (tour.Step("echo left", 7, 8, ("right",)), r"line 7: `\$ echo left` no longer prints: right; now prints: left"),
-        (tour.Step("echo no; false", 7, 8, ("no",)), r"line 7: `\$ echo no; false` ended with 1: no"),
+        ("echo left", r"`\$ echo left` no longer prints: right; now prints: left"),
+        ("echo no; false", r"`\$ echo no; false` ended with 1: no"),
     ],
 )
-def test_a_command_that_does_something_else_is_named_in_one_line(tmp_path, step, message):
+def test_a_command_that_does_something_else_is_named_in_one_line(folder, command, message):
     with pytest.raises(UserError, match=message):
-        tour.walk([step], tmp_path, compare=True)
+        tour.Tour(folder).walked(f"```console\n$ {command}\nright\n```\n")
 
 
 def test_the_table_of_one_changed_recipe_fits_a_screen():
-    steps = [step for step in tour.steps_of(PAGE) if step.command.startswith("dvc exp show")]
-    shown = next(step.shown for step in steps if any("[cut]" in line for line in step.shown))
-    assert len(shown) <= 40
-    assert max(map(len, shown)) <= 120
+    shown = next(
+        shown for command, shown in tour.STEP.findall(PAGE) if command.startswith("dvc exp show") and "[cut]" in shown
+    )
+    assert len(shown.splitlines()) <= 40
+    assert max(map(len, shown.splitlines())) <= 120

@@ -10,8 +10,8 @@ import torch
 from networks import plan, trained
 from pydantic import ValidationError
 from safetensors.torch import save_file
+from torchvision_compat import torchvision
 
-from benchmarks.torchvision_compat import torchvision
 from src.core.errors import UserError
 from src.network.vgg import VGG, ModelSettings, Plan, load, load_with_record, rebuild, save, set_dropout, vgg16_plan
 

@@ -12,11 +12,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from checks.plots_template import TEMPLATE
 from checks.readme import CONDITIONS
 from scripts.report import sections
 from scripts.report.plots import plots_of
-from scripts.report.tablesort import SCRIPT
 from scripts.revision import Revision, commit_of, open_revision
 from src.core.errors import UserError, exit_cleanly, one_line
 from src.core.files import atomic
@@ -28,6 +26,7 @@ from src.results.table import LEGEND
 
 FOLDER = Path(__file__).parent
 OUT = Path("report.html")
+TEMPLATE = Path(".dvc/plots.html")  # the page of `dvc plots`, which holds Vega
 PREDICTIONS = "metrics/predictions.json"
 
 
@@ -99,9 +98,8 @@ def rendered(values: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["data_uri"] = lambda png: f"data:image/png;base64,{base64.b64encode(png).decode()}"
-    assets = {
-        name: Markup((FOLDER / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js", SCRIPT.name)
-    }
+    names = ("page.css", "page.js", "tablesort.js")
+    assets = {name: Markup((FOLDER / name).read_text(encoding="utf-8")) for name in names}
     return environment.get_template("page.html.jinja").render(**values, assets=assets, vega=vega())
 
 
@@ -114,7 +112,7 @@ def vega() -> dict[str, Any]:
     builds = re.findall(r"^<script>\n(.*?)</script>$", text, re.DOTALL | re.MULTILINE)
     licenses = re.search(r"<!--.*?\n\n(.*?)-->", text, re.DOTALL)
     if not builds or not licenses:
-        raise UserError(f"{TEMPLATE}: has no builds of Vega; make it with `python -m checks.plots_template`")
+        raise UserError(f"{TEMPLATE}: has no builds of Vega; make it with `python -m checks.vendor`")
     return {"builds": [Markup(build) for build in builds], "licenses": Markup(licenses[1].strip())}
 
 

@@ -1,6 +1,6 @@
 /*
 tablesort 5.7.1 (https://registry.npmjs.org/tablesort/-/tablesort-5.7.1.tgz), MIT
-`python -m scripts.report.tablesort` makes this file: do not edit.
+`python -m checks.vendor` makes this file: do not edit.
 
 Copyright (c) Tristen Brown
 

@@ -33,7 +33,7 @@ def accuracy_against_cost(rows: Sequence[Row], published: Sequence[Row]) -> Figu
         axes.xaxis.set(major_formatter=EngFormatter(), major_locator=LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_minor_locator(NullLocator())
     figure.axes[0].set_ylabel("accuracy on validation (%)")
-    figure.suptitle("Accuracy against cost: one epoch of fine-tuning for each point")
+    figure.suptitle("Accuracy against cost; fine-tuning costs as much as one epoch of the whole network")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 

@@ -31,8 +31,8 @@ def main() -> None:
     setup, images = setup_of(read_yaml(PARAMS)["train"], splits), [PREPARED / f"{name}.npz" for name in SPLITS]
     counts = Counts()
     rows: dict[str, list[Row]] = {}
-    for name, make in networks.makers(setup).items():
-        network = make()
+    for name in networks.NAMES:
+        network = networks.network(setup, name)
         folder = results_folder("separation/measures", [setup.file(name), *images])
         rows[name] = computed(folder, {name: partial(positions, name, network, splits, counts)})
     write(rows, counts, read_yaml(PARAMS)["compress"]["steps"]["truncate"]["epsilon"])

@@ -5,7 +5,7 @@ from itertools import pairwise
 from operator import ne
 from statistics import median
 
-import numpy as np
+import pandas as pd
 from scipy import stats
 
 from src.separation.scores import first_within
@@ -73,22 +73,14 @@ def means(rows: Sequence[Row], by: Sequence[str], columns: Sequence[str]) -> lis
     ``COLUMN_low`` and ``COLUMN_high`` are the ends of the 95 % t interval, with one degree of freedom less than there
     are networks.
     """
-    groups: dict[tuple[object, ...], list[Row]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[key] for key in by), []).append(row)
     summaries: list[Row] = []
-    for key, group in groups.items():
+    for key, group in pd.DataFrame(rows).groupby([*by], sort=False):
         summary: Row = {**dict(zip(by, key, strict=True)), "networks": len(group)}
         for column in columns:
-            summary |= _interval(column, [row[column] for row in group])
+            mean, reach = group[column].mean(), group[column].sem() * stats.t.ppf(0.975, len(group) - 1)
+            summary |= {column: mean, f"{column}_low": mean - reach, f"{column}_high": mean + reach}
         summaries.append(summary)
     return summaries
-
-
-def _interval(column: str, values: Sequence[float]) -> Row:
-    mean = float(np.mean(values))
-    reach = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)) if len(values) > 1 else float("nan")
-    return {column: mean, f"{column}_low": mean - reach, f"{column}_high": mean + reach}
 
 
 def against(rows: Sequence[Row], reference: str, column: str) -> list[Row]:

@@ -14,7 +14,7 @@ from src.separation.layers import block_ends
 from src.separation.neighbours import layer_neighbours
 from src.separation.probe import PooledKeeper, linear_probe
 from src.separation.sampling import balanced, drawn
-from src.separation.scores import Scores, paired_error
+from src.separation.scores import Scores
 from src.separation.stream import stream
 from studies.items import Row
 
@@ -36,7 +36,6 @@ class Counts:
 def positions(name: str, network: VGG, splits: Mapping[str, Split], counts: Counts) -> list[Row]:
     """Return a row per position of ``network``: the test accuracy of a cut there, and what each score says.
 
-    Each score has a second column, ``SCORE_error``: the paired standard error of its highest value minus this one.
     ``splits`` are train, validation and test, with true labels.
     """
     ends = list(block_ends(network.plan).values())
@@ -50,7 +49,7 @@ def positions(name: str, network: VGG, splits: Mapping[str, Split], counts: Coun
         scores["test_accuracy"][end] = _classified(pooled, splits, "test", len(splits["train"]))
     sample = splits["train"][drawn(splits["train"].labels, counts.neighbours, SEED)]
     scores["si"] = layer_neighbours(network, sample.images, sample.labels, ends)
-    return _rows(name, network, ends, scores)
+    return _rows(name, network, scores)
 
 
 def _flattened(
@@ -101,13 +100,10 @@ def _classified(features: Features, splits: Mapping[str, Split], scored: str, co
     return linear_probe(features["train"][sample], labels[sample], features[scored], splits[scored].labels)
 
 
-def _rows(name: str, network: VGG, ends: Sequence[str], measured: Mapping[str, ByLayer]) -> list[Row]:
-    best = {column: max(scores.values(), key=lambda score: score.value) for column, scores in measured.items()}
-    rows: list[Row] = []
-    for position, (block, modules) in enumerate(zip(network.plan.features, network.plan.module_ends(), strict=True)):
-        row = {"network": name, "position": position, "block": block.name, "macs": macs(network.features[:modules])}
-        for column, scores in measured.items():
-            row[column] = scores[ends[position]].value
-            row[f"{column}_error"] = paired_error(best[column], scores[ends[position]])
-        rows.append(row)
-    return rows
+def _rows(name: str, network: VGG, measured: Mapping[str, ByLayer]) -> list[Row]:
+    ends = zip(block_ends(network.plan).items(), network.plan.module_ends(), strict=True)
+    return [
+        {"network": name, "position": position, "block": block, "macs": macs(network.features[:modules])}
+        | {column: scores[end].value for column, scores in measured.items()}
+        for position, ((block, end), modules) in enumerate(ends)
+    ]

@@ -2,9 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,7 +23,7 @@ from src.training.tracking import Tracker
 SEEDS = (0, 1, 2, 3)
 SHUFFLED_SHARE = 0.2
 WARM_UP_IMAGES = 10_000  # that give a random network its BatchNorm statistics
-Maker = Callable[[], VGG]
+NAMES = (*(f"seed-{seed}" for seed in SEEDS), "shuffled", "random")
 
 
 @dataclass(frozen=True)
@@ -44,31 +42,26 @@ class Setup:
         return self.folder / f"{name}.safetensors"
 
 
-def makers(setup: Setup) -> dict[str, Maker]:
-    """Return for each network, by name, a function that loads it, or makes it and writes its file."""
-    shuffled = replace(setup, train=with_shuffled_labels(setup.train, SHUFFLED_SHARE, SEEDS[0]))
-    made: dict[str, Maker] = {f"seed-{seed}": partial(_trained, setup, f"seed-{seed}", seed) for seed in SEEDS}
-    made |= {"shuffled": partial(_trained, shuffled, "shuffled", SEEDS[0]), "random": partial(_random, setup)}
-    return {name: partial(_kept, setup.file(name), make) for name, make in made.items()}
+def network(setup: Setup, name: str) -> VGG:
+    """Return the network ``name``, one of `NAMES`, from its file; if there is none, make it and write the file."""
+    if not setup.file(name).exists():
+        made = _random(setup) if name == "random" else _trained(setup, name)
+        with atomic(setup.file(name)) as temporary:
+            save(made, temporary, {})
+    return load(setup.file(name)).eval()
 
 
-def _kept(path: Path, make: Maker) -> VGG:
-    if not path.exists():
-        network = make()
-        with atomic(path) as temporary:
-            save(network, temporary, {})
-    return load(path).eval()
-
-
-def _trained(setup: Setup, name: str, seed: int) -> VGG:
+def _trained(setup: Setup, name: str) -> VGG:
     """Train on the CPU; an interrupted training resumes from its checkpoint."""
+    shuffled = name == "shuffled"
+    images = with_shuffled_labels(setup.train, SHUFFLED_SHARE, SEEDS[0]) if shuffled else setup.train
+    seed = SEEDS[0] if shuffled else int(name.removeprefix("seed-"))
     checkpoints = Checkpoints(setup.folder / f"{name}-checkpoints")
-    with interruption() as interrupted, contextlib.closing(Tracker(f"separation-{name}", len(setup.train))) as reporter:
-        hooks = Hooks(reporter, checkpoints, interrupted=interrupted)
-        images, statistics, device = setup.train, setup.statistics, torch.device("cpu")
-        network, _ = train(setup.plan, setup.recipe, images, setup.validation, statistics, seed, device, hooks)
+    with interruption() as interrupted, contextlib.closing(Tracker(f"separation-{name}", len(images))) as reporter:
+        hooks, device = Hooks(reporter, checkpoints, interrupted=interrupted), torch.device("cpu")
+        trained, _ = train(setup.plan, setup.recipe, images, setup.validation, setup.statistics, seed, device, hooks)
     checkpoints.clear()
-    return network
+    return trained
 
 
 def _random(setup: Setup) -> VGG:

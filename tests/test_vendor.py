@@ -1,4 +1,4 @@
-"""The page of `dvc plots`: how it is made, what it holds, and that a browser without a network draws the plots."""
+"""The files that hold packages of npm: how they are made, and that a browser without a network draws the plots."""
 
 import hashlib
 import io
@@ -18,18 +18,19 @@ import pytest
 import yaml
 from dvc_render.vega import VegaRenderer
 
-from checks import plots_template
-from checks.plots_template import PACKAGES, TEMPLATE, Build, Package, page
+from checks import vendor
+from checks.vendor import SCRIPT, TABLESORT, TEMPLATE, VEGA, Package, page, script
+from scripts.report import __main__ as report
 from src.core.errors import UserError, exit_cleanly
 
 ROOT = Path(__file__).parent.parent
-COMMITTED = (ROOT / TEMPLATE).read_bytes().decode()
+COMMITTED, COMMITTED_SCRIPT = ((ROOT / path).read_bytes().decode() for path in (TEMPLATE, SCRIPT))
 PLOTS_DIVS, SCRIPTS, REFRESH = "{plot_divs}", "{scripts}", "{refresh_tag}"
-SCRIPT_SHA256 = {  # of the minified files in the packages
-    "vega": "4794d0169cb1f3ebad8117fe98ba5bd652dd725905ec0384e832391dbccb03be",
-    "vega-lite": "d73157451b3978015ab31dacd55ff90d986ab8663fc0abed50f97b3cd90002cb",
-    "vega-embed": "1ba9826431ddc9805e815ad92acc811c819f2bfd32bda2a128b8c4b5070fab5e",
-}
+SCRIPT_SHA256 = [  # of the minified files in the packages
+    "4794d0169cb1f3ebad8117fe98ba5bd652dd725905ec0384e832391dbccb03be",
+    "d73157451b3978015ab31dacd55ff90d986ab8663fc0abed50f97b3cd90002cb",
+    "1ba9826431ddc9805e815ad92acc811c819f2bfd32bda2a128b8c4b5070fab5e",
+]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | {
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     "GIT_CONFIG_GLOBAL": os.devnull,
@@ -50,10 +51,10 @@ OFFLINE = ("--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=5000"
 
 
 def parts(text):
-    """The builds in a page, by package."""
+    """License and build of each package in a page."""
     scripts = re.findall(r"^<script>\n(.*?)</script>$", text, re.DOTALL | re.MULTILINE)
     licenses = re.findall(r"BSD-3-Clause:\n\n(.*?DAMAGE\.\n)", text, re.DOTALL)
-    return {package: Build(*both) for package, *both in zip(PACKAGES, scripts, licenses, strict=True)}
+    return [*map(list, zip(licenses, scripts, strict=True))]
 
 
 def loads_nothing(text):
@@ -63,110 +64,110 @@ def loads_nothing(text):
 
 def test_versions_are_those_that_dvc_loads():
     wanted = re.findall(r"/npm/([\w-]+)@([\d.]+)", VegaRenderer.SCRIPTS)
-    assert wanted == [(package.name, package.version) for package in PACKAGES]
+    assert wanted == [(package.name, package.version) for package in VEGA]
 
 
 def test_committed_page_is_what_the_script_makes_of_the_packages():
-    builds = parts(COMMITTED)
-    hashes = {package.name: hashlib.sha256(build.script.encode()).hexdigest() for package, build in builds.items()}
-    assert hashes == SCRIPT_SHA256
-    assert page(builds) == COMMITTED
-
-
-def test_committed_page_names_versions_and_licenses():
-    comment = COMMITTED.partition("<!--")[2].partition("-->")[0]
-    for package, build in parts(COMMITTED).items():
-        assert f"{package.name} {package.version} (" in comment
-        assert build.license in comment
-        assert "University of Washington Interactive Data Lab" in build.license
-        assert f'"{package.version}"' in build.script
-
-
-def test_committed_page_has_the_placeholders_and_loads_nothing():
-    assert [COMMITTED.count(name) for name in (PLOTS_DIVS, REFRESH, SCRIPTS)] == [1, 1, 0]
-    assert COMMITTED.partition("<body>\n    " + PLOTS_DIVS)[1]  # and not in a script
-    assert loads_nothing(COMMITTED)
+    found = parts(COMMITTED)
+    assert [hashlib.sha256(build.encode()).hexdigest() for _, build in found] == SCRIPT_SHA256
+    assert page(found) == COMMITTED
     assert '<meta charset="utf-8">' in COMMITTED[:1024]  # further down a browser need not look
+    for package, (text, build) in zip(VEGA, found, strict=True):
+        assert f"{package.name} {package.version} (" in COMMITTED.partition("-->")[0]
+        assert "University of Washington Interactive Data Lab" in text
+        assert f'"{package.version}"' in build
 
 
-def test_config_names_the_page():
+def test_committed_tablesort_is_what_the_script_makes_of_the_package():
+    text = re.search(r"do not edit\.\n\n(.*?)\n\*/", COMMITTED_SCRIPT, re.DOTALL)[1]
+    builds = [f"/*!{build}" for build in COMMITTED_SCRIPT.split("/*!")[1:]]
+    assert len(builds) == len(TABLESORT.files) - 1
+    assert script(text, *builds) == COMMITTED_SCRIPT
+    assert TABLESORT.version in COMMITTED_SCRIPT.partition("*/")[0]
+
+
+def test_config_and_report_name_the_files():
     found = re.search(r"^\[plots\]\n\s+html_template = (.*)$", (ROOT / ".dvc/config").read_text(), re.MULTILINE)
-    assert Path(".dvc") / found[1] == TEMPLATE
+    assert Path(".dvc") / found[1] == TEMPLATE == report.TEMPLATE
+    assert ROOT / SCRIPT.parent == report.FOLDER
 
 
 @pytest.fixture
 def registry(tmp_path, monkeypatch):
-    """A local registry that serves the files below the folder returned; the working folder is another one."""
+    """A folder that a local registry serves; the working folder is another one, where both files are old."""
     folder = tmp_path / "registry"
     folder.mkdir()
     handler = type("Handler", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder)))
     thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
-    (tmp_path / "work/.dvc").mkdir(parents=True)
+    for path in (TEMPLATE, SCRIPT):
+        (tmp_path / "work" / path).parent.mkdir(parents=True)
+        (tmp_path / "work" / path).write_text("old")
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(sys, "argv", ["plots_template"])
-    monkeypatch.setattr(plots_template, "REGISTRY", f"http://127.0.0.1:{httpd.server_port}/")
-    monkeypatch.setattr(plots_template, "RETRIES", 0)
+    monkeypatch.setattr(sys, "argv", ["vendor"])
+    monkeypatch.setattr(vendor, "REGISTRY", f"http://127.0.0.1:{httpd.server_port}/")
+    monkeypatch.setattr(vendor, "RETRIES", 0)
     yield folder
     httpd.shutdown()
     thread.join()
     httpd.server_close()
 
 
-def publish(registry, monkeypatch, members):
-    """Let the script know one package, whose archive holds ``members``, and return the path of the archive."""
+def published(registry, name, members):
+    """A package in the registry, whose archive holds ``members``, and the path of the archive."""
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w:gz") as archive:
-        for name, data in members.items():
-            member = tarfile.TarInfo(f"package/{name}")
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    package = Package("tiny", "1.0.0", hashlib.sha256(content.getvalue()).hexdigest())
-    monkeypatch.setattr(plots_template, "PACKAGES", (package,))
+        for member, data in members.items():
+            info = tarfile.TarInfo(f"package/{member}")
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    package = Package(name, "1.0.0", hashlib.sha256(content.getvalue()).hexdigest(), "MIT", ("LICENSE", "a.js"))
     path = registry / package.archive
     path.parent.mkdir(parents=True)
     path.write_bytes(content.getvalue())
-    return path
+    return package, path
 
 
-GOOD = {"build/tiny.min.js": 'var ä = {"a": {}};\n'.encode(), "LICENSE": b"Do what you like.\n"}
+GOOD = {"a.js": 'var ä = {"a": {}};\n'.encode(), "LICENSE": b"Do what you like.\n"}
 
 
 def test_script_writes_the_same_bytes_twice(registry, monkeypatch):
-    publish(registry, monkeypatch, GOOD)
-    plots_template.main()
-    first = TEMPLATE.read_bytes()
-    plots_template.main()
-    assert TEMPLATE.read_bytes() == first
-    assert '<script>\nvar ä = {"a": {}};\n</script>' in first.decode()
-    assert "Do what you like." in first.decode()
-    assert list(TEMPLATE.parent.iterdir()) == [TEMPLATE]
+    monkeypatch.setattr(vendor, "VEGA", (published(registry, "tiny", GOOD)[0],))
+    monkeypatch.setattr(vendor, "TABLESORT", published(registry, "sort", GOOD)[0])
+    vendor.main()
+    first = [path.read_text(encoding="utf-8") for path in (TEMPLATE, SCRIPT)]
+    vendor.main()
+    assert [path.read_text(encoding="utf-8") for path in (TEMPLATE, SCRIPT)] == first
+    assert '<script>\nvar ä = {"a": {}};\n</script>' in first[0]
+    assert first[1].endswith('*/\nvar ä = {"a": {}};\n')
+    assert all("Do what you like." in text for text in first)
+    assert {path for path in Path().rglob("*") if path.is_file()} == {TEMPLATE, SCRIPT}
 
 
 @pytest.mark.parametrize("damage", ["missing", "wrong", "incomplete"])
-def test_script_ends_in_one_line_and_leaves_the_old_page(registry, monkeypatch, capsys, damage):
+def test_script_ends_in_one_line_and_leaves_the_old_files(registry, monkeypatch, capsys, damage):
     members = {"LICENSE": b""} if damage == "incomplete" else GOOD
-    archive = publish(registry, monkeypatch, members)
+    package, archive = published(registry, "sort", members)
+    monkeypatch.setattr(vendor, "VEGA", (published(registry, "tiny", GOOD)[0],))
+    monkeypatch.setattr(vendor, "TABLESORT", package)
     if damage == "missing":
         archive.unlink()
     if damage == "wrong":
         archive.write_bytes(b"another")
-    TEMPLATE.write_text("old")
     with pytest.raises(SystemExit, match="1"):
-        exit_cleanly(plots_template.main)
+        exit_cleanly(vendor.main)
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert "tiny/-/tiny-1.0.0.tgz: " + ("not readable" if damage == "incomplete" else "cannot be downloaded") in line
-    assert TEMPLATE.read_text() == "old"
-    assert list(TEMPLATE.parent.iterdir()) == [TEMPLATE]
+    assert "sort/-/sort-1.0.0.tgz: cannot be used: " in line
+    assert [path.read_text() for path in Path().rglob("*") if path.is_file()] == ["old", "old"]
 
 
 def test_script_wants_to_run_at_the_top(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["plots_template"])
+    monkeypatch.setattr(sys, "argv", ["vendor"])
     with pytest.raises(UserError, match="top of the repository"):
-        plots_template.main()
+        vendor.main()
     assert not list(tmp_path.iterdir())
 
 
@@ -205,7 +206,7 @@ def test_page_that_dvc_writes_loads_nothing(pages, name):
     assert loads_nothing(text)
     assert all(text.count(f'<div id = "{plot}">') == 1 for plot in PLOTS)
     assert not any(placeholder in text for placeholder in (PLOTS_DIVS, SCRIPTS, REFRESH))
-    assert all(build.script in text for build in parts(COMMITTED).values())
+    assert all(build in text for _, build in parts(COMMITTED))
 
 
 class Canvases(HTMLParser):

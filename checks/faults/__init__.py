@@ -1,1 +1,0 @@
-"""Faults on purpose: what becomes of the pipeline when something around it goes wrong."""

@@ -1,0 +1,220 @@
+"""Every reader of files that `checks.fuzz` gives damaged files to: one table, `READERS`."""
+
+import contextlib
+import gzip
+import importlib
+import io
+import lzma
+import shutil
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx.parser
+import torch
+import yaml
+from PIL import Image
+
+from scripts.check_tree import check
+from scripts.predict import prepare
+from src.core.errors import UserError
+from src.core.files import read_csv, read_json, write_csv, write_json
+from src.core.params import PARAMS, PIPELINE, load_params, read_yaml
+from src.data.cifar10 import FILES, RECORD_BYTES, read_batch
+from src.data.fetch import unpack
+from src.data.prepared import CLASSES, Split, Statistics, load_arrays, load_statistics, save_split, save_statistics
+from src.export.runtime import INPUT, OUTPUT, SIDE, session
+from src.network.record import load_recorded
+from src.network.vgg import VGG, Conv, Hidden, Plan, Pool, save
+from src.results.curves import CURVES, read_curves
+from src.training.checkpoints import Checkpoints
+from src.training.recipe import chosen_recipe
+
+ROOT = Path(__file__).parent.parent
+STAGES = ("download", "split", "train", "evaluate", "csi", "compress", "export", "benchmark", "compare", "draw")
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A reader of files: ``read`` gets the path of a file, and returns a value of the type ``kind``.
+
+    ``valid`` is the part of a valid file that is damaged, and ``whole`` makes the file of it. ``exact``: a file that
+    can be read must give the value of the valid one.
+    """
+
+    name: str
+    path: Path
+    valid: bytes
+    read: Callable[[Path], Any]
+    kind: type = object
+    exact: bool = False
+    whole: Callable[[bytes], bytes] = bytes
+
+
+def written(name: str, write: Callable[[Path], object]) -> bytes:
+    """Return what ``write`` writes to a file with this name."""
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder, name))
+        return Path(folder, name).read_bytes()
+
+
+def member(archive: bytes, name: str) -> dict[str, Any]:
+    """Return ``valid`` and ``whole`` of a reader of the zip file ``archive`` in which the file ``name`` is damaged.
+
+    The checksums are right, so that the damage reaches what lies inside.
+    """
+    with zipfile.ZipFile(io.BytesIO(archive)) as source:
+        files = {info: source.read(info) for info in source.namelist()}
+
+    def whole(content: bytes) -> bytes:
+        target = io.BytesIO()
+        with zipfile.ZipFile(target, "w") as changed:
+            for info, old in files.items():
+                changed.writestr(info, content if info == name else old)
+        return target.getvalue()
+
+    return {"valid": files[name], "whole": whole}
+
+
+def header(network: bytes) -> dict[str, Any]:
+    """Return ``valid`` and ``whole`` of a reader of the safetensors file ``network`` in which the header is damaged."""
+    stop = 8 + int.from_bytes(network[:8], "little")
+    size = lambda content: len(content).to_bytes(8, "little")  # noqa: E731
+    return {"valid": network[8:stop], "whole": lambda content: size(content) + content + network[stop:]}
+
+
+def make_network(path: Path) -> None:
+    """Write a tiny network."""
+    pools = (Pool(name=f"pool{number}") for number in range(1, 5))
+    features = (Conv(name="conv1", channels=4), *pools, Conv(name="conv2", channels=4, batch_norm=False))
+    network = VGG(Plan(features=features, head=(Hidden(name="hidden1", width=4),)))
+    save(network, path, {"edition": "sample", "image_passes": 9, "pflop": 0.1, "steps": ["cut"], "val_accuracy": 0.9})
+
+
+def make_tar(path: Path) -> None:
+    """Write an archive of six batch files, whose long names with an accent need extra headers."""
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        for label, name in enumerate(FILES):
+            info = tarfile.TarInfo(f"{'é' * 60}/{name}")
+            info.size = RECORD_BYTES
+            archive.addfile(info, io.BytesIO(bytes([label]) * RECORD_BYTES))
+
+
+def make_picture(path: Path) -> None:
+    """Write a picture with EXIF data, where its format has them."""
+    exif = Image.Exif()
+    exif.update({0x0112: 6, 0x010F: "a camera", 0x011A: 72.0})
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, **{} if path.suffix in (".gif", ".bmp") else {"exif": exif})
+
+
+def read_split(path: Path) -> list[bytes]:
+    """Return images and labels of a split."""
+    return [array.tobytes() for array in load_arrays("train", path.parent)]
+
+
+def read_params(path: Path) -> None:
+    """Read params.yaml as the check of the tree does, and as one stage does, which its content decides."""
+    if not PIPELINE.exists():
+        shutil.copy(ROOT / PIPELINE, PIPELINE)
+    stage = STAGES[zlib.crc32(path.read_bytes()) % len(STAGES)]
+    schema = importlib.import_module(f"stages.{stage}").Params
+    params = load_params(stage, schema, "dense" if stage in ("compress", "export") else None)
+    if stage in ("train", "draw"):
+        chosen_recipe(params.train.recipe, params.train.defaults, params.train.recipes)
+    check(path)
+
+
+def read_network(path: Path) -> None:
+    """Read a network and its record."""
+    network, _ = load_recorded(path)
+    assert network(torch.zeros(2, 3, SIDE, SIDE)).shape == (2, network.plan.classes)
+
+
+def read_archive(path: Path) -> dict[str, bytes]:
+    """Return the six batch files of an archive."""
+    with tempfile.TemporaryDirectory() as folder:
+        unpack(path, Path(folder, "raw"))
+        return {file.name: file.read_bytes() for file in Path(folder).glob("raw/*")}
+
+
+def read_curve(path: Path) -> dict[str, list[float]]:
+    """Return the curves of a training, one of which is ``path``."""
+    folder = path.parents[1]
+    for other in (folder / f"{name}.tsv" for name in CURVES):
+        if other != path:
+            other.parent.mkdir(parents=True, exist_ok=True)
+            other.write_bytes(CURVE.replace(b"loss", other.stem.encode()))
+    return read_curves(folder)
+
+
+def read_checkpoint(path: Path) -> str:
+    """Return the state as text. A checkpoint that is skipped with a printed line counts as refused."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        state = Checkpoints(path.parent).load(torch.device("cpu"))
+    if state is None:
+        raise UserError(printed.getvalue().removesuffix("\n"))
+    return str(state)
+
+
+IMAGES = Split((torch.arange(6 * 3 * 32 * 32).view(6, 3, 32, 32) % 251).to(torch.uint8), torch.arange(6))
+STATE = {"steps": 7, "model": {"weight": torch.arange(6.0)}, "history": [{"epoch": 1, "val_loss": 0.5}]}
+MEASURED = Statistics("sample", (0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
+MAPPING = {"edition": "sample", "accuracy": 0.9, "steps": ["fold", "int8"], "export": {"fold": True, "method": None}}
+ROWS = [{"recipe": name, "share": len(name) / 7, "bytes": 3**10, "note": None} for name in CLASSES]
+GRAPH = f"""<ir_version: 8, opset_import: ["": 17]>
+small (float[N, 3, {SIDE}, {SIDE}] {INPUT}) => (float[N, 10] {OUTPUT})
+<
+    float16[4, 3, 1, 1] kernel = {{{", ".join("1" * 12)}}},
+    int8[4, 10] matrix = {{{", ".join("2" * 40)}}},
+    float scale = {{0.1}}
+>
+{{
+    wide = Cast <to = 1> (kernel)
+    maps = Conv ({INPUT}, wide)
+    means = ReduceMean <axes = [2, 3], keepdims = 0> (maps)
+    weights = DequantizeLinear (matrix, scale)
+    {OUTPUT} = Gemm (means, weights)
+}}"""
+THREE = {INPUT: np.zeros((3, 3, SIDE, SIDE), np.float32)}
+
+NPZ = written("train.npz", lambda path: save_split(path.parent, "train", IMAGES))
+STATISTICS = written("statistics.json", lambda path: save_statistics(path.parent, MEASURED))
+JSON, CSV = written("a", partial(write_json, values=MAPPING)), written("a", partial(write_csv, rows=ROWS))
+SETTINGS, YAML = (yaml.safe_dump(values).encode() for values in (read_yaml(ROOT / PARAMS), MAPPING))
+NETWORK, TAR = written("a", make_network), written("a", make_tar)
+ONNX = onnx.parser.parse_model(GRAPH).SerializeToString()
+BATCH = b"".join(bytes([label]) + bytes(RECORD_BYTES - 1) for label in range(3))
+CURVE = b"step\tloss\n" + b"".join(b"%d\t%f\n" % (epoch, epoch / 7) for epoch in range(1, 6))
+CHECKPOINT = written("00000007.pt", lambda path: Checkpoints(path.parent).save(7, STATE))
+PICTURES = {kind: written(f"a.{kind}", make_picture) for kind in ("png", "jpg", "webp", "tiff", "gif", "bmp")}
+FOREIGN = (b"", NPZ, ONNX, SETTINGS, PICTURES["png"])
+
+SPLIT, SAVED, STORED = Path("prepared/train.npz"), Path("a.safetensors"), Path("run/00000007.pt")
+READERS = (
+    Reader("split", SPLIT, NPZ, read_split, exact=True),
+    Reader("split, images", SPLIT, read=read_split, **member(NPZ, "images.npy")),
+    Reader("statistics", Path("statistics.json"), STATISTICS, lambda path: load_statistics(path.parent), Statistics),
+    Reader("json", Path("a.json"), JSON, read_json, dict),
+    Reader("csv", Path("a.csv"), CSV, read_csv, list),
+    Reader("yaml", Path("a.yaml"), YAML, read_yaml, dict),
+    Reader("params", PARAMS, SETTINGS, read_params),
+    Reader("network", SAVED, NETWORK, read_network),
+    Reader("network, header", SAVED, read=read_network, **header(NETWORK)),
+    Reader("onnx", Path("a.onnx"), ONNX, lambda path: session(path, threads=1).run([OUTPUT], THREE), list),
+    Reader("batch", Path("a.bin"), BATCH, read_batch, Split),
+    Reader("tar", Path("a.tar"), TAR, read_archive),
+    Reader("tar.gz", Path("a.tar.gz"), gzip.compress(TAR, mtime=0), read_archive, exact=True),
+    Reader("tar.xz", Path("a.tar.xz"), lzma.compress(TAR), read_archive, exact=True),
+    Reader("curves", Path("curves/val/loss.tsv"), CURVE, read_curve, dict),
+    Reader("checkpoint", STORED, CHECKPOINT, read_checkpoint, exact=True),
+    Reader("checkpoint, pickle", STORED, read=read_checkpoint, **member(CHECKPOINT, "archive/data.pkl")),
+    *(Reader(kind, Path(f"a.{kind}"), content, prepare, np.ndarray) for kind, content in PICTURES.items()),
+)
