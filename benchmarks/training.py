@@ -30,7 +30,7 @@ from src.network.record import network_path
 from src.network.vgg import VGG, ModelSettings, Plan, load, vgg16_plan
 from src.training.batches import Batches
 from src.training.budget import StepCost
-from src.training.loop import Hooks, NullReporter, fit
+from src.training.loop import Hooks, Reporter, fit
 from src.training.optimizers import Optimizers
 from src.training.recipe import FULL_SIDE, TrainRecipe, chosen_recipe
 
@@ -103,7 +103,7 @@ def training_step(name: str, plan: Plan, recipe: TrainRecipe, mixed_precision: b
     }
 
 
-class Alternating(NullReporter):
+class Alternating(Reporter):
     """A `Reporter` that measures, in seconds, each training step and, after it, ``other``: ``pairs``."""
 
     def __init__(self, other: Callable[[], None], device: torch.device) -> None:

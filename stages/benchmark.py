@@ -15,7 +15,7 @@ METRICS = Path("metrics/benchmark.json")
 
 
 class Params(Settings):
-    """What this stage reads of params.yaml."""
+    """What this stage reads from params.yaml."""
 
     benchmark: BenchmarkSettings
     compress: RecipesSection
@@ -27,19 +27,19 @@ def main() -> None:
     recipes, settings = params.compress.recipes, params.benchmark
     edition = common_edition(recipes)
     sessions = {recipe: session(FILES / f"{recipe}.onnx", THREADS) for recipe in recipes}
-    one = latencies(sessions, 1, settings.blocks, settings.calls)
-    many = latencies(sessions, LARGE_BATCH, settings.blocks, settings.batch_calls)
-    timed = {recipe: {"b1": one[recipe], f"b{LARGE_BATCH}": many[recipe]} for recipe in recipes}
+    single = latencies(sessions, 1, settings.blocks, settings.calls)
+    batched = latencies(sessions, LARGE_BATCH, settings.blocks, settings.batch_calls)
+    timed = {recipe: {"b1": single[recipe], f"b{LARGE_BATCH}": batched[recipe]} for recipe in recipes}
     write_json(METRICS, {"edition": edition, **settings.model_dump(), **conditions(), "recipes": timed})
 
 
 def common_edition(recipes: Iterable[str]) -> str:
     """Return the edition of the data that all ``recipes`` come from; `UserError` if they come from several."""
-    found = {recipe: read_json(FILES / f"{recipe}.json", "edition")["edition"] for recipe in recipes}
-    if len(set(found.values())) > 1:
-        listed = ", ".join(f"{recipe} {edition}" for recipe, edition in found.items())
+    editions = {recipe: read_json(FILES / f"{recipe}.json", "edition")["edition"] for recipe in recipes}
+    if len(set(editions.values())) > 1:
+        listed = ", ".join(f"{recipe} {edition}" for recipe, edition in editions.items())
         raise UserError(f"{FILES}: editions of the data differ ({listed}); only one can be timed: run `dvc repro`")
-    return found[DENSE]
+    return editions[DENSE]
 
 
 if __name__ == "__main__":

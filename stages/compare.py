@@ -37,13 +37,13 @@ CODEBOOK = Path("plots/codebook.csv")
 
 
 class CompareSection(RecipesSection):
-    """What this stage reads of the section ``compress``: the recipes, and the importance that prune_channels has."""
+    """What this stage reads from the section ``compress``: the recipes, and the importance that prune_channels has."""
 
     steps: dict[str, dict[str, str]]
 
 
 class Params(Settings):
-    """What this stage reads of params.yaml."""
+    """What this stage reads from params.yaml."""
 
     compress: CompareSection
 
@@ -70,15 +70,15 @@ def main() -> None:
 
 def _of_all(tested: dict[str, dict[str, Any]], table: str) -> list[dict[str, Any]]:
     """Return the rows of the ``table`` that the stage export measured of each recipe, with the recipe's name."""
-    return [{"recipe": recipe, **row} for recipe, found in tested.items() for row in found[table]]
+    return [{"recipe": recipe, **row} for recipe, values in tested.items() for row in values[table]]
 
 
 def _timings(recipes: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return what the stage benchmark found for each of ``recipes``; `UserError` if one is missing."""
-    found = read_json(BENCHMARK, "edition", "recipes")
-    if missing := [recipe for recipe in recipes if recipe not in found["recipes"]]:
+    timed = read_json(BENCHMARK, "edition", "recipes")
+    if missing := [recipe for recipe in recipes if recipe not in timed["recipes"]]:
         raise UserError(f"{BENCHMARK}: holds no timing of {', '.join(missing)}; run `dvc repro benchmark`")
-    return {recipe: {"edition": found["edition"], **found["recipes"][recipe]} for recipe in recipes}
+    return {recipe: {"edition": timed["edition"], **timed["recipes"][recipe]} for recipe in recipes}
 
 
 if __name__ == "__main__":

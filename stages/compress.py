@@ -3,12 +3,10 @@
 import contextlib
 from typing import Any
 
-import torch
-
 from src.compression.candidate import Candidate
 from src.compression.context import Context
 from src.compression.positions import separation_by_block
-from src.compression.tree import CompressSettings, Recipe, compress, read_tree, recipe_of
+from src.compression.tree import CompressSettings, compress, read_tree, recipe_of
 from src.core.device import pick_device, seed_everything, uses_bfloat16
 from src.core.files import atomic
 from src.core.params import Settings, Shared, load_params, recipe_name
@@ -22,13 +20,13 @@ from src.training.tracking import Tracker
 
 
 class TrainDefaults(Settings):
-    """What this stage reads of the section ``train`` of params.yaml."""
+    """What this stage reads from the section ``train`` of params.yaml."""
 
     defaults: dict[str, Any]
 
 
 class Params(Shared):
-    """What this stage reads of params.yaml."""
+    """What this stage reads from params.yaml."""
 
     train: TrainDefaults
     compress: CompressSettings
@@ -41,9 +39,10 @@ def main() -> None:
     params = load_params("compress", Params, key=name)
     recipe, device = recipe_of(params.compress, params.train.defaults, name), pick_device(params.device)
     seed_everything(params.seed)
-    parent, root = (Candidate(*load_recorded(network_path(each), device)) for each in (recipe.parent, ROOT))
+    parent, root = (Candidate(*load_recorded(network_path(source), device)) for source in (recipe.parent, ROOT))
     train, validation = load_split("train").to(device), load_split("validation").to(device)
-    key = run_key("compress", params.model_dump_json(), device, _in_bfloat16(recipe, device), name)
+    bfloat16 = recipe.training is not None and uses_bfloat16(device, recipe.training.mixed_precision)
+    key = run_key("compress", params.model_dump_json(), device, bfloat16, name)
     checkpoints = Checkpoints(SCRATCH / "compress" / key)
     with contextlib.closing(Tracker(name, len(train))) as reporter:
         separation = separation_by_block()
@@ -53,11 +52,6 @@ def main() -> None:
     with atomic(network_path(name)) as temporary:
         save_recorded(candidate.network, candidate.record.model_copy(update=made), temporary)
     checkpoints.clear()
-
-
-def _in_bfloat16(recipe: Recipe, device: torch.device) -> bool:
-    """Return whether the training of ``recipe`` multiplies in bfloat16; False if it has none."""
-    return recipe.training is not None and uses_bfloat16(device, recipe.training.mixed_precision)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ GZIP_LEVEL = 6  # 10 s for 61 MB of float32 on one core; level 9 takes 18 s and 
 
 
 class Params(Settings):
-    """What this stage reads of params.yaml."""
+    """What this stage reads from params.yaml."""
 
     seed: int = Field(ge=0, lt=2**32)
 

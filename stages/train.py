@@ -4,7 +4,6 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import Field
 
 from src.core.device import pick_device, uses_bfloat16
@@ -19,8 +18,8 @@ from src.network.record import Record, network_path, save_recorded
 from src.network.vgg import VGG, ModelSettings, vgg16_plan
 from src.training import parallel
 from src.training.checkpoints import SCRATCH, Checkpoints, run_key
-from src.training.loop import Hooks, NullReporter, Reporter, Row
-from src.training.recipe import TrainRecipe, chosen_recipe
+from src.training.loop import Hooks, Reporter, Row
+from src.training.recipe import chosen_recipe
 from src.training.run import train
 from src.training.tracking import Tracker
 
@@ -38,7 +37,7 @@ class TrainSettings(Settings):
 
 
 class Params(Shared):
-    """What this stage reads of params.yaml."""
+    """What this stage reads from params.yaml."""
 
     model: ModelSettings
     train: TrainSettings
@@ -51,26 +50,21 @@ def main() -> None:
     recipe = chosen_recipe(settings.recipe, settings.defaults, settings.recipes)
     images, validation, statistics = load_split("train"), load_split("validation"), load_statistics()
     with parallel.joined(pick_device(params.device)) as device, interruption() as interrupted:
-        checkpoints = Checkpoints(SCRATCH / "train" / _key(params, recipe, device))
+        bfloat16 = uses_bfloat16(device, recipe.mixed_precision)
+        checkpoints = Checkpoints(SCRATCH / "train" / run_key("train", params.model_dump_json(), device, bfloat16))
         with _reporter(len(images)) as reporter:
             hooks = Hooks(reporter, checkpoints, settings.stop_at, interrupted=interrupted)
             plan = vgg16_plan(params.model)
             network, history = train(plan, recipe, images, validation, statistics, params.seed, device, hooks)
         if parallel.rank() == 0:
-            precision = "bfloat16" if uses_bfloat16(device, recipe.mixed_precision) else "float32"
-            _publish(network, history, statistics.edition, len(images), precision)
+            _publish(network, history, statistics.edition, len(images), "bfloat16" if bfloat16 else "float32")
             checkpoints.clear()
-
-
-def _key(params: Params, recipe: TrainRecipe, device: torch.device) -> str:
-    bfloat16 = uses_bfloat16(device, recipe.mixed_precision)
-    return run_key("train", params.model_dump_json(), device, bfloat16)
 
 
 def _reporter(images_per_epoch: int) -> contextlib.AbstractContextManager[Reporter]:
     """Return the reporter of this process: the first one reports, the others do not."""
     if parallel.rank() > 0:
-        return contextlib.nullcontext(NullReporter())
+        return contextlib.nullcontext(Reporter())
     return contextlib.closing(Tracker("train", images_per_epoch, CURVES))
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from src.core import device
+from src.core import cpu, device
 
 CPU = torch.device("cpu")
 
@@ -21,9 +21,9 @@ CPU = torch.device("cpu")
 def test_bfloat16_by_kind_of_cpu(tmp_path, monkeypatch, amx, avx512_bf16, vendor, fast):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
-    monkeypatch.setattr(device, "CPU_INFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(cpu, "INFO", tmp_path / "cpuinfo")
     if vendor:
-        device.CPU_INFO.write_text(f"processor\t: 0\nvendor_id\t: {vendor}\nmodel\t: 17\n")
+        cpu.INFO.write_text(f"processor\t: 0\nvendor_id\t: {vendor}\nmodel\t: 17\n")
     assert device.uses_bfloat16(CPU, "auto") == fast
     assert device.uses_bfloat16(CPU, True)
     assert not device.uses_bfloat16(CPU, False)

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from onnx import TensorProto, helper, numpy_helper
 
+from src.core import cpu
 from src.core.errors import ParamsError, UserError
 from src.export import latency
 from stages import benchmark
@@ -137,11 +138,16 @@ def test_images_are_the_same_at_every_call():
     assert np.array_equal(batch, latency.noise_images(5))
 
 
-def test_name_of_the_processor(tmp_path):
-    cpuinfo = tmp_path / "cpuinfo"
+@pytest.fixture
+def cpuinfo(tmp_path, monkeypatch):
+    monkeypatch.setattr(cpu, "INFO", tmp_path / "cpuinfo")
+    return tmp_path / "cpuinfo"
+
+
+def test_name_of_the_processor(cpuinfo):
+    assert latency.cpu_name()
     cpuinfo.write_text("processor\t: 0\nmodel name\t: Some: CPU @ 3 GHz\nprocessor\t: 1\nmodel name\t: Other\n")
-    assert latency.cpu_name(cpuinfo) == "Some: CPU @ 3 GHz"
-    assert latency.cpu_name(tmp_path / "missing")
+    assert latency.cpu_name() == "Some: CPU @ 3 GHz"
 
 
 FLAGS = [
@@ -153,16 +159,15 @@ FLAGS = [
 
 
 @pytest.mark.parametrize(("flags", "expected"), FLAGS)
-def test_instruction_sets_of_the_first_processor(tmp_path, flags, expected):
-    cpuinfo = tmp_path / "cpuinfo"
+def test_instruction_sets_of_the_first_processor(cpuinfo, flags, expected):
     cpuinfo.write_text(f"processor\t: 0\nvmx flags\t: avx2 avx512f\nflags\t\t: {flags}\nflags\t\t: avx2 amx_int8\n")
-    assert latency.instruction_sets(cpuinfo) == expected
+    assert latency.instruction_sets() == expected
 
 
-def test_instruction_sets_that_are_not_known(tmp_path):
-    (tmp_path / "cpuinfo").write_text("processor\t: 0\nFeatures\t: asimd\n")
-    assert latency.instruction_sets(tmp_path / "cpuinfo") == []
-    assert latency.instruction_sets(tmp_path / "missing") == []
+def test_instruction_sets_that_are_not_known(cpuinfo):
+    assert latency.instruction_sets() == []
+    cpuinfo.write_text("processor\t: 0\nFeatures\t: asimd\n")
+    assert latency.instruction_sets() == []
 
 
 def test_stage_writes_each_recipe_with_both_batch_sizes_and_the_conditions(workspace):

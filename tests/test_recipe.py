@@ -63,6 +63,8 @@ def test_sides_follow_the_shares_of_phases_to_whole_epochs():
     assert [image_side(small, epoch) for epoch in range(5)] == [24, 32, 32, 32, 32]
     assert image_side(small.lasting(1), 0) == 32
     assert {image_side(recipe(phases=[{"side": 0.5, "epochs": 1.0}]), epoch) for epoch in range(5)} == {16}
+    shares = (0.33, 0.56, 0.11)  # added up as floats they are above 1
+    assert image_side(recipe(phases=[{"side": 0.5, "epochs": share} for share in shares]), 4) == 16
 
 
 def test_the_recipes_of_the_root_have_the_sides_and_the_warm_up_of_their_committed_runs():

@@ -21,7 +21,7 @@ from src.network.cost import parameters
 from src.network.inference import predict
 from src.network.vgg import VGG, ModelSettings, vgg16_plan
 from src.training.checkpoints import Checkpoints
-from src.training.loop import Hooks, NullReporter, fit
+from src.training.loop import Hooks, Reporter, fit
 from src.training.optimizers import flops_of_step
 
 ROOT = Path(__file__).parent.parent
@@ -42,7 +42,7 @@ def train(reporter=None, checkpoints=None, stop_at=None, model=None, data=None, 
     torch.manual_seed(0)
     model = model or VGG(PLAN)
     chosen = recipe(**SHORT | changes)
-    hooks = Hooks(reporter or NullReporter(), checkpoints, stop_at, **hooks or {})
+    hooks = Hooks(reporter or Reporter(), checkpoints, stop_at, **hooks or {})
     return fit(model, data or colored(80), colored(40, 1), chosen, seed, hooks)
 
 
@@ -50,7 +50,7 @@ def same(one, other):
     return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
 
 
-class InterruptFrom(NullReporter):
+class InterruptFrom(Reporter):
     """Says that the run is interrupted from a step on, counted over the whole run."""
 
     def __init__(self, first):
@@ -165,7 +165,7 @@ def test_stops_after_the_first_epoch_with_the_accuracy_asked_for():
 def test_ema_by_hand():
     seen = []
 
-    class Watch(NullReporter):
+    class Watch(Reporter):
         def step(self, epoch, done, total):
             seen.append(model.classifier[-1].bias.detach().clone())
 
@@ -191,7 +191,7 @@ def test_accumulated_gradients_are_the_whole_batchs():
 def test_not_a_number_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
     model = VGG(PLAN)
 
-    class Poison(NullReporter):
+    class Poison(Reporter):
         def epoch(self, row):
             torch.nn.init.constant_(model.classifier[-1].bias, float("nan"))
 
@@ -224,7 +224,7 @@ def test_a_validation_loss_that_overflows_is_no_success():
         train(hooks={"after_step": grow}, mixed_precision=False)
 
 
-class Full(NullReporter):
+class Full(Reporter):
     def step(self, epoch, done, total):
         raise torch.OutOfMemoryError("CUDA out of memory")
 

@@ -18,6 +18,7 @@ from src.compression.technique import technique, technique_names
 from src.compression.tree import CompressSettings, check, path_to, read_tree
 from src.core.errors import ParamsError, UserError, exit_cleanly
 from src.core.files import write_csv
+from src.core.params import validate
 from src.data.prepared import PREPARED, Statistics, save_split, save_statistics
 from src.network.record import Record, load_recorded, network_path, save_recorded
 from src.network.vgg import load, load_with_record, save
@@ -70,8 +71,8 @@ def test_a_recipe_changes_what_it_says_and_takes_the_rest():
 
 MISTAKES = [
     ({"r": node("nobody", "keep")}, r"recipes\.r\.from: unknown parent 'nobody'; there are: trained, dense, r"),
-    ({"a": node("b", "keep"), "b": node("a", "keep")}, r"recipes\.\w\.from: the recipes form a circle: "),
-    ({"r": node("r", "keep")}, r"recipes\.r\.from: the recipes form a circle: r -> r"),
+    ({"a": node("b", "keep"), "b": node("a", "keep")}, r"recipes\.\w\.from: the recipes form a cycle: "),
+    ({"r": node("r", "keep")}, r"recipes\.r\.from: the recipes form a cycle: r -> r"),
     (
         {"r": node("trained", "melt")},
         r"recipes\.r\.step: unknown technique 'melt'; there are: distill, factorize, fine_tune, fold, half",
@@ -81,7 +82,7 @@ MISTAKES = [
     ({"-x": node("trained", "keep")}, r"recipes\.-x: a name holds letters"),
     (
         {"a": node("b", "keep"), "b": node("a", "keep"), "c": node("a", "keep")},
-        r"recipes\.\w\.from: the recipes form a circle: (a -> b -> a|b -> a -> b)$",
+        r"recipes\.\w\.from: the recipes form a cycle: (a -> b -> a|b -> a -> b)$",
     ),
     ({"half": node("trained", "keep")}, r"recipes\.half: must have the step half: .*found keep"),
     ({"dense": node("trained", "half")}, r"recipes\.dense: must have the step keep"),
@@ -116,7 +117,7 @@ MISTAKES = [
     ({"r": node("trained", "prune_channels", train={"epochs": 3})}, r"recipes\.r\.train\.epochs: unknown key"),
     (
         {"r": node("trained", "prune_channels", train={"normed_filters": True})},
-        r"train: normed_filters must be false: it would change the network before the first step",
+        r"recipes\.r\.train: normed_filters must be false: it would change the network before the first step",
     ),
     ({"r": node("trained", "quantize", method="guess")}, r"recipes\.r\.method: .*'minmax', 'entropy' or 'percentile'"),
 ]
@@ -142,17 +143,48 @@ def test_mistakes_outside_the_recipes_are_named_where_they_stand():
             COMMITTED["steps"] | {"truncate": {"by": "csi", "head_c": 1.0, "epsilon": 7}},
             r"compress\.steps\.truncate\.epsilon",
         ),
-        ("steps", COMMITTED["steps"] | {"truncate": 3}, r"compress\.steps\.truncate: must be a mapping.*found 3"),
+        ("steps", COMMITTED["steps"] | {"truncate": 3}, r"compress\.steps\.truncate: .*dictionary.*found 3"),
         ("steps", {"keep": {}}, r"compress\.steps\.\w+: missing; the settings of each technique stand there once"),
         (
             "train",
             COMMITTED["train"] | {"refine": {"momentum": 2.0}},
             r"compress\.train\.refine\.momentum: .*found 2\.0",
         ),
+        (
+            "train",
+            COMMITTED["train"] | {"scratch": {"phases": [{"side": 0.1, "epochs": 1}]}},
+            r"compress\.train\.scratch\.phases\.0\.side: .*found 0\.1",
+        ),
+        (
+            "train",
+            COMMITTED["train"] | {"repair": {"accumulate": 7}},
+            r"compress\.train\.repair: accumulate must divide",
+        ),
+        ("steps", {"fine_tune": {}}, r"compress\.steps\.fine_tune\.train\.recipe: missing"),
+        (
+            "steps",
+            {"prune_channels": COMMITTED["steps"]["prune_channels"] | {"importance": "csi"}},
+            r"compress\.steps\.prune_channels: ranking must be uniform",
+        ),
         ("recipes", {"r": node("trained", "keep")}, r"compress\.recipes: dense is missing"),
     ):
         with pytest.raises(ParamsError, match=rf"^params\.yaml: {complaint}"):
-            check(CompressSettings(**COMMITTED | {part: values}), DEFAULTS)
+            check(validate(CompressSettings, COMMITTED | {part: values}, "compress"), DEFAULTS)
+
+
+@pytest.mark.parametrize(
+    ("train", "complaint"),
+    [
+        (None, r"train: must be a mapping of keys to values \(found None\)"),
+        ({"defaults": DEFAULTS}, r"train\.recipes: missing"),
+        ({"defaults": DEFAULTS, "recipes": {"short": {}}}, r"train\.recipes\.short\.epochs: missing"),
+        ({"defaults": {}, "recipes": {"short": {"epochs": 1}}}, r"train\.defaults\.batch_size: missing"),
+    ],
+)
+def test_mistakes_in_the_trainings_of_the_root_are_named_where_they_stand(train, complaint, tmp_path):
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"train": train}))
+    with pytest.raises(ParamsError, match=rf"^params\.yaml: {complaint}"):
+        read_tree(tmp_path / "params.yaml")
 
 
 @pytest.fixture

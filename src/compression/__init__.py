@@ -1,4 +1,4 @@
-"""What all techniques share: candidates, the tree of recipes, fine-tuning, the file of a compressed network.
+"""What all techniques share: candidates, the tree of recipes, training by a budget.
 
-May import src.core, src.network and src.training. An edit here reruns every recipe.
+May import every package but src.techniques and src.pictures. An edit here reruns every recipe.
 """

@@ -9,7 +9,7 @@ from src.data.prepared import Split
 from src.network.inference import accuracy, predict
 from src.network.vgg import VGG
 from src.training.checkpoints import Checkpoints
-from src.training.loop import NullReporter, Reporter
+from src.training.loop import Reporter
 
 Interruption = Callable[[], contextlib.AbstractContextManager[Callable[[], bool]]]
 
@@ -29,7 +29,7 @@ class Context:
     seed: int
     root: Candidate
     separation: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    reporter: Reporter = field(default_factory=NullReporter)
+    reporter: Reporter = field(default_factory=Reporter)
     checkpoints: Checkpoints | None = None
     interruption: Interruption = field(default=lambda: contextlib.nullcontext(lambda: False))
 

@@ -27,8 +27,15 @@ class CompressSettings(Settings):
     """The section ``compress`` of params.yaml, or a part of it; `check` and `recipe_of` check the rest."""
 
     budget: float
-    train: dict[str, Any]
-    steps: dict[str, Any]
+    train: dict[str, dict[str, Any]]
+    steps: dict[str, dict[str, Any]]
+    recipes: dict[str, Any]
+
+
+class TrainSettings(Settings, extra="ignore"):
+    """What all trainings share, and those of the root, in the section ``train`` of params.yaml."""
+
+    defaults: dict[str, Any]
     recipes: dict[str, Any]
 
 
@@ -68,13 +75,10 @@ def read_tree(path: Path = PARAMS) -> dict[str, Recipe]:
     All trainings are checked too, also those of the root and those that no recipe uses.
     """
     params = read_yaml(path)
-    sections = {name: params.get(name) for name in ("train", SECTION)}
-    if missing := [name for name, section in sections.items() if not isinstance(section, Mapping)]:
-        raise _mistake(missing[0], "must be a mapping of keys to values")
-    train, section = params["train"], validate(CompressSettings, params[SECTION], SECTION)
-    for name in train["recipes"]:
-        chosen_recipe(name, train["defaults"], train["recipes"])
-    return check(section, train["defaults"])
+    train = validate(TrainSettings, params.get("train"), "train")
+    for name in train.recipes:
+        chosen_recipe(name, train.defaults, train.recipes)
+    return check(validate(CompressSettings, params.get(SECTION), SECTION), train.defaults)
 
 
 def check(section: CompressSettings, defaults: Mapping[str, Any]) -> dict[str, Recipe]:
@@ -82,12 +86,12 @@ def check(section: CompressSettings, defaults: Mapping[str, Any]) -> dict[str, R
 
     ``defaults``: the section ``train.defaults``, which all trainings share.
     """
-    for name in section.train:
-        _training(section, defaults, {SECTION: {"recipe": name}})
+    for name, changes in section.train.items():
+        layered(Training, {DEFAULTS: defaults, f"{TRAININGS}.{name}": changes}, DEFAULTS)
     for step in section.steps:
         if step not in technique_names():
             raise _mistake(f"{STEPS}.{step}", f"unknown technique; there are: {', '.join(technique_names())}")
-        _settings(section, defaults, RECIPES, {"step": step})
+        _settings(section, defaults, step, {})
     recipes = {name: recipe_of(section, defaults, name) for name in section.recipes}
     if DENSE not in recipes:
         raise _mistake(RECIPES, f"{DENSE} is missing; the other recipes are measured against it")
@@ -112,28 +116,24 @@ def recipe_of(section: CompressSettings, defaults: Mapping[str, Any], name: str)
     if step not in technique_names():
         names = ", ".join(technique_names())
         raise _mistake(f"{place}.step", f"unknown technique {step!r}; there are: {names}")
-    return Recipe(name, values["from"], step, _settings(section, defaults, place, values))
+    own = {key: value for key, value in values.items() if key not in ("from", "step")}
+    return Recipe(name, values["from"], step, _settings(section, defaults, step, {place: own}))
 
 
 def _settings(
-    section: CompressSettings, defaults: Mapping[str, Any], place: str, values: Mapping[str, Any]
+    section: CompressSettings, defaults: Mapping[str, Any], step: str, changes: Mapping[str, dict[str, Any]]
 ) -> TechniqueSettings:
-    """Return the settings of a recipe: its own over the technique's over those of the whole section."""
-    step, schema = values["step"], technique(values["step"]).Settings
+    """Return the settings of the technique ``step``, with ``changes`` over them: those of a recipe, by its place."""
+    base, schema = f"{STEPS}.{step}", technique(step).Settings
     if step not in section.steps:
-        raise _mistake(f"{STEPS}.{step}", "missing; the settings of each technique stand there once ({} if none)")
-    own = {key: value for key, value in values.items() if key not in ("from", "step")}
-    layers = {f"{STEPS}.{step}": section.steps[step], place: own}
-    if unusable := [where for where, layer in layers.items() if not isinstance(layer, Mapping)]:
-        raise _mistake(unusable[0], f"must be a mapping of keys to values (found {layers[unusable[0]]!r})")
-    shared: dict[str, Any] = {}
-    if "budget" in schema.model_fields:
-        shared["budget"] = section.budget
+        raise _mistake(base, "missing; the settings of each technique stand there once ({} if none)")
+    layers = {base: section.steps[step], **changes}
     if "train" in schema.model_fields:
-        trainings = {f"{where}.train": layer["train"] for where, layer in layers.items() if "train" in layer}
-        shared["train"] = _training(section, defaults, trainings)
-        layers = {where: {key: layer[key] for key in layer if key != "train"} for where, layer in layers.items()}
-    return layered(schema, {SECTION: shared, **layers})
+        trainings = {f"{place}.train": layer.get("train", {}) for place, layer in layers.items()}
+        last = [*layers][-1]
+        layers[last] = layers[last] | {"train": _training(section, defaults, trainings)}
+    shared = {"budget": section.budget} if "budget" in schema.model_fields else {}
+    return layered(schema, {SECTION: shared, **layers}, complete=base)
 
 
 def _training(section: CompressSettings, defaults: Mapping[str, Any], layers: Mapping[str, Any]) -> Training:
@@ -141,21 +141,22 @@ def _training(section: CompressSettings, defaults: Mapping[str, Any], layers: Ma
 
     ``layers`` maps places in params.yaml to ``{recipe: NAME, ...settings}``; NAME is one of ``compress.train``.
     """
-    if unusable := [place for place, layer in layers.items() if not isinstance(layer, Mapping)]:
-        raise _mistake(unusable[0], f"must be {{recipe: NAME, ...settings}} (found {layers[unusable[0]]!r})")
-    named = [(place, layer["recipe"]) for place, layer in layers.items() if "recipe" in layer]
-    known = f"there are: {', '.join(section.train)}"
-    if not named:
-        raise _mistake(f"{next(iter(layers), STEPS)}.recipe", f"missing; it names one of {TRAININGS}; {known}")
-    place, name = named[-1]
+    known, where, name = f"there are: {', '.join(section.train)}", "", None
+    for place, layer in layers.items():
+        if not isinstance(layer, Mapping):
+            raise _mistake(place, f"must be {{recipe: NAME, ...settings}} (found {layer!r})")
+        if "recipe" in layer:
+            where, name = place, layer["recipe"]
+    if not where:
+        raise _mistake(f"{next(iter(layers))}.recipe", f"missing; it names one of {TRAININGS}; {known}")
     if name not in [*section.train]:
-        raise _mistake(f"{place}.recipe", f"unknown training {name!r}; {known}")
-    own = {where: {key: layer[key] for key in layer if key != "recipe"} for where, layer in layers.items()}
-    return layered(Training, {DEFAULTS: defaults, f"{TRAININGS}.{name}": section.train[name], **own})
+        raise _mistake(f"{where}.recipe", f"unknown training {name!r}; {known}")
+    own = {place: {key: layer[key] for key in layer if key != "recipe"} for place, layer in layers.items()}
+    return layered(Training, {DEFAULTS: defaults, f"{TRAININGS}.{name}": section.train[name], **own}, DEFAULTS)
 
 
 def path_to(recipe: Recipe, recipes: Mapping[str, Recipe]) -> list[Recipe]:
-    """Return the recipes from the root to ``recipe``; `ParamsError` for an unknown parent or a circle."""
+    """Return the recipes from the root to ``recipe``; `ParamsError` for an unknown parent or a cycle."""
     path = [recipe]
     while (parent := path[0].parent) != ROOT:
         if parent not in recipes:
@@ -163,8 +164,8 @@ def path_to(recipe: Recipe, recipes: Mapping[str, Recipe]) -> list[Recipe]:
             raise _mistake(f"{RECIPES}.{path[0].name}.from", f"unknown parent {parent!r}; there are: {known}")
         if parent in (step.name for step in path):
             names = [step.name for step in path]
-            circle = " -> ".join([parent, *names[: names.index(parent) + 1]])
-            raise _mistake(f"{RECIPES}.{path[0].name}.from", f"the recipes form a circle: {circle}")
+            cycle = " -> ".join([parent, *names[: names.index(parent) + 1]])
+            raise _mistake(f"{RECIPES}.{path[0].name}.from", f"the recipes form a cycle: {cycle}")
         path.insert(0, recipes[parent])
     return path
 

@@ -1,4 +1,4 @@
-"""The ground that everything stands on: errors, files, params, device, signals, the prepared arrays.
+"""The ground that everything stands on: errors, files, params, device, signals.
 
 May import nothing of this project.
 """

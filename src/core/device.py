@@ -2,14 +2,13 @@
 
 import contextlib
 import os
-from pathlib import Path
 from typing import Literal
 
 import torch
 
+from src.core.cpu import cpu_info
 from src.core.errors import ParamsError
 
-CPU_INFO = Path("/proc/cpuinfo")
 AMD = "AuthenticAMD"
 MixedPrecision = Literal[True, False, "auto"]
 
@@ -60,10 +59,6 @@ def multiplies_bfloat16_fast(device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type != "cpu":
         return False
-    return torch.cpu._is_amx_tile_supported() or (torch.cpu._is_avx512_bf16_supported() and cpu_vendor() == AMD)
-
-
-def cpu_vendor() -> str:
-    """Return the maker's name as the CPU gives it on Linux; elsewhere an empty string."""
-    lines = CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines() if CPU_INFO.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("vendor_id")), "")
+    if torch.cpu._is_amx_tile_supported():
+        return True
+    return torch.cpu._is_avx512_bf16_supported() and cpu_info("vendor_id") == AMD

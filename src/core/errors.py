@@ -6,6 +6,8 @@ import os
 import sys
 from collections.abc import Callable
 
+from pydantic import ValidationError
+
 INTERRUPTED = 130
 NOT_READ_ON = 141  # what a shell reports of a program that SIGPIPE ended
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -26,6 +28,9 @@ class ParamsError(UserError):
 
 def one_line(error: Exception | str) -> str:
     """Return why ``error`` was raised, or the text ``error``, in one line of at most 400 characters."""
+    if isinstance(error, ValidationError):  # the text of pydantic's has several lines
+        first = error.errors(include_url=False)[0]
+        error = f"{'.'.join(map(str, first['loc']))}: {first['msg']} (found {first['input']!r})"
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(str(text).split())[:400]
 
@@ -34,7 +39,7 @@ def exit_cleanly(main: Callable[[], None]) -> None:
     """Run a command's ``main``: a `UserError` becomes one line on stderr, Ctrl-C becomes exit code 130.
 
     A full disk and a file without the right to read or write it become a line too, wherever they are met (logs, for
-    example). If nobody reads the output any more (``| head -1``), the command ends with 141 and without a word.
+    example). If nobody reads the output any more (``| head -1``), the command silently ends with 141.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # where the locale has no "≥" it becomes "?"

@@ -25,7 +25,7 @@ def atomic(path: Path) -> Iterator[Path]:
     If the block raises an error, the temporary file or folder is removed and ``path`` stays as it was. Raises
     `UserError` if the disk is full or the place cannot be written. Errors with other files stay as they are.
     """
-    # A random number: those of processes repeat in containers, where a killed one may have left its file
+    # Random, because process numbers repeat in containers, and a killed process may have left its file
     temporary = path.with_name(f".{path.name}.{secrets.randbelow(10**9)}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,8 +87,8 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: tuple[str,
 def read_csv(path: Path, *columns: str) -> list[dict[str, Any]]:
     """Return the rows of the CSV file ``path``, each a mapping from the header's names to values.
 
-    An empty cell is NaN. Raises `UserError` if the file is missing or damaged, if a row has not as many cells as the
-    header, or if the header lacks one of ``columns``.
+    An empty cell is NaN. Raises `UserError` if the file is missing or damaged, if a row has fewer or more cells than
+    the header, or if the header lacks one of ``columns``.
     """
     try:
         return parse_csv(path.read_bytes(), *columns)
@@ -108,8 +108,8 @@ def parse_csv(content: bytes, *columns: str) -> list[dict[str, Any]]:
     return table.to_dict("records")  # type: ignore[return-value]  # pandas does not know that the header is text
 
 
-def _require(names: Sequence[str], found: Container[str]) -> None:
-    if missing := [name for name in names if name not in found]:
+def _require(names: Sequence[str], present: Container[str]) -> None:
+    if missing := [name for name in names if name not in present]:
         raise ValueError(f"{', '.join(missing)} is missing; run `dvc repro`")
 
 

@@ -17,7 +17,7 @@ from src.core.errors import ParamsError, one_line
 
 PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")
-SELF_EXPLAINING = ("missing", "extra_forbidden", "value_error")  # their messages say already what was found
+SELF_EXPLAINING = ("missing", "extra_forbidden", "value_error")  # their messages already say what was found
 _TEMPLATE = re.compile(r"\$\{([^}]+)\}")
 
 
@@ -68,52 +68,33 @@ def validate(schema: type[Schema], values: Any, prefix: str = "") -> Schema:
     return layered(schema, {prefix: values})
 
 
-def layered(schema: type[Schema], layers: Mapping[str, Any]) -> Schema:
+def layered(schema: type[Schema], layers: Mapping[str, Any], complete: str | None = None) -> Schema:
     """Return an instance of ``schema`` from settings in several places of params.yaml, later ones over earlier ones.
 
     ``layers`` maps each place to the settings there. Raises `ParamsError` in one line for the first mistake; it names
-    the place where the wrong value stands.
+    the place where the wrong value stands. A missing key is reported in the place ``complete``, or in the last one.
     """
-    values: Any = {}
+    values: dict[str, Any] = {}
     for place, layer in layers.items():
-        if len(layers) > 1 and not isinstance(layer, Mapping):
+        if not isinstance(layer, Mapping):
             raise ParamsError(f"{PARAMS}: {place}: must be a mapping of keys to values (found {layer!r})")
-        values = merged(values, layer) if len(layers) > 1 else layer
+        values |= layer
     try:
         return schema.model_validate(values)
     except ValidationError as failure:
         first = failure.errors(include_url=False)[0]
-        path = ".".join([*filter(None, [_place(layers, first)]), *map(str, first["loc"])])
-        found = "" if first["type"] in SELF_EXPLAINING else f" (found {first['input']!r})"
-        raise ParamsError(f"{PARAMS}: {path}: {_allowed(first, schema)}{found}") from None
+        path = ".".join([*filter(None, [_place(layers, first, complete)]), *map(str, first["loc"])])
+        value = "" if first["type"] in SELF_EXPLAINING else f" (found {first['input']!r})"
+        raise ParamsError(f"{PARAMS}: {path}: {_allowed(first, schema)}{value}") from None
 
 
-def merged(defaults: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``defaults`` with ``changes`` over them; a mapping inside a mapping is merged in the same way."""
-    result = dict(defaults)
-    for name, value in changes.items():
-        before = result.get(name)
-        if isinstance(before, Mapping) and isinstance(value, Mapping):
-            value = merged(before, value)
-        result[name] = value
-    return result
-
-
-def _place(layers: Mapping[str, Any], mistake: Mapping[str, Any]) -> str:
-    """Return the place of the last layer that holds the wrong value, or of the defaults that lack a missing one."""
-    location = mistake["loc"][:-1] if mistake["type"] == "missing" else mistake["loc"]
-    holders = [place for place, layer in layers.items() if _holds(layer, location)]
-    if mistake["type"] == "missing" and len(holders) > 1:
-        return holders[-2]
-    return holders[-1] if holders else [*layers][-1]
-
-
-def _holds(tree: Any, location: Iterable[Any]) -> bool:
-    for part in location:
-        if not isinstance(tree, Mapping) or part not in tree:
-            return False
-        tree = tree[part]
-    return True
+def _place(layers: Mapping[str, Any], mistake: Mapping[str, Any], complete: str | None) -> str:
+    """Return the last place with the wrong value; ``complete`` for a missing key, if it is given; else the last."""
+    last = [*layers][-1]
+    if not mistake["loc"]:  # settings that contradict each other
+        return last
+    holders = [place for place, layer in layers.items() if mistake["loc"][0] in layer]
+    return holders[-1] if holders else complete or last
 
 
 def _allowed(mistake: Mapping[str, Any], schema: type[Settings]) -> str:

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import pooch
 
-from src.core.errors import UserError
+from src.core.errors import UserError, one_line
 from src.data.prepared import CLASSES, IMAGE_SHAPE, Split
 
 RAW = Path("data/raw")
@@ -43,10 +43,10 @@ def edition(raw: Path = RAW) -> Edition:
 
     Raises `UserError` if one of the files is missing.
     """
-    found = _sha256(raw)
-    if found == OFFICIAL_SHA256:
+    hashes = _sha256(raw)
+    if hashes == OFFICIAL_SHA256:
         return "official"
-    return "sample" if found == SAMPLE_SHA256 else "custom"
+    return "sample" if hashes == SAMPLE_SHA256 else "custom"
 
 
 def check_sha256(folder: Path, expected: Mapping[str, str], origin: str) -> None:
@@ -54,9 +54,9 @@ def check_sha256(folder: Path, expected: Mapping[str, str], origin: str) -> None
 
     The message begins with ``origin``, which says where the files come from.
     """
-    for name, found in _sha256(folder).items():
-        if found != expected[name]:
-            raise UserError(f"{origin}: {name} has SHA-256 {found}; expected {expected[name]}")
+    for name, sha256 in _sha256(folder).items():
+        if sha256 != expected[name]:
+            raise UserError(f"{origin}: {name} has SHA-256 {sha256}; expected {expected[name]}")
 
 
 def _sha256(folder: Path) -> dict[str, str]:
@@ -75,8 +75,7 @@ def read_records(path: Path) -> np.ndarray:
     try:
         content = np.fromfile(path, dtype=np.uint8)
     except Exception as error:
-        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
-        raise UserError(f"{path}: {reason}") from None
+        raise UserError(f"{path}: {one_line(error)}") from None
     if content.size == 0 or content.size % RECORD_BYTES:
         raise UserError(f"{path}: {content.size} bytes; expected a whole number of {RECORD_BYTES}-byte records")
     records = content.reshape(-1, RECORD_BYTES)

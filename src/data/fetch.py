@@ -132,7 +132,7 @@ def _archived_batch_files(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
     # The members are read, and never extracted. So their paths and links cannot write anywhere.
     with tarfile.open(source) as archive:
         for member in archive:
-            if member.size < 0:  # would be read for ever
+            if member.size < 0:  # would be read forever
                 raise UserError(f"{source}: cannot be unpacked: {member.name} has a negative size")
             path = PurePosixPath(member.name)
             if path.is_absolute() or ".." in path.parts or not (member.isreg() or member.isdir()):

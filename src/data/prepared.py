@@ -126,11 +126,11 @@ def load_statistics(folder: Path = PREPARED) -> Statistics:
     """Return what `save_statistics` wrote to ``folder``; `UserError` if the file is missing or damaged."""
     path = folder / "statistics.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict) or found.keys() != Statistics.__annotations__.keys():
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict) or values.keys() != Statistics.__annotations__.keys():
             raise ValueError(f"expected the keys {', '.join(Statistics.__annotations__)}")
-        _check_statistics(**found)
-        return Statistics(found["edition"], tuple(found["mean"]), tuple(found["std"]))
+        _check_statistics(**values)
+        return Statistics(values["edition"], tuple(values["mean"]), tuple(values["std"]))
     except Exception as error:  # a damaged file can raise almost anything
         raise _unreadable(path, error) from None
 

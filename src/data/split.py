@@ -50,9 +50,9 @@ def split(raw: Path, validation_fraction: float, seed: int) -> dict[SplitName, S
 def _check_counts(raw: Path, name: SplitName, part: Split) -> None:
     counts = torch.bincount(part.labels, minlength=len(CLASSES))
     rarest = int(counts.argmin())
-    if (found := int(counts[rarest])) < LEAST[name]:
+    if (images := int(counts[rarest])) < LEAST[name]:
         needed = ", ".join(f"{least} in {split}" for split, least in LEAST.items())
-        raise UserError(f"{raw}: {name} has {found} of class {CLASSES[rarest]}; needed of each class: {needed}")
+        raise UserError(f"{raw}: {name} has {images} of class {CLASSES[rarest]}; needed of each class: {needed}")
 
 
 def statistics(train: Split, edition: str) -> Statistics:

@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from onnxruntime import InferenceSession
 from pydantic import Field
 
+from src.core.cpu import cpu_info
 from src.core.params import Settings
 from src.core.progress import progress
 from src.core.recipes import DENSE
@@ -25,8 +25,7 @@ from src.export.runtime import INPUT
 THREADS = 1
 LARGE_BATCH = 64
 QUARTILES = (25, 50, 75)
-CPUINFO = Path("/proc/cpuinfo")
-INSTRUCTION_SETS = {  # the flags in CPUINFO of which a processor with these instructions has at least one
+INSTRUCTION_SETS = {  # the flags of Linux of which a processor with these instructions has at least one
     "AVX2": {"avx2"},
     "AVX512": {"avx512f"},
     "VNNI": {"avx512_vnni", "avx_vnni"},
@@ -112,28 +111,12 @@ def conditions() -> dict[str, Any]:
     }
 
 
-def cpu_name(cpuinfo: Path = CPUINFO) -> str:
-    """Return the name of the processor: on Linux the one in ``cpuinfo``, elsewhere what Python knows of it.
-
-    If no name is known, this is the architecture of the machine.
-    """
-    return _first_value(cpuinfo, "model name") or platform.processor() or platform.machine()
+def cpu_name() -> str:
+    """Return the name of the processor, or the architecture of the machine where no name is known."""
+    return cpu_info("model name") or platform.processor() or platform.machine()
 
 
-def instruction_sets(cpuinfo: Path = CPUINFO) -> list[str]:
-    """Return the names in `INSTRUCTION_SETS` that the processor has, in that order, from the flags in ``cpuinfo``.
-
-    The list is empty if the flags are not known, as on a system other than Linux.
-    """
-    flags = set(_first_value(cpuinfo, "flags").split())
+def instruction_sets() -> list[str]:
+    """Return the names in `INSTRUCTION_SETS` that the processor has, in order; none if its flags are unknown."""
+    flags = set(cpu_info("flags").split())
     return [name for name, signs in INSTRUCTION_SETS.items() if flags & signs]
-
-
-def _first_value(cpuinfo: Path, key: str) -> str:
-    """Return the text after the first ``key`` in ``cpuinfo``; the empty text if the file or the key is missing."""
-    try:
-        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    values = (line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == key)
-    return next(values, "")

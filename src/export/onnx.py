@@ -35,7 +35,7 @@ QUANTIZED = ["Conv", "Relu", "MaxPool", "ReduceMean", "Reshape", "Gemm"]  # the 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How to write an int8 file: uint8 ``images`` [N, 3, 32, 32] and the method that find its activations' ranges."""
+    """How to write an int8 file: uint8 ``images`` [N, 3, 32, 32] and the method that finds its activations' ranges."""
 
     images: np.ndarray
     method: Literal["minmax", "entropy", "percentile"]
@@ -117,7 +117,7 @@ class _Reader(CalibrationDataReader):
         return batches(self.images)
 
     def set_range(self, start_index: int, end_index: int) -> None:
-        """Go on with these batches, and no more than these."""
+        """Continue with these batches only."""
         self.feeds = feeds(self.images[start_index * BATCH : end_index * BATCH])
 
     def get_next(self) -> dict[str, np.ndarray] | None:

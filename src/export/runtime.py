@@ -17,7 +17,7 @@ BATCH = 250  # images at a time
 
 
 def session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
-    """Return a session of ONNX Runtime on the CPU, fully optimized, with ``threads`` threads (0: one a core).
+    """Return a session of ONNX Runtime on the CPU, fully optimized, with ``threads`` threads (0: one per core).
 
     Raises `UserError` if ``path`` is missing, not an ONNX file, or not a file that turns two images into logits.
     """

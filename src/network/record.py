@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from pydantic import Field, ValidationError
 
-from src.core.errors import UserError
+from src.core.errors import UserError, one_line
 from src.core.params import Settings
 from src.network.vgg import VGG, load_with_record, save
 
@@ -60,9 +60,7 @@ def load_recorded(path: Path, device: torch.device | str = "cpu") -> tuple[VGG, 
     try:
         return network, Record.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        mistake = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise UserError(f"{path}: its record is damaged: {' '.join(mistake.split())[:200]}") from None
+        raise UserError(f"{path}: its record is damaged: {one_line(error)}") from None
 
 
 def save_recorded(network: VGG, record: Record, path: Path, half: bool = False) -> None:

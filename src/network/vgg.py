@@ -271,17 +271,13 @@ def load_with_record(path: Path, device: torch.device | str = "cpu") -> tuple[VG
     try:
         with safe_open(path, framework="pt") as file:
             network = json.loads(file.metadata()["network"])
-            tensors = {name: _loaded(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         plan, record = Plan.model_validate(network["plan"]), network["record"]
         if not isinstance(record, dict):
             raise TypeError("its record is not a mapping of keys to values")
-        model = rebuild(plan, tensors)
+        model = rebuild(plan, tensors).float()
         with torch.inference_mode():
             model(torch.zeros(1, 3, 32, 32))  # fails if a kernel of the plan is larger than its map
         return model.to(device), record
     except Exception as error:  # a damaged file can raise almost anything
         raise UserError(f"{path}: not a network of this project, or damaged: {one_line(error)}") from None
-
-
-def _loaded(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.is_floating_point() else tensor

@@ -121,7 +121,7 @@ def _filled(target: VGG, weights: list[Weights], source: VGG) -> VGG:
     """Return ``target`` with ``weights`` in the order of its layers, and the BatchNorms of ``source``."""
     for layer, (weight, bias) in zip(target.weighted_layers, weights, strict=True):
         layer.load_state_dict({"weight": weight, "bias": bias})
-    norms = [[module for module in each.features if isinstance(module, nn.BatchNorm2d)] for each in (target, source)]
-    for ours, theirs in zip(*norms, strict=True):
-        ours.load_state_dict(theirs.state_dict())
+    ours, theirs = ([layer for layer in net.features if isinstance(layer, nn.BatchNorm2d)] for net in (target, source))
+    for norm, before in zip(ours, theirs, strict=True):
+        norm.load_state_dict(before.state_dict())
     return target.eval()

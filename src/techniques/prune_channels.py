@@ -46,17 +46,14 @@ def apply(candidate: Candidate, context: Context, settings: Settings) -> Candida
     dense = without_repeated_pool(candidate.network)
     pruned = prune(dense, context.sample(settings.importance_images), settings, context.seed)
     share = 1 - sum(pruned.plan.widths) / sum(dense.plan.widths)
+    choice = f"random draw {settings.draw}" if settings.importance == "random" else settings.importance
     step = (
-        f"removed {share:.1%} of the channels by {_named(settings)} "
+        f"removed {share:.1%} of the channels by {choice} "
         f"(validation accuracy before: {context.validation_accuracy(dense):.4f}), "
     )
     notes = ["the head's repeated pool was folded before channels were pruned"]
     repeated = candidate.network.plan.pooled_side > 1
     return fine_tune(candidate, pruned, step, context, settings, *(notes if repeated else ()), fold=True)
-
-
-def _named(settings: Settings) -> str:
-    return f"random draw {settings.draw}" if settings.importance == "random" else settings.importance
 
 
 def prune(network: VGG, images: Split, settings: Settings, seed: int = 0) -> VGG:
@@ -82,7 +79,8 @@ def prune(network: VGG, images: Split, settings: Settings, seed: int = 0) -> VGG
         ignored_layers=[network.classifier[-1]],
     )
     pruner.step()
-    return rebuild(_current_plan(network), network.state_dict())
+    widths = tuple(len(layer.weight) for layer in network.weighted_layers[:-1])
+    return rebuild(network.plan.with_widths(widths), network.state_dict())
 
 
 def _reachable(plan: Plan, floored: Floored, settings: Settings) -> float:
@@ -94,9 +92,3 @@ def _reachable(plan: Plan, floored: Floored, settings: Settings) -> float:
         return min(settings.ratio, settings.max_layer_ratio)
     kept = sum(map(floored.floor, plan.widths)) + 0.5
     return min(settings.ratio, 1 - kept / sum(plan.widths))
-
-
-def _current_plan(network: VGG) -> Plan:
-    """Return the plan of a network whose layers have become narrower than its own plan says."""
-    convolutions = [layer.out_channels for layer in network.convolutions]
-    return network.plan.with_widths((*convolutions, *(layer.out_features for layer in network.linear_layers[:-1])))

@@ -73,8 +73,8 @@ def codebook(entries: np.ndarray, values: int, seed: int) -> np.ndarray:
     drawn = np.random.default_rng(seed).choice(entries, min(SAMPLE, len(entries)), replace=False)
     start = np.linspace(distinct[0], distinct[-1], values)
     with threadpool_limits(1):
-        found = KMeans(values, init=start.reshape(-1, 1), n_init=1, random_state=seed).fit(drawn.reshape(-1, 1))
-    return np.sort(found.cluster_centers_.ravel())
+        fitted = KMeans(values, init=start.reshape(-1, 1), n_init=1, random_state=seed).fit(drawn.reshape(-1, 1))
+    return np.sort(fitted.cluster_centers_.ravel())
 
 
 @torch.no_grad()

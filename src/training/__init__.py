@@ -1,4 +1,4 @@
 """Training: recipes, batches, optimizers, the loop, checkpoints, several processes, tracking.
 
-May import src.core and src.network.
+May import src.core, src.data and src.network.
 """

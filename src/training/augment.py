@@ -43,8 +43,8 @@ class Crops:
         """Return the crops that begin at ``starts`` [n]: [n, C, H, W], channels last, on the images' device."""
         _, channels, height, width = self.shape
         rows = torch.arange(height, device=self.runs.device) * (self.side[1] * channels)
-        found = self.runs.index_select(0, (starts.to(rows.device)[:, None] + rows).flatten())
-        return found.view(-1, height, width, channels).permute(0, 3, 1, 2)
+        crops = self.runs.index_select(0, (starts.to(rows.device)[:, None] + rows).flatten())
+        return crops.view(-1, height, width, channels).permute(0, 3, 1, 2)
 
 
 def draw_centers(count: int, side: int, generator: torch.Generator) -> Tensor:

@@ -56,7 +56,7 @@ def _check_shares(batch_size: int, accumulate: int) -> None:
 
 
 def less_memory(recipe: TrainRecipe, batch_size: int) -> str:
-    """Return as an advice which settings of ``recipe`` compute ``batch_size`` images in smaller parts."""
+    """Return advice: the settings of ``recipe`` that compute ``batch_size`` images in smaller parts."""
     processes, ways = parallel.processes(), []
     parts = processes * recipe.accumulate
     if batch_size >= 4 * parts:

@@ -44,7 +44,7 @@ class StepCost:
 
 
 def epochs_within(flops: float, training: Training, cost: StepCost) -> int:
-    """Return the number of epochs, at least one, whose cost comes nearest to ``flops``; of two equally near, the less.
+    """Return the number of epochs, at least one, whose cost is nearest to ``flops``; of two equally near, the smaller.
 
     ``cost`` is that of a step of ``training``.
     """
@@ -52,7 +52,7 @@ def epochs_within(flops: float, training: Training, cost: StepCost) -> int:
     def distance(epochs: int) -> float:
         return abs(cost.whole(training.lasting(epochs)) - flops)
 
-    epochs = 1
+    epochs = max(1, int(flops // cost.full_epoch))  # no epoch costs more than one at the full side
     while distance(epochs + 1) < distance(epochs):
         epochs += 1
     return epochs

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -39,8 +39,8 @@ Objective = Callable[[Model, Tensor, Tensor], Tensor]
 AfterStep = Callable[[VGG, float], None]
 
 
-class Reporter(Protocol):
-    """Hears how a training run proceeds."""
+class Reporter:
+    """Hears how a training run proceeds; this one does nothing with it."""
 
     def start(self, epochs: int, flops: int, device: torch.device, bfloat16: bool) -> None:
         """A run starts or resumes.
@@ -55,19 +55,6 @@ class Reporter(Protocol):
         """An epoch has ended; ``row`` holds its losses, accuracies, learning rate, image size and cost."""
 
 
-class NullReporter:
-    """A `Reporter` that reports nothing."""
-
-    def start(self, epochs: int, flops: int, device: torch.device, bfloat16: bool) -> None:
-        """Do nothing."""
-
-    def step(self, epoch: int, done: int, total: int) -> None:
-        """Do nothing."""
-
-    def epoch(self, row: Row) -> None:
-        """Do nothing."""
-
-
 @dataclass(frozen=True)
 class Hooks:
     """What a caller of `fit` may add.
@@ -75,13 +62,13 @@ class Hooks:
     ``reporter`` hears of steps and epochs. ``checkpoints`` are written, and read to resume. ``stop_at``: validation
     accuracy after which the run ends early. ``objective(model, images, labels)`` returns the loss of a batch (scalar);
     without one it is cross-entropy with the recipe's label smoothing. ``teacher`` is a network that the objective runs
-    on each batch; only its cost matters here. ``after_step(model, progress)`` is called after
-    each step of the optimizer, for example to apply a mask. ``progress`` in (0, 1] is the share of the recipe's steps
-    that have been made, this one included. What it does must follow from ``model`` and ``progress`` alone, so that a
-    run that resumes from a checkpoint gives the same bytes. ``interrupted()`` is asked after each step whether to stop.
+    on each batch; only its cost matters here. ``after_step(model, progress)`` is called after each step of the
+    optimizer, for example to apply a mask. ``progress`` in (0, 1] is the share of the recipe's steps that have been
+    made, this one included. What it does must follow from ``model`` and ``progress`` alone, so that a run that resumes
+    from a checkpoint gives the same bytes. ``interrupted()`` is asked after each step whether to stop.
     """
 
-    reporter: Reporter = field(default_factory=NullReporter)
+    reporter: Reporter = field(default_factory=Reporter)
     checkpoints: Checkpoints | None = None
     stop_at: float | None = None
     objective: Objective | None = None
@@ -200,7 +187,8 @@ class _Run:
 
     def _gradients(self, images: Tensor, labels: Tensor) -> Tensor:
         """Compute the gradients of the mean loss, in ``accumulate`` parts; return loss and accuracy [2]."""
-        torch.manual_seed(self._dropout_seed())
+        draw = self.state.steps * parallel.processes() + parallel.rank()
+        torch.manual_seed(derived_seed(self.seed, DROPOUT, draw))
         parts = self.recipe.accumulate
         stats = torch.zeros(2, device=self.device)
         for index, (part, target) in enumerate(zip(images.chunk(parts), labels.chunk(parts), strict=True)):
@@ -213,9 +201,6 @@ class _Run:
             right = (model.logits.argmax(1) == target).float().mean()
             stats += torch.stack([loss.detach().float(), right]) / parts
         return parallel.mean(stats)
-
-    def _dropout_seed(self) -> int:
-        return derived_seed(self.seed, DROPOUT, self.state.steps * parallel.processes() + parallel.rank())
 
     def end_epoch(self) -> None:
         """Validate, and add the epoch's row to the history; `UserError` if a loss or a weight is not finite."""

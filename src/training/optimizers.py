@@ -27,7 +27,8 @@ class Optimizers:
         rest = _decayed([weight for weight in trained if id(weight) not in hidden], settings.weight_decay)
         self.all: list[torch.optim.Optimizer] = []
         if settings.optimizer == "sgd":
-            self.all.append(_sgd(rest, settings))
+            momentum = settings.momentum
+            self.all.append(torch.optim.SGD(rest, lr=settings.lr_start, momentum=momentum, nesterov=momentum > 0))
         else:
             self.all.append(torch.optim.AdamW(rest, lr=settings.lr_start))
         if matrices:
@@ -163,10 +164,6 @@ def _muon(matrices: list[nn.Parameter], settings: Training) -> Muon:
         torch.bfloat16 if bfloat16 else torch.float32,
         settings.normed_filters,
     )
-
-
-def _sgd(groups: list[dict], settings: Training) -> torch.optim.Optimizer:
-    return torch.optim.SGD(groups, lr=settings.lr_start, momentum=settings.momentum, nesterov=settings.momentum > 0)
 
 
 def _decayed(parameters: list[nn.Parameter], weight_decay: float) -> list[dict]:

@@ -25,7 +25,7 @@ def joined(device: torch.device) -> Iterator[torch.device]:
     """Join the processes of this run, if torchrun started several; gives the device of this one.
 
     Tensors travel by NCCL between GPUs and by Gloo between CPUs. Raises `ParamsError` for other devices and
-    for more processes than the machine has GPUs, and `UserError` if another process dies underway (between GPUs
+    for more processes than the machine has GPUs, and `UserError` if another process dies during the run (between GPUs
     it is torchrun that notices, and ends all).
     """
     if not dist.is_torchelastic_launched():

@@ -57,7 +57,7 @@ class Training(Settings):
                 f"accumulate must divide batch_size, {self.batch_size}, into parts of two images or more "
                 f"(found {self.accumulate})"
             )
-        if (total := sum(phase.epochs for phase in self.phases)) > 1:
+        if (total := math.fsum(phase.epochs for phase in self.phases)) > 1:
             raise ValueError(
                 f"the epochs of phases are shares of all epochs and must add up to at most 1 (found {total:g})"
             )

@@ -8,7 +8,7 @@ import torch
 from tqdm import tqdm
 
 from src.training.estimate import in_words, matrix_rate
-from src.training.loop import Row
+from src.training.loop import Reporter, Row
 
 if TYPE_CHECKING:
     from dvclive import Live
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 LOGS = Path("logs")
 
 
-class Tracker:
-    """A `Reporter` (src.training.loop) for people: a progress bar, and a line per epoch in terminal and log.
+class Tracker(Reporter):
+    """A progress bar, and a line per epoch in the terminal and ``logs/<name>.log``.
 
-    The lines go to ``logs/<name>.log`` too. With a folder ``curves`` DVCLive writes the curves there.
+    With a folder ``curves`` DVCLive writes the curves there.
     """
 
     def __init__(self, name: str, images_per_epoch: int, curves: Path | None = None) -> None:
@@ -53,7 +53,11 @@ class Tracker:
     def epoch(self, row: Row) -> None:
         """Write the epoch's row to the curves, and a line with the pace to terminal and log."""
         self.epochs += 1
-        self._write_curves(row)
+        if self.live:
+            self.live.step = self.epochs
+            for name, value in row.items():
+                self.live.log_metric(name, value)
+            self.live.next_step()
         line = f"epoch {self.epochs:3d}  " + "  ".join(f"{name} {value:.4g}" for name, value in row.items())
         if self.bar is not None:
             seconds = time.monotonic() - self.started
@@ -62,13 +66,6 @@ class Tracker:
             self.bar = None
         print(line, flush=True)
         print(line, file=self.log, flush=True)
-
-    def _write_curves(self, row: Row) -> None:
-        if self.live:
-            self.live.step = self.epochs
-            for name, value in row.items():
-                self.live.log_metric(name, value)
-            self.live.next_step()
 
     def close(self) -> None:
         """Close bar, curves and log."""
