@@ -15,12 +15,12 @@ from src.core.recipes import ROOT
 from src.data.prepared import CLASSES, PREPARED, Split, load_split
 from src.network.record import network_path
 from src.network.vgg import load
-from src.pictures.branches import separation_of_branches
 from src.pictures.style import save_figure
 from src.separation.centers import CenterReceiver, SumReceiver
 from src.separation.layers import block_ends
 from src.separation.stream import stream
 from studies.items import Row, computed, results_folder, run
+from studies.pictures.branches import separation_of_branches
 
 RESULTS = Path("studies/results/branches.csv")
 BRANCHES = {  # of the tree of recipes, each with a title

@@ -19,9 +19,9 @@ from src.core.recipes import ROOT
 from src.data.prepared import PREPARED, load_split
 from src.network.cost import macs, parameters
 from src.network.record import load_recorded, network_path
-from src.pictures.curves import accuracy_against_cost
 from src.pictures.style import save_figure
 from studies.items import Items, Row, computed, results_folder, run
+from studies.pictures.curves import accuracy_against_cost
 
 RESULTS = Path("studies/results/curves.csv")
 PUBLISHED = Path("data/reference/published.csv")

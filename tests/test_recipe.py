@@ -103,6 +103,7 @@ def test_no_warmup_and_only_warmup():
         {"batch_size": 10, "accumulate": 10},  # BatchNorm needs two images
         {"epochs": 0},
         {"phases": [{"side": 2.0, "epochs": 0.5}]},
+        {"phases": [{"side": 0.75, "epochs": 0.2}, {"side": 0.5, "epochs": 0.2}]},
         {"phases": [{"side": 0.5, "epochs": 0.5}, {"side": 0.75, "epochs": 0.6}]},
         {"lr_peak": 0.0},
         {"momentum": 1.0},

@@ -15,9 +15,9 @@ from src.core.errors import ParamsError, UserError
 from src.core.files import read_csv
 from src.core.params import read_yaml
 from src.network.cost import macs
-from src.pictures.branches import separation_of_branches
-from src.pictures.sensitivity import heat_map
 from studies import branches, curves, items, lengths, seeds, sensitivity
+from studies.pictures.branches import separation_of_branches
+from studies.pictures.sensitivity import heat_map
 
 TOP = Path(__file__).parents[1]
 TWO_BLOCKS = plan(32, "pool", 32, "pool", head=(16,))

@@ -7,12 +7,12 @@ from sklearn.neighbors import NearestCentroid
 from test_recipe import recipe
 
 from src.data.prepared import Statistics
-from src.pictures.separation import bias_by_position, cuts_by_score
 from src.training.recipe import Phase
 from studies import lengths
 from studies.separation import answers, networks
 from studies.separation.__main__ import setup_of
 from studies.separation.measures import Counts, positions
+from studies.separation.pictures import bias_by_position, cuts_by_score
 
 SMALL = plan(8, "pool", 16, "pool")
 COUNTS = Counts(neighbours=40, probe=60, per_class=(2, 6))

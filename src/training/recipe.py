@@ -61,6 +61,9 @@ class Training(Settings):
             raise ValueError(
                 f"the epochs of phases are shares of all epochs and must add up to at most 1 (found {total:g})"
             )
+        sides = [phase.side for phase in self.phases]
+        if sides != sorted(sides):
+            raise ValueError(f"the sides of phases must not fall (found {sides})")
         return self
 
     def lasting(self, epochs: int) -> "TrainRecipe":

@@ -14,12 +14,12 @@ from src.core.files import write_csv
 from src.core.params import PARAMS, read_yaml
 from src.data.prepared import PREPARED, load_split, load_statistics
 from src.network.vgg import ModelSettings, vgg16_plan
-from src.pictures.separation import bias_by_position, cuts_by_score
 from src.pictures.style import save_figure
 from src.training.recipe import chosen_recipe
 from studies.items import Row, computed, results_folder, run
 from studies.separation import answers, networks
 from studies.separation.measures import SPLITS, Counts, positions
+from studies.separation.pictures import bias_by_position, cuts_by_score
 
 RESULTS = Path("studies/results/separation")
 RECIPE, WIDTH = "fast", 0.5
