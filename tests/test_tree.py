@@ -101,6 +101,10 @@ MISTAKES = [
         {"t": node("trained", "truncate"), "r": node("t", "truncate")},
         r"recipes\.r: truncate cannot follow truncate: the separation of the layers is measured on the root",
     ),
+    (
+        {"s": node("trained", "prune_weights"), "r": node("s", "fine_tune")},
+        r"recipes\.r: its training would undo prune_weights: every weight changes",
+    ),
     ({"r": node("trained", "truncate", epsilon=2)}, r"recipes\.r\.epsilon: .*less than 1 \(found 2\)"),
     ({"r": node("trained", "truncate", eps=0.1)}, r"recipes\.r\.eps: unknown key; allowed here: by, epsilon, head_c"),
     ({"r": node("trained", "fold", budget=1)}, r"recipes\.r\.budget: unknown key"),

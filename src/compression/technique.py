@@ -12,6 +12,7 @@ from src.compression.context import Context
 from src.core.params import Settings
 from src.training.recipe import Training
 
+ON_WEIGHTS = ("prune_weights", "share_weights")  # techniques whose work lies in single weights
 FOLDER = Path(__file__).parents[1] / "techniques"
 
 
@@ -44,9 +45,18 @@ class FromWeights(TechniqueSettings):
 
 
 class FineTuned(FromWeights):
-    """Base of the techniques that change a network and train it on. ``budget``: in epochs of the trained network."""
+    """Base of the techniques that change a network and train it on.
 
+    ``budget``: in epochs of the trained network. ``kept``: techniques of `ON_WEIGHTS` whose work the training keeps.
+    """
+
+    kept: ClassVar[tuple[str, ...]] = ()
     budget: float = Field(gt=0, le=1000)
+
+    def objection(self, ancestors: Sequence[str]) -> str | None:
+        """Return why not to train on: every weight would change, zeros and shared values too."""
+        undone = [step for step in ancestors if step in ON_WEIGHTS and step not in self.kept]
+        return f"its training would undo {undone[0]}: every weight changes" if undone else None
 
 
 class Technique(Protocol):

@@ -6,6 +6,8 @@ computation stays in float32. The paper adds up the gradients of the weights tha
 changes each weight, and after each step the weights that share a value get their mean.
 """
 
+from typing import ClassVar
+
 import numpy as np
 import torch
 from pydantic import Field
@@ -24,6 +26,7 @@ ZERO = 0  # the label of weights that are zero
 class Settings(FineTuned):
     """How many values the weights of a layer may have, and how to fine-tune."""
 
+    kept: ClassVar[tuple[str, ...]] = ("prune_weights",)
     values: int = Field(ge=8, le=256)
 
 
