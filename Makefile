@@ -52,7 +52,7 @@ clone: .venv/installed
 repro plan try table report: clone
 
 demo: .venv/installed  ## Run the whole pipeline on the bundled sample, as a DVC experiment (5 minutes on 2 cores)
-quick: .venv/installed  ## Run the whole pipeline on CIFAR-10 from nothing, with the recipe fast and a small tree (about an hour)
+quick: .venv/installed  ## Run the whole pipeline on CIFAR-10 from scratch, with the recipe fast and a small tree (about an hour)
 demo quick:
 	@python -m scripts.check_clone --history
 	@python -m scripts.check_tree $@.overrides
@@ -72,7 +72,7 @@ test: .venv/installed-dev  ## Lint, check types and test (under 10 minutes on 2 
 	python -m mypy
 	python -m pytest -n 2
 
-repro: .venv/installed  ## Run the full pipeline on CIFAR-10 from the trained network, which is pulled (about 2 hours 30 minutes)
+repro: .venv/installed  ## Run the full pipeline on CIFAR-10 from the trained network, which is pulled (about 4 hours)
 	@python -m scripts.check_tree
 	test -e $(NETWORK) || python -m dvc pull $(NETWORK) || echo 'The trained network cannot be pulled; it will be trained.'
 	python -m dvc repro

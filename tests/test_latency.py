@@ -57,7 +57,7 @@ def set_params(folder: Path, recipes: tuple[str, ...] = ("mine", "dense"), **cha
 
 
 class Machine:
-    """A clock that goes on only while one of the networks runs; each call takes the next of its durations, in ms."""
+    """A clock that runs only while one of the networks runs; each call takes the next of its durations, in ms."""
 
     def __init__(self, **durations: list[float]):
         self.now, self.called = 0, []

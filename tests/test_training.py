@@ -1,4 +1,4 @@
-"""The fit loop: it learns, it is deterministic, it goes on where it stopped."""
+"""The fit loop: it learns, it is deterministic, it resumes where it stopped."""
 
 import itertools
 import os

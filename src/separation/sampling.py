@@ -1,4 +1,4 @@
-"""Choosing images by chance, so that every class has the same number, as far as it can."""
+"""Random samples in which every class has the same number of images, where it has enough."""
 
 import torch
 from torch import Tensor
