@@ -51,7 +51,7 @@ clone: .venv/installed
 
 repro plan try table report: clone
 
-demo: .venv/installed  ## Run the whole pipeline on the bundled sample, as a DVC experiment (5 minutes on 2 cores)
+demo: .venv/installed  ## Run the whole pipeline on the bundled sample, as a DVC experiment (4 minutes on 2 cores)
 quick: .venv/installed  ## Run the whole pipeline on CIFAR-10 from scratch, with the recipe fast and a small tree (about an hour)
 demo quick:
 	@python -m scripts.check_clone --history
@@ -66,7 +66,7 @@ demo quick:
 	    '  make table    all experiments' \
 	    '  make repro    the full pipeline on CIFAR-10, from the trained network'
 
-test: .venv/installed-dev  ## Lint, check types and test (under 10 minutes on 2 cores)
+test: .venv/installed-dev  ## Lint, check types and test (6 minutes on 2 cores)
 	python -m ruff check .
 	python -m ruff format --check .
 	python -m mypy
