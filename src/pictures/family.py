@@ -93,7 +93,7 @@ def _draw_root(axes: Axes, place: tuple[int, float], name: str) -> None:
     top = TITLE + LINE * place[1]
     box = FancyBboxPatch((MARGIN, top), ROOT_WIDTH, HEIGHT, ROUNDED, facecolor=FILL, edgecolor=COLORS["black"])
     axes.add_patch(box)
-    text = f"{name}\nthe trained\nnetwork"
+    text = f"{name}\n(the root)"
     axes.text(MARGIN + ROOT_WIDTH / 2, top + HEIGHT / 2, text, ha="center", va="center", fontsize=8.5)
 
 
