@@ -25,6 +25,7 @@ END = 10  # lines that are left at both ends of it
 LEFT_OUT = re.compile(  # lines that the page does not show
     r"\s*$|> |Updating lock file|.*%\||.* on this machine"
     r"|.*: \d+ \w+ in \d+\.\d s$|export \w+: "  # how far a stage has come
+    r"|WARNING: No file hash info found"  # DVC, of each output that a stage has not made yet
 )
 CHANGING = re.compile(  # words that are not compared
     r"[-+]?\d[\d.,:e+-]*|[0-9a-f]{7,40}"  # numbers and hashes
