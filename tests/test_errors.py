@@ -5,6 +5,7 @@ import pty
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from src.core.stage import run_stage
 def main():
     with interruption() as interrupted:
         print("ready", flush=True)
+        Path("printed").touch()  # only now the terminal may close without disturbing the line before
         while not interrupted():
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGHUP)
@@ -114,6 +116,10 @@ def test_a_closed_terminal_leaves_a_checkpoint(tmp_path):
     process = started(tmp_path, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     assert b"ready" in os.read(ours, 100)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "printed").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     os.close(ours)
     assert process.wait(60) == 130
     assert (tmp_path / "checkpoint").read_text() == "whole"
