@@ -66,7 +66,7 @@ demo quick:
 	    '  make table    all experiments' \
 	    '  make repro    the full pipeline on CIFAR-10, from the trained network'
 
-test: .venv/installed-dev  ## Lint, check types and test (6 minutes on 2 cores)
+test: .venv/installed-dev  ## Lint, check types and test (7 minutes on 2 cores)
 	python -m ruff check .
 	python -m ruff format --check .
 	python -m mypy
