@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import tarfile
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ import psutil
 import pytest
 import yaml
 from dvc.utils.hydra import apply_overrides
+from test_vendor import ENVIRONMENT as QUIET
 
 from src.core.files import read_csv
 from src.results.columns import COLUMNS
@@ -26,19 +26,12 @@ SAMPLE = ROOT / "data/sample/cifar-10-sample.tar.xz"
 RECORD_BYTES = 3073
 TRAIN_RECORDS, TEST_RECORDS = 60, 100  # of each train file, and of the test file
 EPOCHS = 20  # long enough to be interrupted on a busy machine
-FOREIGN = ("GIT_", "PYTHONDONTWRITEBYTECODE")  # Python leaves __pycache__ beside the code, as it does at a user's
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)} | {
-    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    "GIT_CONFIG_GLOBAL": os.devnull,
-    "GIT_AUTHOR_NAME": "tester",
-    "GIT_AUTHOR_EMAIL": "tester@example.org",
-    "GIT_COMMITTER_NAME": "tester",
-    "GIT_COMMITTER_EMAIL": "tester@example.org",
-    "DVC_NO_ANALYTICS": "1",
+ENVIRONMENT = QUIET | {
     "OMP_NUM_THREADS": "1",  # the other core belongs to the other tests
     "CUDA_VISIBLE_DEVICES": "",
     "SHELL": "/bin/sh",  # runs the stages
 }
+ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)  # Python leaves __pycache__ beside the code, as it does at a user's
 TIMED = ("metrics/benchmark.json", "metrics/comparison.csv", "plots/pictures")
 RECIPES = {
     "dense": {"from": "trained", "step": "keep"},
