@@ -29,7 +29,7 @@ from src.core.files import read_csv, read_json, write_csv, write_json
 from src.core.params import PARAMS, PIPELINE, load_params, read_yaml
 from src.data.cifar10 import FILES, RECORD_BYTES, read_batch
 from src.data.fetch import unpack
-from src.data.prepared import CLASSES, Split, Statistics, load_arrays, load_statistics, save_split, save_statistics
+from src.data.prepared import CLASSES, INFO, DatasetInfo, Split, load_arrays, load_info, save_info, save_split
 from src.export.runtime import INPUT, OUTPUT, SIDE, session
 from src.network.record import load_recorded
 from src.network.vgg import VGG, Conv, Hidden, Plan, Pool, save
@@ -166,7 +166,15 @@ def read_checkpoint(path: Path) -> str:
 
 IMAGES = Split((torch.arange(6 * 3 * 32 * 32).view(6, 3, 32, 32) % 251).to(torch.uint8), torch.arange(6))
 STATE = {"steps": 7, "model": {"weight": torch.arange(6.0)}, "history": [{"epoch": 1, "val_loss": 0.5}]}
-MEASURED = Statistics("sample", (0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
+KNOWN = DatasetInfo(
+    name="CIFAR-10",
+    edition="sample",
+    classes=CLASSES,
+    side=32,
+    images={"train": 80, "validation": 20, "test": 20},
+    mean=(0.5, 0.4, 0.3),
+    std=(0.2, 0.25, 0.3),
+)
 MAPPING = {"edition": "sample", "accuracy": 0.9, "steps": ["fold", "int8"], "export": {"fold": True, "method": None}}
 ROWS = [{"recipe": name, "share": len(name) / 7, "bytes": 3**10, "note": None} for name in CLASSES]
 GRAPH = f"""<ir_version: 8, opset_import: ["": 17]>
@@ -186,7 +194,7 @@ small (float[N, 3, {SIDE}, {SIDE}] {INPUT}) => (float[N, 10] {OUTPUT})
 THREE = {INPUT: np.zeros((3, 3, SIDE, SIDE), np.float32)}
 
 NPZ = written("train.npz", lambda path: save_split(path.parent, "train", IMAGES))
-STATISTICS = written("statistics.json", lambda path: save_statistics(path.parent, MEASURED))
+INFO_FILE = written(INFO, lambda path: save_info(path.parent, KNOWN))
 JSON, CSV = written("a", partial(write_json, values=MAPPING)), written("a", partial(write_csv, rows=ROWS))
 SETTINGS, YAML = (yaml.safe_dump(values).encode() for values in (read_yaml(ROOT / PARAMS), MAPPING))
 NETWORK, TAR = written("a", make_network), written("a", make_tar)
@@ -201,7 +209,7 @@ SPLIT, SAVED, STORED = Path("prepared/train.npz"), Path("a.safetensors"), Path("
 READERS = (
     Reader("split", SPLIT, NPZ, read_split, exact=True),
     Reader("split, images", SPLIT, read=read_split, **member(NPZ, "images.npy")),
-    Reader("statistics", Path("statistics.json"), STATISTICS, lambda path: load_statistics(path.parent), Statistics),
+    Reader("info", Path(INFO), INFO_FILE, lambda path: load_info(path.parent), DatasetInfo),
     Reader("json", Path("a.json"), JSON, read_json, dict),
     Reader("csv", Path("a.csv"), CSV, read_csv, list),
     Reader("yaml", Path("a.yaml"), YAML, read_yaml, dict),

@@ -8,7 +8,7 @@ from src.core.files import read_csv, read_json, write_csv, write_json
 from src.core.params import Settings, load_params
 from src.core.recipes import RecipesSection
 from src.core.stage import run_stage
-from src.data.prepared import PREPARED, load_arrays, load_statistics
+from src.data.prepared import PREPARED, load_arrays, load_info
 from src.export.measured import measured
 from src.results.comparison import (
     BENCHMARK,
@@ -55,7 +55,7 @@ def main() -> None:
     tested = {recipe: measured(recipe) for recipe in recipes}
     parents = {recipe: values["from"] for recipe, values in recipes.items()}
     timings, trials = _timings(recipes), [row["recipe"] for row in read_csv(TRIALS, "recipe")]
-    require_one_edition(tested, timings, {str(PREPARED): {"edition": load_statistics().edition}})
+    require_one_edition(tested, timings, {str(PREPARED): {"edition": load_info().edition}})
     _, labels = load_arrays("test")
     rows = comparison_rows(tested, timings, parents, labels, trials)
     write_csv(COMPARISON, map(formatted, rows))

@@ -10,7 +10,7 @@ from src.core.files import read_csv, read_json
 from src.core.params import Settings, load_params
 from src.core.recipes import CutSection
 from src.core.stage import run_stage
-from src.data.prepared import CLASSES, SPLITS, load_split, load_statistics
+from src.data.prepared import CLASSES, SPLITS, load_info, load_split
 from src.pictures import evaluation
 from src.pictures.augmentation import augmentation, one_class_after_another
 from src.pictures.classes import accuracy_by_class
@@ -67,7 +67,7 @@ class Params(Settings):
 def main() -> None:
     """Write plots/pictures/*.png."""
     params = load_params("draw", Params)
-    edition, test = load_statistics().edition, load_split("test")
+    edition, test = load_info().edition, load_split("test")
     confusion = read_csv(Path("plots/confusion.csv"), "actual", "predicted")
     classes = read_csv(Path("plots/per_class.csv"), "class", *(f"{split}_accuracy" for split in SPLITS))
     flips = read_csv(Path("plots/flips.csv"), *FLIP_COLUMNS)

@@ -11,7 +11,7 @@ from src.core.files import write_csv, write_json
 from src.core.params import Settings, Shared, load_params
 from src.core.recipes import ROOT
 from src.core.stage import run_stage
-from src.data.prepared import CLASSES, SPLITS, SplitName, load_split, load_statistics
+from src.data.prepared import CLASSES, SPLITS, SplitName, load_info, load_split
 from src.network.inference import predict
 from src.network.record import network_path
 from src.network.vgg import load
@@ -61,7 +61,7 @@ def main() -> None:
     seed_everything(params.seed)
     target = target_metrics(read_curves(FOLDER), params.train.target_accuracy)
     scored = _scored(pick_device(params.device))
-    test, bins, edition = scored["test"], params.evaluate.calibration_bins, load_statistics().edition
+    test, bins, edition = scored["test"], params.evaluate.calibration_bins, load_info().edition
     write_csv(CONFUSION, confusion_rows(test))
     write_csv(PER_CLASS, class_rows(scored))
     write_csv(RELIABILITY, map(asdict, reliability(test, bins)))

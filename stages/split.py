@@ -6,8 +6,8 @@ from src.core.files import atomic
 from src.core.params import Settings, load_params
 from src.core.stage import run_stage
 from src.data.cifar10 import RAW, edition
-from src.data.prepared import PREPARED, save_split, save_statistics
-from src.data.split import SplitSettings, split, statistics
+from src.data.prepared import CLASSES, PREPARED, save_info, save_split
+from src.data.split import SplitSettings, described, split
 
 
 class Params(Settings):
@@ -18,15 +18,15 @@ class Params(Settings):
 
 
 def main() -> None:
-    """Write train, validation, test and the statistics to data/prepared."""
+    """Write train, validation, test and what is known of them to data/prepared."""
     params = load_params("split", Params)
     splits = split(RAW, params.split.validation_fraction, params.seed)
-    measured = statistics(splits["train"], edition(RAW))
+    info = described(splits, "CIFAR-10", edition(RAW), CLASSES)
     with atomic(PREPARED) as folder:
         folder.mkdir()
         for name, part in splits.items():
             save_split(folder, name, part)
-        save_statistics(folder, measured)
+        save_info(folder, info)
     print(f"{PREPARED}: {', '.join(f'{len(part):,} {name}' for name, part in splits.items())} images")
 
 

@@ -12,7 +12,7 @@ from src.core.params import Settings, Shared, load_params
 from src.core.recipes import ROOT
 from src.core.signals import interruption
 from src.core.stage import run_stage
-from src.data.prepared import load_split, load_statistics
+from src.data.prepared import load_info, load_split
 from src.network.cost import parameters
 from src.network.record import Record, network_path, save_recorded
 from src.network.vgg import VGG, ModelSettings, vgg16_plan
@@ -48,16 +48,16 @@ def main() -> None:
     params = load_params("train", Params)
     settings = params.train
     recipe = chosen_recipe(settings.recipe, settings.defaults, settings.recipes)
-    images, validation, statistics = load_split("train"), load_split("validation"), load_statistics()
+    images, validation, info = load_split("train"), load_split("validation"), load_info()
     with parallel.joined(pick_device(params.device)) as device, interruption() as interrupted:
         bfloat16 = uses_bfloat16(device, recipe.mixed_precision)
         checkpoints = Checkpoints(SCRATCH / "train" / run_key("train", params.model_dump_json(), device, bfloat16))
         with _reporter(len(images)) as reporter:
             hooks = Hooks(reporter, checkpoints, settings.stop_at, interrupted=interrupted)
             plan = vgg16_plan(params.model)
-            network, history = train(plan, recipe, images, validation, statistics, params.seed, device, hooks)
+            network, history = train(plan, recipe, images, validation, info, params.seed, device, hooks)
         if parallel.rank() == 0:
-            _publish(network, history, statistics.edition, len(images), "bfloat16" if bfloat16 else "float32")
+            _publish(network, history, info.edition, len(images), "bfloat16" if bfloat16 else "float32")
             checkpoints.clear()
 
 

@@ -3,9 +3,19 @@
 import torch
 
 from src.compression.candidate import Candidate
-from src.data.prepared import Split
+from src.data.prepared import CLASSES, DatasetInfo, Split
 from src.network.record import Record
 from src.network.vgg import VGG, Conv, Hidden, Plan, Pool
+
+INFO = DatasetInfo(
+    name="CIFAR-10",
+    edition="sample",
+    classes=CLASSES,
+    side=32,
+    images={"train": 80, "validation": 20, "test": 20},
+    mean=(0.5, 0.4, 0.3),
+    std=(0.2, 0.25, 0.3),
+)
 
 
 def plan(*features, head=(), pooled_side=1, **convolution):

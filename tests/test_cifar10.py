@@ -1,4 +1,4 @@
-"""Batch files: reading, splitting, statistics, editions; the bundled sample and the script that makes it."""
+"""Batch files: reading, splitting, describing, editions; the bundled sample and the script that makes it."""
 
 import lzma
 import os
@@ -24,7 +24,7 @@ from src.data.cifar10 import (
 )
 from src.data.fetch import SAMPLE, DownloadSettings, unpack
 from src.data.prepared import CLASSES, Split, rank_in_class
-from src.data.split import SplitSettings, split, statistics
+from src.data.split import SplitSettings, described, split
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -139,9 +139,9 @@ def test_a_class_that_later_stages_cannot_use_is_told_by_split(raw, dogs, others
 
 def test_statistics_are_numpys():
     images = torch.randint(256, (9, 3, 32, 32), dtype=torch.uint8)
-    measured = statistics(Split(images, torch.zeros(9, dtype=torch.int64)), "custom")
+    measured = described({"train": Split(images, torch.arange(9))}, "digits", "12345678", ("0", "1"))
     unit = images.numpy().astype(np.float64) / 255
-    assert measured.edition == "custom"
+    assert (measured.title, measured.side, measured.images) == ("digits, 12345678 edition", 32, {"train": 9})
     assert measured.mean == pytest.approx(unit.mean(axis=(0, 2, 3)), abs=1e-8)
     assert measured.std == pytest.approx(unit.std(axis=(0, 2, 3)), abs=1e-8)
 

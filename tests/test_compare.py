@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from networks import INFO
 from scipy import stats
 
 from src.core.errors import ParamsError, UserError
+from src.data.prepared import save_info
 from src.pictures.pareto import pareto
 from src.pictures.style import save_figure
 from src.results.columns import BY_NAME, COLUMNS, COSTS, SUMMARY
@@ -102,8 +104,7 @@ def workspace(tmp_path, monkeypatch):
     (tmp_path / "data/prepared").mkdir(parents=True)
     images = np.zeros((len(LABELS), 3, 32, 32), np.uint8)
     np.savez(tmp_path / "data/prepared/test.npz", images=images, labels=LABELS.astype(np.uint8))
-    statistics = {"edition": "sample", "mean": [0.5] * 3, "std": [0.2] * 3}
-    (tmp_path / "data/prepared/statistics.json").write_text(json.dumps(statistics))
+    save_info(tmp_path / "data/prepared", INFO)
     (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
     set_recipes(tmp_path, RECIPES)
     monkeypatch.chdir(tmp_path)
@@ -212,8 +213,7 @@ def test_editions_are_not_mixed(workspace):
         other = group | {"int8": group["int8"] | {"edition": "official"}}
         with pytest.raises(UserError, match="int8 official"):
             require_one_edition(*(other if pool is group else pool for pool in (TESTED, TIMINGS)))
-    statistics = workspace / "data/prepared/statistics.json"
-    statistics.write_text(statistics.read_text().replace("sample", "official"))
+    save_info(workspace / "data/prepared", INFO.model_copy(update={"edition": "official"}))
     with pytest.raises(UserError, match="data/prepared official"):
         stage.main()
 

@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from networks import colors, plan, trained
+from networks import INFO, colors, plan, trained
 from sklearn.neighbors import NearestCentroid
 from test_recipe import recipe
 
-from src.data.prepared import Statistics
 from src.training.recipe import Phase
 from studies import lengths
 from studies.separation import answers, networks
@@ -100,8 +99,7 @@ def test_batch_norm_of_a_settled_network_has_the_statistics_of_the_images():
 def test_a_network_is_made_once_and_the_same_by_the_same_seed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     training = recipe(epochs=1, phases=[{"side": 0.5, "epochs": 1}], batch_size=20, optimizer="muon", whiten=True)
-    statistics = Statistics("sample", (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
-    setup = networks.Setup(SMALL, training, colors(60), colors(20), statistics, tmp_path / "made")
+    setup = networks.Setup(SMALL, training, colors(60), colors(20), INFO, tmp_path / "made")
     weights = {}
     for name in ("seed-0", "seed-1", "shuffled", "random"):
         weights[name] = networks.network(setup, name).convolutions[1].weight
@@ -144,7 +142,7 @@ def test_the_study_trains_the_recipe_of_params(tmp_path, monkeypatch):
     from src.core.params import PARAMS, read_yaml
 
     section = read_yaml(PARAMS)["train"]
-    monkeypatch.setattr("studies.separation.__main__.load_statistics", lambda: None)
+    monkeypatch.setattr("studies.separation.__main__.load_info", lambda: None)
     monkeypatch.setattr("studies.separation.__main__.PREPARED", tmp_path)
     for name in ("train", "validation"):
         (tmp_path / f"{name}.npz").write_text("")

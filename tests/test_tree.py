@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from dvc.utils.hydra import apply_overrides
-from networks import colors, plan, trained
+from networks import INFO, colors, plan, trained
 
 from scripts import check_tree
 from src.compression.positions import POSITIONS
@@ -19,7 +19,7 @@ from src.compression.tree import CompressSettings, check, path_to, read_tree
 from src.core.errors import ParamsError, UserError, exit_cleanly
 from src.core.files import write_csv
 from src.core.params import validate
-from src.data.prepared import PREPARED, Statistics, save_split, save_statistics
+from src.data.prepared import PREPARED, save_info, save_split
 from src.network.record import Record, load_recorded, network_path, save_recorded
 from src.network.vgg import load, load_with_record, save
 from stages import compress
@@ -214,7 +214,7 @@ def workspace(tmp_path, monkeypatch):
     PREPARED.mkdir(parents=True)
     for name, count in (("train", 60), ("validation", 30), ("test", 40)):
         save_split(PREPARED, name, colors(count))
-    save_statistics(PREPARED, Statistics("sample", (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)))
+    save_info(PREPARED, INFO)
     network_path("trained").parent.mkdir(parents=True)
     record = Record(edition="sample", image_passes=900, pflop=0.5)
     save_recorded(trained(TINY), record, network_path("trained"), half=True)

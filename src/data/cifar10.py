@@ -11,7 +11,7 @@ import numpy as np
 import pooch
 
 from src.core.errors import UserError, one_line
-from src.data.prepared import CLASSES, IMAGE_SHAPE, Split
+from src.data.prepared import CLASSES, Split
 
 RAW = Path("data/raw")
 TRAIN_FILES = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
@@ -92,5 +92,5 @@ def read_batch(path: Path) -> Split:
     import torch  # takes seconds, and the stage download does without
 
     records = read_records(path)
-    images = np.ascontiguousarray(records[:, 1:]).reshape(-1, *IMAGE_SHAPE)
+    images = np.ascontiguousarray(records[:, 1:]).reshape(-1, 3, 32, 32)
     return Split(torch.from_numpy(images), torch.from_numpy(records[:, 0].astype(np.int64)))

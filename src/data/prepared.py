@@ -1,20 +1,19 @@
-"""The prepared images, as NumPy arrays or PyTorch tensors, and the statistics of the training pixels.
+"""The prepared images, as NumPy arrays or PyTorch tensors, and what is known of their data set.
 
 `load_arrays` works without PyTorch, which takes seconds to import.
 """
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import numpy as np
+from pydantic import Field, FiniteFloat
 
 from src.core.errors import UserError, one_line
+from src.core.params import Settings
 
 if TYPE_CHECKING:
     import torch
@@ -22,14 +21,19 @@ if TYPE_CHECKING:
 
 PREPARED = Path("data/prepared")
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-IMAGE_SHAPE = (3, 32, 32)
+CHANNELS = 3
+SIDES = (16, 96)  # pixels, the least and the greatest
+MOST_CLASSES = 256  # labels are stored as uint8
+INFO = "dataset_info.json"
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+PerChannel = tuple[FiniteFloat, FiniteFloat, FiniteFloat]
+Positive = Annotated[FiniteFloat, Field(gt=0)]
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images and their classes: ``images`` uint8 [N, 3, 32, 32], ``labels`` int64 [N]."""
+    """Images and their classes: ``images`` uint8 [N, 3, side, side], ``labels`` int64 [N]."""
 
     images: Tensor
     labels: Tensor
@@ -52,16 +56,27 @@ class Split:
         return self[order[:images].to(self.labels.device)]
 
 
-@dataclass(frozen=True)
-class Statistics:
-    """The edition of the data (official, sample or custom), and mean and standard deviation of the training pixels.
+class DatasetInfo(Settings, strict=False):
+    """What is known of a data set.
 
-    ``mean`` and ``std`` have one number for each channel, for pixel values in 0..1.
+    ``name``: CIFAR-10, for example. ``edition``: official or sample; of other data the first eight digits of the
+    SHA-256 of images and labels. ``classes``: their names, in the order of the labels. ``side`` of the images in
+    pixels. ``images``: how many each split has. ``mean`` and ``std`` of the training pixels: one number per channel,
+    for values in 0..1.
     """
 
-    edition: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    name: str = Field(min_length=1)
+    edition: str = Field(min_length=1)
+    classes: tuple[str, ...] = Field(min_length=2, max_length=MOST_CLASSES)
+    side: int = Field(ge=SIDES[0], le=SIDES[1])
+    images: dict[SplitName, int]
+    mean: PerChannel
+    std: tuple[Positive, Positive, Positive]
+
+    @property
+    def title(self) -> str:
+        """Name and edition, as the headings of tables and pictures have them."""
+        return f"{self.name}, {self.edition} edition"
 
 
 def rank_in_class(labels: np.ndarray) -> np.ndarray:
@@ -72,7 +87,7 @@ def rank_in_class(labels: np.ndarray) -> np.ndarray:
 
 
 def load_arrays(name: SplitName, folder: Path = PREPARED) -> tuple[np.ndarray, np.ndarray]:
-    """Return images (uint8 [N, 3, 32, 32]) and labels (uint8 [N]) of ``folder/name.npz``.
+    """Return images (uint8 [N, 3, side, side]) and labels (uint8 [N]) of ``folder/name.npz``.
 
     Raises `UserError` if the file is missing or damaged.
     """
@@ -93,18 +108,16 @@ def _check_split(images: np.ndarray, labels: np.ndarray) -> None:
     for name, array in (("images", images), ("labels", labels)):
         if array.dtype != np.uint8:
             raise ValueError(f"{name} are {array.dtype}; expected uint8")
-    if images.shape[1:] != IMAGE_SHAPE:
-        raise ValueError(f"images have the shape {images.shape}; expected (N, 3, 32, 32)")
+    if images.ndim != 4 or images.shape[1] != CHANNELS or images.shape[2] != images.shape[3]:
+        raise ValueError(f"images have the shape {images.shape}; expected (N, 3, side, side)")
     if labels.shape != images.shape[:1]:
         raise ValueError(f"labels have the shape {labels.shape}; expected {images.shape[:1]}, one for each image")
     if not len(labels):
         raise ValueError("there is no image")
-    if labels.max() >= len(CLASSES):
-        raise ValueError(f"label {labels.max()} found; labels are 0 to {len(CLASSES) - 1}")
 
 
 def save_split(folder: Path, name: SplitName, split: Split) -> None:
-    """Write ``split`` to ``folder/name.npz``: images uint8 [N, 3, 32, 32], labels uint8 [N]."""
+    """Write ``split`` to ``folder/name.npz``: images uint8 [N, 3, side, side], labels uint8 [N]."""
     labels = split.labels.numpy().astype(np.uint8)
     np.savez(folder / f"{name}.npz", images=split.images.numpy(), labels=labels)
 
@@ -117,33 +130,18 @@ def load_split(name: SplitName, folder: Path = PREPARED) -> Split:
     return Split(torch.from_numpy(images), torch.from_numpy(labels).long())
 
 
-def save_statistics(folder: Path, statistics: Statistics) -> None:
-    """Write ``statistics`` to ``folder/statistics.json``."""
-    (folder / "statistics.json").write_text(json.dumps(asdict(statistics), indent=2) + "\n", encoding="utf-8")
+def save_info(folder: Path, info: DatasetInfo) -> None:
+    """Write ``info`` to ``folder/dataset_info.json``."""
+    (folder / INFO).write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def load_statistics(folder: Path = PREPARED) -> Statistics:
-    """Return what `save_statistics` wrote to ``folder``; `UserError` if the file is missing or damaged."""
-    path = folder / "statistics.json"
+def load_info(folder: Path = PREPARED) -> DatasetInfo:
+    """Return what `save_info` wrote to ``folder``; `UserError` if the file is missing or damaged."""
+    path = folder / INFO
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(values, dict) or values.keys() != Statistics.__annotations__.keys():
-            raise ValueError(f"expected the keys {', '.join(Statistics.__annotations__)}")
-        _check_statistics(**values)
-        return Statistics(values["edition"], tuple(values["mean"]), tuple(values["std"]))
+        return DatasetInfo.model_validate_json(path.read_bytes())
     except Exception as error:  # a damaged file can raise almost anything
         raise _unreadable(path, error) from None
-
-
-def _check_statistics(edition: Any, mean: Sequence[Any], std: Sequence[Any]) -> None:
-    """Raise ValueError unless these are a name, three numbers, and three numbers above 0."""
-    if not isinstance(edition, str) or not edition:
-        raise ValueError(f"edition is {edition!r}; expected a name")
-    for name, values in (("mean", mean), ("std", std)):
-        if len(values) != IMAGE_SHAPE[0] or not all(isinstance(x, float) and math.isfinite(x) for x in values):
-            raise ValueError(f"{name} is {values!r}; expected {IMAGE_SHAPE[0]} finite numbers")
-    if min(std) <= 0:
-        raise ValueError(f"std is {std!r}; expected numbers above 0")
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

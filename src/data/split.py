@@ -1,5 +1,6 @@
 """Split the images of CIFAR-10 into train, validation and test, and measure the training images."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from sklearn.model_selection import train_test_split
 from src.core.errors import UserError
 from src.core.params import Settings
 from src.data.cifar10 import TEST_FILE, TRAIN_FILES, read_batch
-from src.data.prepared import CLASSES, Split, SplitName, Statistics
+from src.data.prepared import CHANNELS, CLASSES, DatasetInfo, PerChannel, Split, SplitName
 
 # Images per class that all later stages can use: the stage csi leaves one out and compares it with the others
 LEAST: dict[SplitName, int] = {"train": 2, "validation": 1, "test": 2}
@@ -55,14 +56,25 @@ def _check_counts(raw: Path, name: SplitName, part: Split) -> None:
         raise UserError(f"{raw}: {name} has {images} of class {CLASSES[rarest]}; needed of each class: {needed}")
 
 
-def statistics(train: Split, edition: str) -> Statistics:
-    """Return mean and standard deviation of each channel over all pixels of ``train``.
+def described(splits: Mapping[SplitName, Split], name: str, edition: str, classes: Sequence[str]) -> DatasetInfo:
+    """Return what is known of the data set that was split into ``splits``.
 
-    Both are for pixel values in 0..1, computed in float64 and rounded to 8 decimals.
+    Mean and standard deviation are those of each channel over all training pixels, for values in 0..1, computed in
+    float64 and rounded to 8 decimals.
     """
-    channels = train.images.permute(1, 0, 2, 3).reshape(3, -1).double() / 255
-    return Statistics(edition, _rounded(channels.mean(1)), _rounded(channels.std(1, correction=0)))
+    images = splits["train"].images
+    channels = images.permute(1, 0, 2, 3).reshape(CHANNELS, -1).double() / 255
+    return DatasetInfo(
+        name=name,
+        edition=edition,
+        classes=tuple(classes),
+        side=images.shape[-1],
+        images={part: len(split) for part, split in splits.items()},
+        mean=_rounded(channels.mean(1)),
+        std=_rounded(channels.std(1, correction=0)),
+    )
 
 
-def _rounded(values: torch.Tensor) -> tuple[float, ...]:
-    return tuple(round(value, 8) for value in values.tolist())
+def _rounded(values: torch.Tensor) -> PerChannel:
+    red, green, blue = (round(value, 8) for value in values.tolist())
+    return red, green, blue

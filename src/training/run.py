@@ -3,7 +3,7 @@
 import torch
 
 from src.core.device import seed_everything
-from src.data.prepared import Split, Statistics
+from src.data.prepared import DatasetInfo, Split
 from src.network.vgg import VGG, Plan
 from src.training.initialization import initialize
 from src.training.loop import Hooks, Row, fit
@@ -15,17 +15,17 @@ def train(
     recipe: TrainRecipe,
     images: Split,
     validation: Split,
-    statistics: Statistics,
+    info: DatasetInfo,
     seed: int,
     device: torch.device,
     hooks: Hooks | None = None,
 ) -> tuple[VGG, list[Row]]:
     """Train the network of ``plan`` on ``images`` from scratch by ``recipe``; return it and a row for each epoch.
 
-    ``statistics`` gives the normalization. What ``hooks`` may add, and what is raised, stands at
+    ``info`` gives the normalization. What ``hooks`` may add, and what is raised, stands at
     `src.training.loop.fit`.
     """
     seed_everything(seed)
-    model = VGG(plan, torch.tensor(statistics.mean), torch.tensor(statistics.std))
+    model = VGG(plan, torch.tensor(info.mean), torch.tensor(info.std))
     model = initialize(model, recipe, images.images).to(device)
     return fit(model, images, validation, recipe, seed, hooks)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from src.core.device import seed_everything
 from src.core.files import atomic
 from src.core.signals import interruption
-from src.data.prepared import Split, Statistics
+from src.data.prepared import DatasetInfo, Split
 from src.network.inference import to_unit
 from src.network.vgg import VGG, Plan, load, save
 from src.training.checkpoints import Checkpoints
@@ -34,7 +34,7 @@ class Setup:
     recipe: TrainRecipe
     train: Split
     validation: Split
-    statistics: Statistics
+    info: DatasetInfo
     folder: Path
 
     def file(self, name: str) -> Path:
@@ -59,7 +59,7 @@ def _trained(setup: Setup, name: str) -> VGG:
     checkpoints = Checkpoints(setup.folder / f"{name}-checkpoints")
     with interruption() as interrupted, contextlib.closing(Tracker(f"separation-{name}", len(images))) as reporter:
         hooks, device = Hooks(reporter, checkpoints, interrupted=interrupted), torch.device("cpu")
-        trained, _ = train(setup.plan, setup.recipe, images, setup.validation, setup.statistics, seed, device, hooks)
+        trained, _ = train(setup.plan, setup.recipe, images, setup.validation, setup.info, seed, device, hooks)
     checkpoints.clear()
     return trained
 
@@ -67,7 +67,7 @@ def _trained(setup: Setup, name: str) -> VGG:
 def _random(setup: Setup) -> VGG:
     """Return a network of PyTorch's random weights, whose BatchNorm has seen training images."""
     seed_everything(SEEDS[0])
-    network = VGG(setup.plan, torch.tensor(setup.statistics.mean), torch.tensor(setup.statistics.std))
+    network = VGG(setup.plan, torch.tensor(setup.info.mean), torch.tensor(setup.info.std))
     return settled(network, setup.train.images[:WARM_UP_IMAGES])
 
 
