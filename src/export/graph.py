@@ -80,8 +80,15 @@ def _steps(network: VGG) -> Iterator[_Step]:
 
 
 def _constants(network: VGG) -> dict[str, np.ndarray]:
-    """Return the initializers: parameters and buffers in float32, then the shapes of the pool."""
-    tensors = {name: tensor.cpu().numpy() for name, tensor in network.state_dict().items() if tensor.dim()}
+    """Return the initializers: parameters and buffers in float32, then the shapes of the pool.
+
+    The scales of a grid are left out: the weights hold them.
+    """
+    tensors = {
+        name: tensor.cpu().numpy()
+        for name, tensor in network.state_dict().items()
+        if tensor.dim() and not name.endswith(".scale")
+    }
     for name in ("mean", "std"):
         tensors[name] = tensors[name].reshape(3, 1, 1)
     side = network.plan.pooled_side

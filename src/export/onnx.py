@@ -9,7 +9,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,6 +19,7 @@ import onnx
 from onnx import TensorProto, helper
 from onnx.numpy_helper import from_array, to_array
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, quantize_static
+from torch import Tensor
 
 from src.core.files import atomic
 from src.export.graph import onnx_model
@@ -44,7 +45,7 @@ class Calibration:
 def export(network: VGG, path: Path, half: bool = False, calibration: Calibration | None = None) -> None:
     """Write ``network`` to ``path`` in float32; with ``half`` weights in float16; with ``calibration`` in int8.
 
-    Raises `UserError` where the file cannot be written.
+    The int8 weights of a network on a grid are its integers and its scales. Raises `UserError` where the file cannot be written.
     """
     model = onnx_model(network)
     if half:
@@ -53,7 +54,7 @@ def export(network: VGG, path: Path, half: bool = False, calibration: Calibratio
         if calibration is None:
             onnx.save(model, temporary)
         else:
-            _quantize(model, temporary, calibration)
+            _quantize(model, temporary, calibration, network.scales)
 
 
 def nonzero_parameters(network: VGG, path: Path) -> int:
@@ -87,11 +88,15 @@ def _store_half(graph: onnx.GraphProto, learned: set[str]) -> None:
     graph.node.extend(nodes)
 
 
-def _quantize(model: onnx.ModelProto, path: Path, calibration: Calibration) -> None:
+def _quantize(model: onnx.ModelProto, path: Path, calibration: Calibration, scales: Mapping[str, Tensor]) -> None:
     """Write ``model`` in int8 (QDQ): weights symmetric per channel, activations uint8 per tensor.
 
-    x86 has an instruction for uint8 times int8 (VNNI), and ONNX Runtime a kernel.
+    A weight without ``scales`` gets those that put the largest magnitude of each channel at 127. x86 has an instruction for uint8 times int8 (VNNI), and ONNX Runtime a kernel.
     """
+    grids = {
+        name: [{"axis": 0, "quant_type": QuantType.QInt8, "scale": scale, "zero_point": 0} for scale in own.tolist()]
+        for name, own in scales.items()
+    }
     with _quiet():
         quantize_static(
             model,
@@ -102,7 +107,7 @@ def _quantize(model: onnx.ModelProto, path: Path, calibration: Calibration) -> N
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=METHODS[calibration.method],
-            extra_options={"CalibStridedMinMax": 1},
+            extra_options={"CalibStridedMinMax": 1, "TensorQuantOverrides": grids},
         )
 
 

@@ -61,12 +61,17 @@ class Hidden(Settings):
 
 
 class Plan(Settings, strict=False):
-    """Everything that is needed to build a network except its tensors."""
+    """Everything that is needed to build a network except its tensors.
+
+    ``grid``: the weights of each output channel are integers from -127 to 127 times the channel's ``scale``, a tensor
+    that lies beside them.
+    """
 
     features: tuple[Conv | Pool, ...]
     head: tuple[Hidden, ...]
     pooled_side: int = Field(default=1, ge=1, le=32)
     classes: int = Field(default=10, ge=2, le=MAX_WIDTH)
+    grid: bool = False
 
     @model_validator(mode="after")
     def _sound(self) -> "Plan":
@@ -160,6 +165,9 @@ class VGG(nn.Module):
         self.avgpool = MeanPool(plan.pooled_side)
         self.classifier = nn.Sequential(*_classifier(plan))
         self.apply(_he_init)
+        if plan.grid:
+            for layer in self.weighted_layers:
+                layer.register_buffer("scale", torch.ones(len(layer.weight)))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # PyTorch's types lack this form
 
     def forward(self, images: Tensor) -> Tensor:
@@ -179,6 +187,12 @@ class VGG(nn.Module):
     def linear_layers(self) -> list[nn.Linear]:
         """The hidden layers and the last layer in order."""
         return [module for module in self.classifier if isinstance(module, nn.Linear)]
+
+    @property
+    def scales(self) -> dict[str, Tensor]:
+        """For each weight, by its name, the scale of each output channel; empty unless the plan has a grid."""
+        buffers = self.named_buffers()
+        return {f"{name.removesuffix('.scale')}.weight": scale for name, scale in buffers if name.endswith(".scale")}
 
     @property
     def weighted_layers(self) -> list[nn.Conv2d | nn.Linear]:
