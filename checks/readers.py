@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx.helper
+import onnx.numpy_helper
 import onnx.parser
 import torch
 import yaml
@@ -30,6 +32,8 @@ from src.core.params import PARAMS, PIPELINE, load_params, read_yaml
 from src.data.cifar10 import FILES, RECORD_BYTES, read_batch
 from src.data.fetch import unpack
 from src.data.prepared import CLASSES, INFO, DatasetInfo, Split, load_arrays, load_info, save_info, save_split
+from src.export.coded import encode
+from src.export.decode import decode
 from src.export.runtime import INPUT, OUTPUT, SIDE, session
 from src.network.record import load_recorded
 from src.network.vgg import VGG, Conv, Hidden, Plan, Pool, save
@@ -155,6 +159,14 @@ def read_curve(path: Path) -> dict[str, list[float]]:
     return read_curves(folder)
 
 
+def read_coded(path: Path) -> bytes:
+    """Return the ONNX file in a coded file."""
+    try:
+        return decode(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
 def read_checkpoint(path: Path) -> str:
     """Return the state as text. A checkpoint that is skipped with a printed line counts as refused."""
     with contextlib.redirect_stdout(io.StringIO()) as printed:
@@ -199,6 +211,8 @@ JSON, CSV = written("a", partial(write_json, values=MAPPING)), written("a", part
 SETTINGS, YAML = (yaml.safe_dump(values).encode() for values in (read_yaml(ROOT / PARAMS), MAPPING))
 NETWORK, TAR = written("a", make_network), written("a", make_tar)
 ONNX = onnx.parser.parse_model(GRAPH).SerializeToString()
+TERNARY = onnx.numpy_helper.from_array((np.arange(3000) % 3).astype(np.int8).reshape(60, 50))
+CODED = encode(onnx.helper.make_model(onnx.helper.make_graph([], "ternary", [], [], [TERNARY])).SerializeToString())
 BATCH = b"".join(bytes([label]) + bytes(RECORD_BYTES - 1) for label in range(3))
 CURVE = b"step\tloss\n" + b"".join(b"%d\t%f\n" % (epoch, epoch / 7) for epoch in range(1, 6))
 CHECKPOINT = written("00000007.pt", lambda path: Checkpoints(path.parent).save(7, STATE))
@@ -217,6 +231,7 @@ READERS = (
     Reader("network", SAVED, NETWORK, read_network),
     Reader("network, header", SAVED, read=read_network, **header(NETWORK)),
     Reader("onnx", Path("a.onnx"), ONNX, lambda path: session(path, threads=1).run([OUTPUT], THREE), list),
+    Reader("coded", Path("a.coded"), CODED, read_coded, exact=True),
     Reader("batch", Path("a.bin"), BATCH, read_batch, Split),
     Reader("tar", Path("a.tar"), TAR, read_archive),
     Reader("tar.gz", Path("a.tar.gz"), gzip.compress(TAR, mtime=0), read_archive, exact=True),

@@ -38,6 +38,8 @@ COLUMNS = (
     "bytes_ratio",
     "bytes_ratio_half",
     "packed_bytes",
+    "xz_bytes",
+    "coded_bytes",
     "latency_ms_b1",
     "latency_b1_ratio",
     "pflop",

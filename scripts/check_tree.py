@@ -1,6 +1,7 @@
-"""Check the recipes and the list of those to release in params.yaml: python -m scripts.check_tree [OVERRIDES].
+"""Check the recipes of params.yaml, and its lists of those to code and to release.
 
-OVERRIDES is a file with one override a line, as `dvc exp run -S` takes them.
+`python -m scripts.check_tree [OVERRIDES]`. OVERRIDES is a file with one override a line, as `dvc exp run -S` takes
+them.
 """
 
 import argparse
@@ -29,11 +30,13 @@ def main() -> None:
 
 
 def check(params: Path) -> None:
-    """Raise `ParamsError` in one line for the first mistake in the recipes, or in the list ``release``."""
-    recipes, released = read_tree(params), read_yaml(params).get("release")
-    known = f"must be a list of recipes out of: {', '.join(recipes)}"
-    if not isinstance(released, list) or [name for name in released if name not in list(recipes)]:
-        raise ParamsError(f"{PARAMS}: release: {known} (found {released!r})")
+    """Raise `ParamsError` in one line for the first mistake in the recipes, or in the lists ``coded``, ``release``."""
+    recipes, settings = read_tree(params), read_yaml(params)
+    for key, least in (("coded", 1), ("release", 0)):  # the stage compare needs a coded file
+        named, number = settings.get(key), " (at least one)" if least else ""
+        if not isinstance(named, list) or len(named) < least or [name for name in named if name not in list(recipes)]:
+            known = f"must be a list of recipes{number} out of: {', '.join(recipes)}"
+            raise ParamsError(f"{PARAMS}: {key}: {known} (found {named!r})")
 
 
 def override(params: Path, overrides: Path) -> None:

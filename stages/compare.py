@@ -46,13 +46,14 @@ class Params(Settings):
     """What this stage reads from params.yaml."""
 
     compress: CompareSection
+    coded: list[str]
 
 
 def main() -> None:
     """Compare the recipes of params.yaml; files of recipes that are no longer there are ignored."""
-    params = load_params("compare", Params).compress
-    recipes = params.recipes
-    tested = {recipe: measured(recipe) for recipe in recipes}
+    params = load_params("compare", Params)
+    recipes = params.compress.recipes
+    tested = {recipe: measured(recipe, recipe in params.coded) for recipe in recipes}
     parents = {recipe: values["from"] for recipe, values in recipes.items()}
     timings, trials = _timings(recipes), [row["recipe"] for row in read_csv(TRIALS, "recipe")]
     require_one_edition(tested, timings, {str(PREPARED): {"edition": load_info().edition}})
@@ -64,7 +65,7 @@ def main() -> None:
     write_csv(WEIGHTS, _of_all(tested, "weights"), WEIGHT_COLUMNS)
     write_csv(CODEBOOK, _of_all(tested, "codebook"), CODEBOOK_COLUMNS)
     write_json(SUMMARY, headline_metrics(rows))
-    write_json(RECIPES, recipe_history(tested, recipes, params.steps))
+    write_json(RECIPES, recipe_history(tested, recipes, params.compress.steps))
     write_json(PREDICTIONS, predicted_classes(tested, labels))
 
 

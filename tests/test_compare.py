@@ -32,8 +32,8 @@ from stages.draw import PARETO
 ROOT = Path(__file__).parents[1]
 HEADER = (
     "recipe,edition,parent,val_accuracy,test_accuracy,reference,difference_points,difference_low,difference_high,"
-    "parameters,nonzero_parameters,macs,macs_ratio,bytes,bytes_ratio,bytes_ratio_half,packed_bytes,latency_ms_b1,"
-    "latency_b1_ratio,latency_ms_b64,image_passes,pflop,pflop_after_root,settings_tried"
+    "parameters,nonzero_parameters,macs,macs_ratio,bytes,bytes_ratio,bytes_ratio_half,packed_bytes,xz_bytes,"
+    "coded_bytes,latency_ms_b1,latency_b1_ratio,latency_ms_b64,image_passes,pflop,pflop_after_root,settings_tried"
 )
 LABELS = np.arange(20) % 10
 RECIPES = {
@@ -57,6 +57,8 @@ def cost(wrong: int, scale: int = 1, edition: str = "sample", spent: float = 0.0
         "macs": 24_000 // scale**2,
         "bytes": 6000 // scale,
         "packed_bytes": 4800 // scale,
+        "xz_bytes": float("nan"),
+        "coded_bytes": float("nan"),
         "widths": {"convolutions": {"conv1_1": 64}, "hidden": {}},
         "steps": ["done"],
         "note": "",
@@ -92,10 +94,11 @@ def compared(tested: dict = TESTED, timings: dict = TIMINGS) -> list[dict]:
 @pytest.fixture
 def workspace(tmp_path, monkeypatch):
     """A folder with metrics of four recipes, and of one that params.yaml no longer names."""
-    for folder in ("onnx", "tested"):
+    for folder in ("onnx", "tested", "coded"):
         (tmp_path / "models" / folder).mkdir(parents=True)
     for recipe, values in (TESTED | {"gone": cost(9, edition="official")}).items():
         write_measured(tmp_path, recipe, values)
+    (tmp_path / "models/coded/small.json").write_text('{"coded_bytes": 800, "xz_bytes": 900}')
     timings = {recipe: {"b1": values["b1"], "b64": values["b64"]} for recipe, values in TIMINGS.items()}
     (tmp_path / "metrics").mkdir()
     (tmp_path / "metrics/benchmark.json").write_text(json.dumps({"edition": "sample", "recipes": timings}))
@@ -120,7 +123,7 @@ def write_measured(folder: Path, recipe: str, values: dict) -> None:
 
 def set_recipes(folder: Path, recipes: object) -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["compress"]["recipes"] = recipes
+    params |= {"compress": params["compress"] | {"recipes": recipes}, "coded": ["small"]}
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
 
 
@@ -290,7 +293,7 @@ def test_stage_writes_table_summary_and_history_of_the_recipes_in_params(workspa
     assert header == HEADER
     assert [row.split(",")[0] for row in rows] == ["dense", "tuned", "small", "int8"]
     assert rows[2] == (
-        "small,sample,trained,0.9100,0.9500,tuned,-5.00,-15.00,0.00,300,275,1500,16.00,1500,4.00,,1200,0.500,8.20,"
+        "small,sample,trained,0.9100,0.9500,tuned,-5.00,-15.00,0.00,300,275,1500,16.00,1500,4.00,,1200,900,800,0.500,8.20,"
         "25.000,9,0.500,0.200,3"
     )
     assert json.loads((workspace / "metrics/summary.json").read_text()) == {"dense_val_accuracy": 0.91}

@@ -73,6 +73,7 @@ def small_params(data):
     params["csi"] |= {"in_sample_train": 100, "in_sample_test": 50, "neighbour_images": 100, "probe_images": 100}
     params["benchmark"] = {"blocks": 2, "calls": 3, "batch_calls": 1}
     params["compress"]["recipes"] = RECIPES
+    params["coded"] = ["flagship"]
     params["compress"]["budget"] = 1
     for training in params["compress"]["train"].values():
         training["batch_size"] = 30
@@ -231,7 +232,7 @@ def test_another_budget_reruns_its_branch_and_the_controls_below_it_alone(projec
     lines = run(project, "python", "-m", "scripts.plan").splitlines()
     planned = {line.split()[0] for line in lines if re.match(r"\w+(@\w+)? +(\?|[0-9.]+)( |$)", line)}
     branch = {f"{stage}@{name}" for stage in ("compress", "export", "test") for name in ("slim", "tuned", "flagship")}
-    assert planned == branch | {"benchmark", "compare", "draw", "release@flagship"}
+    assert planned == branch | {"benchmark", "compare", "draw", "coded@flagship", "release@flagship"}
 
 
 def test_a_forced_second_run_gives_the_same_bytes(project):

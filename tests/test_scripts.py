@@ -306,12 +306,15 @@ def test_an_unknown_recipe_cannot_be_tried(monkeypatch):
         run(monkeypatch, try_recipe, "nothing")
 
 
-@pytest.mark.parametrize("released", [["dense", "nothing"], "flagship", None])
-def test_a_released_recipe_that_does_not_exist_is_told(tmp_path, released):
-    params = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"release": released}
+@pytest.mark.parametrize("named", [["dense", "nothing"], "flagship", None])
+@pytest.mark.parametrize(("key", "number"), [("release", ""), ("coded", r" \(at least one\)")])
+def test_a_recipe_to_code_or_release_that_does_not_exist_is_told(tmp_path, key, number, named):
+    params = yaml.safe_load((ROOT / "params.yaml").read_text()) | {key: named}
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(params, sort_keys=False))
-    with pytest.raises(ParamsError, match=r"params.yaml: release: must be a list of recipes out of: dense, half"):
+    with pytest.raises(
+        ParamsError, match=rf"params.yaml: {key}: must be a list of recipes{number} out of: dense, half"
+    ):
         check_tree.check(path)
-    path.write_text(yaml.safe_dump(params | {"release": ["dense"]}))
+    path.write_text(yaml.safe_dump(params | {key: ["dense"]}))
     check_tree.check(path)

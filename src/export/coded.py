@@ -62,6 +62,11 @@ def encode(content: bytes) -> bytes:
     return header + frame + encoder.get_compressed().astype("<u4").tobytes()
 
 
+def bits_by_tensor(content: bytes) -> dict[str, float]:
+    """Return the bits per entry of each coded tensor of the ONNX file ``content``, by its name."""
+    return {tensor.name: tensor.bits for tensor in tensors(content)}
+
+
 def tensors(content: bytes) -> Iterator[Tensor]:
     """Yield the tensors of the ONNX file ``content`` that are worth coding, in the order in which they lie in it."""
     for stored in onnx.load_model_from_string(content).graph.initializer:

@@ -45,7 +45,8 @@ class Calibration:
 def export(network: VGG, path: Path, half: bool = False, calibration: Calibration | None = None) -> None:
     """Write ``network`` to ``path`` in float32; with ``half`` weights in float16; with ``calibration`` in int8.
 
-    The int8 weights of a network on a grid are its integers and its scales. Raises `UserError` where the file cannot be written.
+    The int8 weights of a network on a grid are its integers and its scales. Raises `UserError` where the file cannot be
+    written.
     """
     model = onnx_model(network)
     if half:
@@ -91,7 +92,8 @@ def _store_half(graph: onnx.GraphProto, learned: set[str]) -> None:
 def _quantize(model: onnx.ModelProto, path: Path, calibration: Calibration, scales: Mapping[str, Tensor]) -> None:
     """Write ``model`` in int8 (QDQ): weights symmetric per channel, activations uint8 per tensor.
 
-    A weight without ``scales`` gets those that put the largest magnitude of each channel at 127. x86 has an instruction for uint8 times int8 (VNNI), and ONNX Runtime a kernel.
+    A weight without ``scales`` gets those that put the largest magnitude of each channel at 127. x86 has an instruction
+    for uint8 times int8 (VNNI), and ONNX Runtime a kernel.
     """
     grids = {
         name: [{"axis": 0, "quant_type": QuantType.QInt8, "scale": scale, "zero_point": 0} for scale in own.tolist()]

@@ -54,6 +54,8 @@ COLUMNS = (
     Column("bytes_ratio", "times", "file x", "higher"),
     Column("bytes_ratio_half", "times", "half x", "higher"),
     Column("packed_bytes", "bytes", "gzip", "lower"),
+    Column("xz_bytes", "bytes", "xz", "lower"),
+    Column("coded_bytes", "bytes", "coded", "lower"),
     Column("latency_ms_b1", "ms", "ms", "lower", "latency of a batch of 1 on one thread (ms)"),
     Column("latency_b1_ratio", "times", "ms x", "higher"),
     Column("latency_ms_b64", "ms", "ms of 64", "lower"),

@@ -11,7 +11,7 @@ a factor per output channel changes a step, and no code.
 """
 
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -96,6 +96,12 @@ def put_on_grid(network: VGG, bits: int) -> None:
         parametrize.register_parametrization(layer, "weight", Grid(layer.weight, own))
 
 
+def grid_of(layer: nn.Module) -> tuple[Grid, Tensor]:
+    """Return the grid of ``layer``, and its weight as training changes it, before it is rounded."""
+    parametrizations: Any = layer.parametrizations
+    return parametrizations.weight[0], parametrizations.weight.original
+
+
 def rated(network: VGG, settings: Settings) -> Objective:
     """Return the loss of a batch: cross-entropy + ``rate`` x `bits_per_weight` of ``network``, which is trained."""
 
@@ -110,8 +116,8 @@ def bits_per_weight(network: VGG) -> Tensor:
     """Return the mean `code_lengths` of all weights of ``network``, which has grids (scalar)."""
     lengths = []
     for layer in network.weighted_layers:
-        weight = layer.parametrizations["weight"]
-        lengths.append(code_lengths(weight[0].place(weight.original), weight[0].largest).flatten())
+        grid, weight = grid_of(layer)
+        lengths.append(code_lengths(grid.place(weight), grid.largest).flatten())
     return torch.cat(lengths).mean()
 
 
@@ -138,8 +144,8 @@ def settled(network: VGG) -> VGG:
     """
     codes = []
     for layer in network.weighted_layers:
-        weight = layer.parametrizations["weight"]
-        codes.append(weight[0].place(weight.original).round())
+        grid, weight = grid_of(layer)
+        codes.append(grid.place(weight).round())
         parametrize.remove_parametrizations(layer, "weight")
     whole = without_batch_norm(network)
     tensors = whole.state_dict()
