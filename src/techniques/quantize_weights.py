@@ -113,12 +113,13 @@ def rated(network: VGG, settings: Settings) -> Objective:
 
 
 def bits_per_weight(network: VGG) -> Tensor:
-    """Return the mean `code_lengths` of all weights of ``network``, which has grids (scalar)."""
-    lengths = []
-    for layer in network.weighted_layers:
-        grid, weight = grid_of(layer)
-        lengths.append(code_lengths(grid.place(weight), grid.largest).flatten())
-    return torch.cat(lengths).mean()
+    """Return the mean `code_lengths` of the weights of ``network``, which has grids (scalar).
+
+    The first and the last layer are left out: 255 codes of so few weights make no histogram to follow.
+    """
+    grids = [grid_of(layer) for layer in network.weighted_layers[1:-1]]
+    lengths = [code_lengths(grid.place(weight), grid.largest).flatten() for grid, weight in grids]
+    return torch.cat(lengths).mean() if lengths else torch.zeros(())
 
 
 def code_lengths(place: Tensor, largest: int) -> Tensor:
