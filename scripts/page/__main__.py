@@ -46,7 +46,8 @@ def build(out: Path) -> None:
     rows = {row["recipe"]: row for row in read_csv(COMPARISON, "recipe", "test_accuracy")}
     numbers = sections.headline(rows, len(read_json(Path(report.PREDICTIONS), "labels")["labels"]))
     named = session(MODEL, threads=1).get_modelmeta().custom_metadata_map.get("classes")
-    values = {"numbers": numbers, "classes": json.loads(named) if named else CLASSES, "runtime": ONNXRUNTIME.title}
+    classes = tuple(json.loads(named)) if named else CLASSES
+    values = {"numbers": numbers, "classes": classes, "runtime": ONNXRUNTIME.title}
     script, wasm = contents_of(ONNXRUNTIME, Path("scratch/npm"))
     with atomic(out) as folder:
         folder.mkdir()
@@ -55,9 +56,10 @@ def build(out: Path) -> None:
         # Not .mjs, whose type some servers do not know, nor .gz, which with some is unpacked before the page does it
         (folder / "runtime.js").write_bytes(script)
         (folder / "runtime.wasm.gzip").write_bytes(gzip.compress(wasm, mtime=0))
-        values |= {"labels": write_images(folder / "images"), "files": [path.name for path in folder.iterdir()]}
-        template = (HERE / "index.html.jinja").read_text(encoding="utf-8")
-        page = Template(template, autoescape=True, undefined=StrictUndefined, trim_blocks=True).render(values)
+        values["labels"] = write_images(folder / "images") if classes == CLASSES else []
+        values["files"] = [path.name for path in folder.iterdir()]
+        text = (HERE / "index.html.jinja").read_text(encoding="utf-8")
+        page = Template(text, autoescape=True, undefined=StrictUndefined, trim_blocks=True).render(values)
         (folder / "index.html").write_text(page, encoding="utf-8", newline="\n")
 
 
