@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from scripts.revision import open_revision
+from scripts.revision import Revision, open_revision
 from src.core.errors import UserError, exit_cleanly
 from src.results.comparison import COMPARISON
-from src.results.table import LEGEND, readable
+from src.results.table import LEGEND, data_set, readable
 
 WIDTH = 120
 LONGEST_NAME = 20
@@ -17,6 +17,7 @@ COLUMNS = (
     "recipe",
     "val_accuracy",
     "test_accuracy",
+    "balanced_accuracy",
     "difference_points",
     "reference",
     "macs_ratio",
@@ -31,23 +32,25 @@ def main() -> None:
     """Print the table of the working tree, or of the revision or experiment named by ``--rev``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rev", help="a Git revision or the name of a DVC experiment; without it the working tree")
-    print(table(read(parser.parse_args().rev)))
+    revision = open_revision(parser.parse_args().rev)
+    rows = read(revision)
+    print(table(rows, data_set(revision.dataset(), rows)))
 
 
-def read(name: str | None) -> list[dict[str, Any]]:
-    """Return the rows of metrics/comparison.csv at the revision ``name``, or on disk; `UserError` without one."""
-    revision = open_revision(name)
+def read(revision: Revision) -> list[dict[str, Any]]:
+    """Return the rows of metrics/comparison.csv at ``revision``; `UserError` without one."""
     rows = revision.rows(str(COMPARISON), "recipe", "edition")
     if not rows:
         raise UserError(f"{COMPARISON}: no results in {revision.label}; run `dvc repro`")
     return rows
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Return ``rows`` aligned under short headings, at most 120 characters wide."""
-    heading = textwrap.fill(f"CIFAR-10, {rows[0]['edition']} edition. {LEGEND}", WIDTH)
+def table(rows: list[dict[str, Any]], data: str) -> str:
+    """Return ``rows`` aligned under short headings, at most 120 characters wide, below ``data`` and the legend."""
     short = [row | {"recipe": _short(row["recipe"])} for row in rows]
-    return f"{heading}\n{pd.DataFrame(readable(short, COLUMNS)).to_string(index=False)}"
+    return (
+        f"{textwrap.fill(f'{data} {LEGEND}', WIDTH)}\n{pd.DataFrame(readable(short, COLUMNS)).to_string(index=False)}"
+    )
 
 
 def _short(name: str) -> str:
