@@ -4,6 +4,7 @@ They are drawn from the rows of the tables that the stage evaluate writes.
 """
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,6 +35,7 @@ COLUMNS = 6  # in the grid of mistakes
 CONTRAST = PowerNorm(0.5, vmin=0, vmax=1)  # the square root of a share, so that small shares can be told apart
 LIGHT_BELOW = 0.25  # a cell with a smaller share of its row is dark, so its number is white
 NUMBERED, LABELED = 12, 25  # the most classes whose cells have numbers, and whose names all stand at the axes
+TITLE = 80  # characters of a line
 NAMED = 3  # confusions that the title names where cells have no numbers
 Row = Mapping[str, Any]
 
@@ -70,9 +72,8 @@ def _largest_confusions(shares: np.ndarray, classes: Sequence[str]) -> str:
     """Return the largest ``shares`` [K, K] off the diagonal in words."""
     others = np.where(np.eye(len(shares), dtype=bool), 0, shares)
     places = (np.unravel_index(place, others.shape) for place in np.argsort(-others, axis=None, kind="stable")[:NAMED])
-    return "Largest: " + ", ".join(
-        f"{short(classes[row])} as {short(classes[column])} ({others[row, column]:.0%})" for row, column in places
-    )
+    named = [f"{short(classes[row])} as {short(classes[column])} ({others[row, column]:.0%})" for row, column in places]
+    return textwrap.fill(f"Largest: {', '.join(named)}", TITLE)
 
 
 def class_accuracy(rows: Sequence[Row], info: DatasetInfo) -> Figure:

@@ -79,7 +79,10 @@ def separation_by_class(rows: Sequence[Row], info: DatasetInfo) -> Figure:
     classes, hint, height = info.classes, CLASSES_HINT, 4.6
     if len(classes) > 2 * ENDS:
         classes = tuple(sorted(classes, key=lambda name: -rows[-1][name]))
-        hint, height = f"{hint}\nOrdered by the last layer; every label is that of its row", 7.5
+        hint, height = (
+            f"{hint}\nOrdered by the last layer, from the highest to the lowest; some of the classes are named",
+            7.5,
+        )
     grid = np.array([[row[name] for row in rows] for name in classes])
     figure = new_figure(13, height)
     axes = figure.add_subplot()

@@ -63,7 +63,8 @@ def titled(what: str, info: DatasetInfo, hint: str = "", note: str = "") -> str:
 
     ``note`` follows the edition.
     """
-    return f"{what} ({short(info.title, 3 * LONGEST)}{note})" + (f"\n{hint}" if hint else "")
+    title = info.model_copy(update={"name": short(info.name)}).title
+    return f"{what} ({title}{note})" + (f"\n{hint}" if hint else "")
 
 
 def short(name: str, longest: int = LONGEST) -> str:
