@@ -73,9 +73,9 @@ def short(rows: Sequence[Row]) -> str:
     """Return the most important rows and columns as a Markdown table, and what they mean."""
     chosen = [row for row in rows if row["recipe"] in FIRST]
     note = (
-        f"{_data(rows)} Difference: percentage points against `tuned` (recipes that were fine-tuned) or `dense` (the "
-        "others), with its 95 % interval over test images. x: times smaller, fewer or faster than `dense`. All "
-        f"recipes, and how it was measured: [{RESULTS}]({RESULTS})."
+        f"{_data(rows)} Difference: percentage points against `tuned` (recipes that were fine-tuned) or `dense`, with "
+        "its 95 % interval over test images. x: times smaller, fewer or faster than `dense`. "
+        f"All recipes: [{RESULTS}]({RESULTS})."
     )
     return "\n".join([*_markdown(chosen, SHORT), "", textwrap.fill(note, WIDTH, break_long_words=False)])
 

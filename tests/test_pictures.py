@@ -321,7 +321,8 @@ def test_titles_are_inside_the_figure_even_of_a_tree_with_dense_alone():
 
 def test_the_bar_of_a_node_is_the_share_of_the_file_of_dense():
     rows, histories = tree()
-    bars = [bar for bar in family_tree(rows, histories, (), INFO).axes[0].patches if not isinstance(bar, FancyBboxPatch)]
+    patches = family_tree(rows, histories, (), INFO).axes[0].patches
+    bars = [bar for bar in patches if not isinstance(bar, FancyBboxPatch)]
     assert [bar.get_width() / bars[0].get_width() for bar in bars[:3]] == pytest.approx([1, 1 / 2, 1 / 3], rel=1e-3)
 
 
