@@ -182,9 +182,9 @@ def test_each_seed_is_compared_within_itself(tmp_path, monkeypatch):
     measured = {
         seed: {
             name: {"val_accuracy": 0.5, "test_accuracy": right / 4, "predicted": digits, "macs": 1}
-            for name, digits, right in (("tuned", tuned, 4), ("slim", "0129", 3))
+            for name, digits, right in (("tuned", tuned, 4), ("slim", "00010209", 3))
         }
-        for seed, tuned in ((0, "0123"), (5, "0129"))
+        for seed, tuned in ((0, "00010203"), (5, "00010209"))
     }
     seeds.write_tables(measured, np.array([0, 1, 2, 3]))
     assert read_csv(seeds.RESULTS)[3] == {"seed": 5, "recipe": "slim", "val_accuracy": 0.5, "test_accuracy": 0.75}
