@@ -47,14 +47,18 @@ def read(revision: Revision) -> list[dict[str, Any]]:
 
 def table(rows: list[dict[str, Any]], data: str) -> str:
     """Return ``rows`` aligned under short headings, at most 120 characters wide, below ``data`` and the legend."""
-    short = [row | {"recipe": _short(row["recipe"])} for row in rows]
-    return (
-        f"{textwrap.fill(f'{data} {LEGEND}', WIDTH)}\n{pd.DataFrame(readable(short, COLUMNS)).to_string(index=False)}"
-    )
+    longest = min(LONGEST_NAME, max(len(row["recipe"]) for row in rows))
+    lines = _aligned(rows, longest)
+    if (surplus := lines.index("\n") - WIDTH) > 0:
+        lines = _aligned(rows, longest - surplus)
+    return f"{textwrap.fill(f'{data} {LEGEND}', WIDTH)}\n{lines}"
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+def _aligned(rows: list[dict[str, Any]], longest: int) -> str:
+    """Return ``rows`` as lines of equal length; names have at most ``longest`` characters."""
+    names = [row["recipe"] if len(row["recipe"]) <= longest else f"{row['recipe'][: longest - 1]}…" for row in rows]
+    named = [row | {"recipe": name} for row, name in zip(rows, names, strict=True)]
+    return pd.DataFrame(readable(named, COLUMNS)).to_string(index=False)
 
 
 if __name__ == "__main__":

@@ -142,7 +142,7 @@ def test_repro_leaves_nothing_to_do_and_git_clean(project):
 
 
 def test_results_say_their_edition(project):
-    for name in ("train", "benchmark", "recipes", "predictions"):
+    for name in ("train", "benchmark", "recipes", "predictions", "dataset"):
         assert json.loads((project / f"metrics/{name}.json").read_text())["edition"] == "custom", name
     for name in ("metrics/comparison.csv", "plots/splits.csv"):
         assert {row["edition"] for row in read_csv(project / name)} == {"custom"}, name

@@ -160,6 +160,14 @@ def test_table_says_where_a_difference_is_within_chance_and_leaves_out_columns_t
     assert "within chance" not in table.table([older], "").splitlines()[-1]
 
 
+def test_table_with_balanced_accuracy_is_narrow_too():
+    wide = {"difference_points": -10.55, "difference_low": -21.25, "difference_high": 10.75, "latency_ms_b1": 123.45}
+    long = row("a_recipe_with_a_name_that_never_ends", 1000) | wide | {"balanced_accuracy": 0.5}
+    lines = table.table([row("dense") | {"balanced_accuracy": 0.9}, long], "").splitlines()[-3:]
+    assert "balanced %" in lines[0]
+    assert {len(line) for line in lines} == {120}
+
+
 def test_balanced_accuracy_is_shown_where_it_is_not_accuracy():
     rows = [row("dense") | {"balanced_accuracy": 0.91234}, row("int8") | {"balanced_accuracy": 0.9123}]
     assert "balanced" not in table.table(rows, "")
