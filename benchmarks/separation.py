@@ -13,10 +13,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.measure import interleave, matrix_products, matrix_rates, noise, peak_memory, read_model, write_section
+from benchmarks.measure import (
+    CLASSES,
+    interleave,
+    matrix_products,
+    matrix_rates,
+    noise,
+    peak_memory,
+    read_model,
+    write_section,
+)
 from src.core.device import pick_device, seed_everything
 from src.core.errors import exit_cleanly
-from src.data.prepared import CLASSES, Split
+from src.data.prepared import Split
 from src.network.vgg import VGG, vgg16_plan
 from src.separation.centers import CenterReceiver, SumReceiver
 from src.separation.neighbours import separation_index
@@ -59,7 +68,7 @@ def centers(model: VGG) -> list[str]:
 
 def separate(model: VGG, split: Split) -> dict[str, Scores]:
     """Return leave-one-out CSI of all layers, as the stage csi measures it on the training images."""
-    sums = SumReceiver(split.labels, len(CLASSES))
+    sums = SumReceiver(split.labels, model.plan.classes)
     stream(model, split.images, [sums])
     scorer = CenterReceiver(split.labels, sums.centers(), leave_one_out=True)
     stream(model, split.images, [scorer])

@@ -29,7 +29,7 @@ from src.core.files import read_csv, read_json, write_csv, write_json
 from src.core.params import PARAMS, PIPELINE, load_params, read_yaml
 from src.data.cifar10 import FILES, RECORD_BYTES, read_batch
 from src.data.fetch import unpack
-from src.data.prepared import CLASSES, INFO, DatasetInfo, Split, load_arrays, load_info, save_info, save_split
+from src.data.prepared import INFO, DatasetInfo, Split, load_arrays, load_info, save_info, save_split
 from src.export.runtime import INPUT, OUTPUT, SIDE, session
 from src.network.record import load_recorded
 from src.network.vgg import VGG, Conv, Hidden, Plan, Pool, save
@@ -167,16 +167,16 @@ def read_checkpoint(path: Path) -> str:
 IMAGES = Split((torch.arange(6 * 3 * 32 * 32).view(6, 3, 32, 32) % 251).to(torch.uint8), torch.arange(6))
 STATE = {"steps": 7, "model": {"weight": torch.arange(6.0)}, "history": [{"epoch": 1, "val_loss": 0.5}]}
 KNOWN = DatasetInfo(
-    name="CIFAR-10",
+    name="weather",
     edition="sample",
-    classes=CLASSES,
+    classes=("sun", "rain", "snow"),
     side=32,
     images={"train": 80, "validation": 20, "test": 20},
     mean=(0.5, 0.4, 0.3),
     std=(0.2, 0.25, 0.3),
 )
 MAPPING = {"edition": "sample", "accuracy": 0.9, "steps": ["fold", "int8"], "export": {"fold": True, "method": None}}
-ROWS = [{"recipe": name, "share": len(name) / 7, "bytes": 3**10, "note": None} for name in CLASSES]
+ROWS = [{"recipe": name, "share": len(name) / 7, "bytes": 3**10, "note": None} for name in KNOWN.classes]
 GRAPH = f"""<ir_version: 8, opset_import: ["": 17]>
 small (float[N, 3, {SIDE}, {SIDE}] {INPUT}) => (float[N, 10] {OUTPUT})
 <

@@ -3,10 +3,11 @@
 import torch
 
 from src.compression.candidate import Candidate
-from src.data.prepared import CLASSES, DatasetInfo, Split
+from src.data.prepared import DatasetInfo, Split
 from src.network.record import Record
 from src.network.vgg import VGG, Conv, Hidden, Plan, Pool
 
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 INFO = DatasetInfo(
     name="CIFAR-10",
     edition="sample",
