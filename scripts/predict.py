@@ -11,7 +11,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from src.core.errors import UserError, exit_cleanly, one_line
 from src.data.prepared import CLASSES
 from src.export.latency import THREADS, cpu_name, milliseconds
-from src.export.runtime import session
+from src.export.runtime import class_names, session
 
 MODEL = Path("released/flagship.onnx")
 SIDE = 32
@@ -37,11 +37,12 @@ def main() -> None:
     parser.add_argument("picture", type=Path, help="any picture file; its central square counts")
     batch = prepare(parser.parse_args().picture)
     network = session(MODEL, THREADS)
+    names = class_names(network) or CLASSES  # files from before the classes were named are of CIFAR-10
     (logits,) = network.run(None, {"images": batch})
     probabilities = np.exp(logits[0] - logits[0].max())
     probabilities /= probabilities.sum()
     for index in np.argsort(-probabilities)[:SHOWN]:
-        print(f"{CLASSES[index]:<10} {probabilities[index]:7.2%}")
+        print(f"{names[index]:<10} {probabilities[index]:7.2%}")
     time = median(milliseconds(lambda: network.run(None, {"images": batch})) for _ in range(RUNS))
     print(f"{time:.2f} ms (median of {RUNS} runs, {THREADS} thread of {cpu_name()}, {MODEL})")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from networks import vgg
 from pydantic import ValidationError
 from sklearn.neighbors import NearestCentroid
 from torch import nn
@@ -17,7 +18,7 @@ from src.data.prepared import CLASSES, Split
 from src.data.split import LEAST
 from src.network.cost import macs
 from src.network.record import network_path
-from src.network.vgg import VGG, ModelSettings, save, vgg16_plan
+from src.network.vgg import VGG, save
 from src.separation.centers import (
     COLUMNS,
     ROWS,
@@ -46,7 +47,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    return VGG(vgg16_plan(ModelSettings(head="compact", width=0.125)), torch.full((3,), 0.5), torch.full((3,), 0.25))
+    return VGG(vgg(), torch.full((3,), 0.5), torch.full((3,), 0.25))
 
 
 def images_of(each, seed):
