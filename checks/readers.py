@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import importlib
 import io
+import json
 import lzma
 import shutil
 import tarfile
@@ -117,6 +118,13 @@ def make_picture(path: Path) -> None:
     Image.fromarray(pixels).save(path, **{} if path.suffix in (".gif", ".bmp") else {"exif": exif})
 
 
+def make_onnx(path: Path) -> None:
+    """Write the ONNX file of `GRAPH`, with the names of the classes."""
+    model = onnx.parser.parse_model(GRAPH)
+    model.metadata_props.add(key="classes", value=json.dumps(CLASSES))
+    path.write_bytes(model.SerializeToString())
+
+
 def read_split(path: Path) -> list[bytes]:
     """Return images and labels of a split."""
     return [array.tobytes() for array in load_arrays("train", path.parent)]
@@ -210,7 +218,7 @@ INFO_FILE = written(INFO, lambda path: save_info(path.parent, KNOWN))
 JSON, CSV = written("a", partial(write_json, values=MAPPING)), written("a", partial(write_csv, rows=ROWS))
 SETTINGS, YAML = (yaml.safe_dump(values).encode() for values in (read_yaml(ROOT / PARAMS), MAPPING))
 NETWORK, TAR = written("a", make_network), written("a", make_tar)
-ONNX = onnx.parser.parse_model(GRAPH).SerializeToString()
+ONNX = written("a", make_onnx)
 BATCH = b"".join(bytes([label]) + bytes(RECORD_BYTES - 1) for label in range(3))
 CURVE = b"step\tloss\n" + b"".join(b"%d\t%f\n" % (epoch, epoch / 7) for epoch in range(1, 6))
 CHECKPOINT = written("00000007.pt", lambda path: Checkpoints(path.parent).save(7, STATE))
@@ -241,7 +249,7 @@ READERS = (
     Reader("checkpoint", STORED, CHECKPOINT, read_checkpoint, exact=True),
     Reader("checkpoint, pickle", STORED, read=read_checkpoint, **member(CHECKPOINT, "archive/data.pkl")),
     Reader("weights", FOREIGN_WEIGHTS, TORCH, read_weights, dict, exact=True),
-    Reader("weights, pickle", FOREIGN_WEIGHTS, read=read_weights, kind=dict, **member(TORCH, "archive/data.pkl")),
+    Reader("weights, pickle", FOREIGN_WEIGHTS, read=read_weights, kind=dict, **member(TORCH, "a/data.pkl")),
     Reader("weights, before 2020", FOREIGN_WEIGHTS, OLD_TORCH, read_weights, dict),
     Reader("weights, safetensors", FOREIGN_WEIGHTS, TENSORS, read_weights, dict),
     Reader("weights, header", FOREIGN_WEIGHTS, read=read_weights, kind=dict, **header(TENSORS)),

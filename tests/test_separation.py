@@ -439,7 +439,7 @@ def test_the_stage_writes_its_three_tables_and_the_headline(measured, model):
     assert [row["layer"] for row in by_class] == [layer.name for layer in layers(model)]
     assert [row["block"] for row in positions] == [block.name for block in model.plan.features]
     assert [row["layer"] for row in positions] == list(block_ends(model.plan).values())
-    assert positions[-1]["macs"] == macs(model.features)
+    assert positions[-1]["macs"] == macs(model.features, 32)
     csi = {row["layer"]: row for row in table}
     for row in positions:
         assert row["csi"] == csi[row["layer"]]["validation"]

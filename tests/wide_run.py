@@ -3,12 +3,12 @@
 import hashlib
 
 import torch
-from networks import INFO, vgg
 
 from src.core.params import PARAMS, read_yaml
 from src.data.prepared import Split
 from src.training.recipe import TrainRecipe
 from src.training.run import train
+from tests.networks import INFO, vgg
 
 if __name__ == "__main__":
     torch.set_num_threads(2)
