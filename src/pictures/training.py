@@ -20,7 +20,7 @@ def training(curves: Curves, reference: Curves, target: float, edition: str) -> 
     ``val_accuracy`` of another run, which is drawn in gray.
     """
     figure = new_figure(12, 6.5)
-    figure.suptitle(titled("Training", edition))
+    figure.suptitle(titled("Training of VGG16", edition))
     (losses, accuracies), (rates, sizes) = figure.subplots(2, 2, height_ratios=[3, 1])
     _draw_losses(losses, curves)
     _draw_accuracies(accuracies, curves, reference, target)

@@ -20,9 +20,7 @@ from tqdm import tqdm
 
 from src.network.inference import evaluating, to_unit
 
-BATCH_SIZE = (
-    100  # keeps the output of VGG16's widest layer for 32 pixels below 32 MB: malloc reuses blocks of this size
-)
+BATCH_SIZE = 100  # keeps the output of VGG16's widest layer below 32 MB: malloc reuses blocks of this size
 # CUDA computes convolutions in float32, without TF32, and with the same algorithm every time
 FULL_PRECISION = {"enabled": True, "benchmark": False, "deterministic": True, "allow_tf32": False}
 OutputReceiver = Callable[[str, Tensor], None]  # gets the name of a module and its output
