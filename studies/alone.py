@@ -162,7 +162,8 @@ def prune_globally(network: VGG) -> None:
 def _settings(network: VGG) -> dict[str, object]:
     importance = tp.importance.GroupMagnitudeImportance(p=2)
     last = network.classifier[-1]
-    return {"example_inputs": torch.zeros(1, 3, 32, 32), "importance": importance, "ignored_layers": [last]}
+    image = torch.zeros(1, 3, network.plan.side, network.plan.side)
+    return {"example_inputs": image, "importance": importance, "ignored_layers": [last]}
 
 
 def write_int8(lab: Lab, path: Path) -> None:

@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def pooled(network: VGG, images: Tensor) -> np.ndarray:
-    """Return what the head of ``network`` sees of uint8 ``images`` [N, 3, 32, 32]: float64 [N, channels]."""
+    """Return what the head of ``network`` sees of uint8 ``images`` [N, 3, side, side]: float64 [N, channels]."""
     keeper = PooledKeeper(len(images), [POOL])
     stream(network, images, [keeper], [POOL], description="features")
     return keeper.features[POOL].double().numpy()

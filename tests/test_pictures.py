@@ -31,6 +31,7 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture
 def curves():
     return {
+        "step": [1, 2, 3],
         "train/loss": [2.0, 1.0, 0.5],
         "val/loss": [1.9, 1.1, 0.7],
         "train/accuracy": [0.3, 0.7, 0.9],

@@ -330,6 +330,19 @@ def test_a_mistake_in_the_tree_is_told_by_the_stage_too(project):
     )
 
 
+@pytest.mark.usefixtures("restored")
+def test_weights_from_elsewhere_are_not_trained_and_dvc_sees_another_file(project):
+    weights = project.parent / "weights"
+    shutil.copy(project / "models/networks/trained.safetensors", weights)
+    given = [f"train.weights={weights}", "train.weights_mean=[0.5,0.4,0.3]"]
+    apply_overrides(project / "params.yaml", given)  # as -S does
+    run(project, "dvc", "repro", "--single-item", "train", "evaluate")
+    assert json.loads((project / "metrics/train.json").read_text())["precision"] == "float32"
+    assert not {"train", "evaluate"} & would_run(project)
+    weights.write_bytes(weights.read_bytes() + b"more")
+    assert "train" in would_run(project)
+
+
 @contextlib.contextmanager
 def started(folder, *command):
     """The process of a command running in ``folder``, in a session of its own; nothing of it is left afterwards."""

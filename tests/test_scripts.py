@@ -218,18 +218,32 @@ def test_prediction_names_the_three_most_probable_classes(workspace, monkeypatch
     assert " ms " in lines[3]
 
 
-def constant_network(path: Path, logits: np.ndarray) -> None:
-    """Write an ONNX network that gives ``logits`` [10] for one image, whatever it shows."""
-    path.parent.mkdir(parents=True)
-    weights = [numpy_helper.from_array(np.zeros((3072, 10), np.float32), "w"), numpy_helper.from_array(logits, "b")]
+def test_prediction_takes_names_and_side_from_the_file(workspace, monkeypatch, capsys):
+    constant_network(predict.MODEL, np.log(np.array([0.25, 0.75], np.float32)), side=20, names='["left", "right"]')
+    Image.new("RGB", (9, 9)).save("picture.png")
+    run(monkeypatch, predict, "picture.png")
+    assert capsys.readouterr().out.split()[:4] == ["right", "75.00%", "left", "25.00%"]
+    constant_network(predict.MODEL, np.zeros(3, np.float32), names='["left", "right"]')
+    with pytest.raises(UserError, match=r"flagship\.onnx: .*metadata classes must be a list of 3 names") as refusal:
+        run(monkeypatch, predict, "picture.png")
+    assert "\n" not in str(refusal.value)
+
+
+def constant_network(path: Path, logits: np.ndarray, side: int = 32, names: str | None = None) -> None:
+    """Write an ONNX network that gives ``logits`` [K] for one image, whatever it shows; ``names`` are its metadata."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    matrix = np.zeros((3 * side**2, len(logits)), np.float32)
+    weights = [numpy_helper.from_array(matrix, "w"), numpy_helper.from_array(logits, "b")]
     nodes = [
         helper.make_node("Flatten", ["images"], ["flat"]),
         helper.make_node("Gemm", ["flat", "w", "b"], ["logits"]),
     ]
-    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 3, 32, 32])
-    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 10])
+    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 3, side, side])
+    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", len(logits)])
     graph = helper.make_graph(nodes, "constant", [images], [output], weights)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, {} if names is None else {"classes": names})
+    onnx.save(model, path)
 
 
 def test_a_network_that_cannot_be_pulled_is_told_in_one_line(repository):

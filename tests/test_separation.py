@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from networks import CLASSES, INFO
+from networks import CLASSES, INFO, vgg
 from pydantic import ValidationError
 from sklearn.neighbors import NearestCentroid
 from torch import nn
@@ -19,7 +19,7 @@ from src.data.prepared import Split
 from src.data.split import LEAST
 from src.network.cost import macs
 from src.network.record import network_path
-from src.network.vgg import VGG, ModelSettings, save, vgg16_plan
+from src.network.vgg import VGG, save
 from src.separation.centers import (
     COLUMNS,
     ROWS,
@@ -48,7 +48,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    return VGG(vgg16_plan(ModelSettings(head="compact", width=0.125)), torch.full((3,), 0.5), torch.full((3,), 0.25))
+    return VGG(vgg(), torch.full((3,), 0.5), torch.full((3,), 0.25))
 
 
 def images_of(each, seed):
@@ -466,7 +466,7 @@ def test_the_stage_writes_its_three_tables_and_the_headline(measured, model):
     assert [row["layer"] for row in by_class] == [layer.name for layer in layers(model)]
     assert [row["block"] for row in positions] == [block.name for block in model.plan.features]
     assert [row["layer"] for row in positions] == list(block_ends(model.plan).values())
-    assert positions[-1]["macs"] == macs(model.features)
+    assert positions[-1]["macs"] == macs(model.features, 32)
     csi = {row["layer"]: row for row in table}
     for row in positions:
         assert row["csi"] == csi[row["layer"]]["validation"]

@@ -6,7 +6,6 @@ npm registry; the archive of 33 MB is kept in scratch/.
 
 import argparse
 import gzip
-import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -20,12 +19,13 @@ from checks.vendor import ONNXRUNTIME, contents_of
 from scripts.predict import MODEL
 from scripts.report import __main__ as report
 from scripts.report import sections
+from scripts.revision import open_revision
 from src.core.errors import exit_cleanly
-from src.core.files import atomic, read_csv, read_json
+from src.core.files import atomic, read_csv
 from src.data.cifar10 import TEST_FILE, read_records
 from src.data.fetch import fetch
-from src.data.prepared import CLASSES, IMAGE_SHAPE, rank_in_class
-from src.export.runtime import session
+from src.data.prepared import CLASSES, rank_in_class
+from src.export.runtime import class_names, session
 from src.results.comparison import COMPARISON
 
 OUT = Path("page")
@@ -44,9 +44,8 @@ def main() -> None:
 def build(out: Path) -> None:
     """Write the folder ``out``; `UserError` if the runtime cannot be had, or if a file is missing or damaged."""
     rows = {row["recipe"]: row for row in read_csv(COMPARISON, "recipe", "test_accuracy")}
-    numbers = sections.headline(rows, len(read_json(Path(report.PREDICTIONS), "labels")["labels"]))
-    named = session(MODEL, threads=1).get_modelmeta().custom_metadata_map.get("classes")
-    classes = tuple(json.loads(named)) if named else CLASSES
+    numbers = sections.headline(rows, sections.test_images(open_revision(None).dataset()))
+    classes = tuple(class_names(session(MODEL, threads=1)) or CLASSES)
     values = {"numbers": numbers, "classes": classes, "runtime": ONNXRUNTIME.title}
     script, wasm = contents_of(ONNXRUNTIME, Path("scratch/npm"))
     with atomic(out) as folder:
@@ -72,7 +71,7 @@ def write_images(folder: Path) -> list[str]:
     records = records[np.argsort(records[:, 0], kind="stable")]
     folder.mkdir()
     for number, pixels in enumerate(records[:, 1:]):
-        Image.fromarray(pixels.reshape(IMAGE_SHAPE).transpose(1, 2, 0)).save(folder / f"{number:02}.png")
+        Image.fromarray(pixels.reshape(3, 32, 32).transpose(1, 2, 0)).save(folder / f"{number:02}.png")
     return [CLASSES[label] for label in records[:, 0]]
 
 

@@ -103,7 +103,12 @@ def _classified(features: Features, splits: Mapping[str, Split], scored: str, co
 def _rows(name: str, network: VGG, measured: Mapping[str, ByLayer]) -> list[Row]:
     ends = zip(block_ends(network.plan).items(), network.plan.module_ends(), strict=True)
     return [
-        {"network": name, "position": position, "block": block, "macs": macs(network.features[:modules])}
+        {
+            "network": name,
+            "position": position,
+            "block": block,
+            "macs": macs(network.features[:modules], network.plan.side),
+        }
         | {column: scores[end].value for column, scores in measured.items()}
         for position, ((block, end), modules) in enumerate(ends)
     ]
