@@ -24,7 +24,7 @@ export GIT_COMMITTER_NAME := $(or $(GIT_COMMITTER_NAME),$(GIT_AUTHOR_NAME))
 export GIT_COMMITTER_EMAIL := $(or $(GIT_COMMITTER_EMAIL),$(GIT_AUTHOR_EMAIL))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quick repro plan accept try study test table report readme minutes predict clean clone
+.PHONY: help setup demo quick repro plan accept try study test table report page readme minutes predict clean clone
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s%s\n", $$1, $$2 }' Makefile
@@ -96,6 +96,9 @@ table: .venv/installed  ## List the experiments, with lines of at most 120 chara
 report: .venv/installed  ## Write all results into one page, report.html: make report, or make report REV=experiment-or-commit
 	@python -m scripts.report $(if $(call given,REV),--rev=$(call given,REV))
 
+page: .venv/installed  ## Build a page that classifies pictures in the browser, as a static folder
+	@python -m scripts.page
+
 readme: .venv/installed  ## Write the table of results into README.md
 	python -m checks.readme
 
@@ -106,5 +109,5 @@ predict: .venv/installed  ## Classify a picture with the flagship: make predict 
 	@python -m scripts.predict $(call given,IMAGE)
 
 clean:  ## Delete .venv, caches, checkpoints and logs (DVC's cache of results is kept)
-	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache scratch logs dvc_plots report.html
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache scratch logs dvc_plots report.html page
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

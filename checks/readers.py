@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import importlib
 import io
+import json
 import lzma
 import shutil
 import tarfile
@@ -23,6 +24,7 @@ import onnx.parser
 import torch
 import yaml
 from PIL import Image
+from safetensors.torch import save as serialize
 
 from scripts.check_tree import check
 from scripts.predict import prepare
@@ -31,10 +33,11 @@ from src.core.files import read_csv, read_json, write_csv, write_json
 from src.core.params import PARAMS, PIPELINE, load_params, read_yaml
 from src.data.cifar10 import FILES, RECORD_BYTES, read_batch
 from src.data.fetch import unpack
-from src.data.prepared import CLASSES, INFO, DatasetInfo, Split, load_arrays, load_info, save_info, save_split
+from src.data.prepared import INFO, DatasetInfo, Split, load_arrays, load_info, save_info, save_split
 from src.export.coded import encode
 from src.export.decode import decode
-from src.export.runtime import INPUT, OUTPUT, SIDE, session
+from src.export.runtime import INPUT, OUTPUT, session
+from src.network.pretrained import read_tensors
 from src.network.record import load_recorded
 from src.network.vgg import VGG, Conv, Hidden, Plan, Pool, save
 from src.results.curves import CURVES, read_curves
@@ -119,6 +122,13 @@ def make_picture(path: Path) -> None:
     Image.fromarray(pixels).save(path, **{} if path.suffix in (".gif", ".bmp") else {"exif": exif})
 
 
+def make_onnx(path: Path) -> None:
+    """Write the ONNX file of `GRAPH`, with the names of the classes."""
+    model = onnx.parser.parse_model(GRAPH)
+    model.metadata_props.add(key="classes", value=json.dumps(KNOWN.classes))
+    path.write_bytes(model.SerializeToString())
+
+
 def read_split(path: Path) -> list[bytes]:
     """Return images and labels of a split."""
     return [array.tobytes() for array in load_arrays("train", path.parent)]
@@ -139,7 +149,17 @@ def read_params(path: Path) -> None:
 def read_network(path: Path) -> None:
     """Read a network and its record."""
     network, _ = load_recorded(path)
-    assert network(torch.zeros(2, 3, SIDE, SIDE)).shape == (2, network.plan.classes)
+    assert network(torch.zeros(2, 3, network.plan.side, network.plan.side)).shape == (2, network.plan.classes)
+
+
+def save_weights(path: Path, as_zip: bool) -> None:
+    """Write tensors as other programs do, in one of PyTorch's two formats."""
+    torch.save({"state_dict": WEIGHTS}, path, _use_new_zipfile_serialization=as_zip)
+
+
+def read_weights(path: Path) -> dict[str, list[float]]:
+    """Return the tensors of a file from elsewhere, as lists."""
+    return {name: tensor.tolist() for name, tensor in read_tensors(path).items()}
 
 
 def read_archive(path: Path) -> dict[str, bytes]:
@@ -179,18 +199,18 @@ def read_checkpoint(path: Path) -> str:
 IMAGES = Split((torch.arange(6 * 3 * 32 * 32).view(6, 3, 32, 32) % 251).to(torch.uint8), torch.arange(6))
 STATE = {"steps": 7, "model": {"weight": torch.arange(6.0)}, "history": [{"epoch": 1, "val_loss": 0.5}]}
 KNOWN = DatasetInfo(
-    name="CIFAR-10",
+    name="weather",
     edition="sample",
-    classes=CLASSES,
+    classes=("sun", "rain", "snow"),
     side=32,
     images={"train": 80, "validation": 20, "test": 20},
     mean=(0.5, 0.4, 0.3),
     std=(0.2, 0.25, 0.3),
 )
 MAPPING = {"edition": "sample", "accuracy": 0.9, "steps": ["fold", "int8"], "export": {"fold": True, "method": None}}
-ROWS = [{"recipe": name, "share": len(name) / 7, "bytes": 3**10, "note": None} for name in CLASSES]
+ROWS = [{"recipe": name, "share": len(name) / 7, "bytes": 3**10, "note": None} for name in KNOWN.classes]
 GRAPH = f"""<ir_version: 8, opset_import: ["": 17]>
-small (float[N, 3, {SIDE}, {SIDE}] {INPUT}) => (float[N, 10] {OUTPUT})
+small (float[N, 3, 32, 32] {INPUT}) => (float[N, 10] {OUTPUT})
 <
     float16[4, 3, 1, 1] kernel = {{{", ".join("1" * 12)}}},
     int8[4, 10] matrix = {{{", ".join("2" * 40)}}},
@@ -203,23 +223,27 @@ small (float[N, 3, {SIDE}, {SIDE}] {INPUT}) => (float[N, 10] {OUTPUT})
     weights = DequantizeLinear (matrix, scale)
     {OUTPUT} = Gemm (means, weights)
 }}"""
-THREE = {INPUT: np.zeros((3, 3, SIDE, SIDE), np.float32)}
+THREE = {INPUT: np.zeros((3, 3, 32, 32), np.float32)}
 
 NPZ = written("train.npz", lambda path: save_split(path.parent, "train", IMAGES))
 INFO_FILE = written(INFO, lambda path: save_info(path.parent, KNOWN))
 JSON, CSV = written("a", partial(write_json, values=MAPPING)), written("a", partial(write_csv, rows=ROWS))
 SETTINGS, YAML = (yaml.safe_dump(values).encode() for values in (read_yaml(ROOT / PARAMS), MAPPING))
 NETWORK, TAR = written("a", make_network), written("a", make_tar)
-ONNX = onnx.parser.parse_model(GRAPH).SerializeToString()
+ONNX = written("a", make_onnx)
 TERNARY = onnx.numpy_helper.from_array((np.arange(3000) % 3).astype(np.int8).reshape(60, 50))
 CODED = encode(onnx.helper.make_model(onnx.helper.make_graph([], "ternary", [], [], [TERNARY])).SerializeToString())
 BATCH = b"".join(bytes([label]) + bytes(RECORD_BYTES - 1) for label in range(3))
 CURVE = b"step\tloss\n" + b"".join(b"%d\t%f\n" % (epoch, epoch / 7) for epoch in range(1, 6))
 CHECKPOINT = written("00000007.pt", lambda path: Checkpoints(path.parent).save(7, STATE))
+WEIGHTS = {"module.weight": torch.arange(6.0), "module.bias": torch.ones(2).half()}
+TORCH, OLD_TORCH = (written("a", partial(save_weights, as_zip=as_zip)) for as_zip in (True, False))
+TENSORS = serialize(WEIGHTS)
 PICTURES = {kind: written(f"a.{kind}", make_picture) for kind in ("png", "jpg", "webp", "tiff", "gif", "bmp")}
 FOREIGN = (b"", NPZ, ONNX, SETTINGS, PICTURES["png"])
 
 SPLIT, SAVED, STORED = Path("prepared/train.npz"), Path("a.safetensors"), Path("run/00000007.pt")
+FOREIGN_WEIGHTS = Path("weights")
 READERS = (
     Reader("split", SPLIT, NPZ, read_split, exact=True),
     Reader("split, images", SPLIT, read=read_split, **member(NPZ, "images.npy")),
@@ -239,5 +263,10 @@ READERS = (
     Reader("curves", Path("curves/val/loss.tsv"), CURVE, read_curve, dict),
     Reader("checkpoint", STORED, CHECKPOINT, read_checkpoint, exact=True),
     Reader("checkpoint, pickle", STORED, read=read_checkpoint, **member(CHECKPOINT, "archive/data.pkl")),
+    Reader("weights", FOREIGN_WEIGHTS, TORCH, read_weights, dict, exact=True),
+    Reader("weights, pickle", FOREIGN_WEIGHTS, read=read_weights, kind=dict, **member(TORCH, "a/data.pkl")),
+    Reader("weights, before 2020", FOREIGN_WEIGHTS, OLD_TORCH, read_weights, dict),
+    Reader("weights, safetensors", FOREIGN_WEIGHTS, TENSORS, read_weights, dict),
+    Reader("weights, header", FOREIGN_WEIGHTS, read=read_weights, kind=dict, **header(TENSORS)),
     *(Reader(kind, Path(f"a.{kind}"), content, prepare, np.ndarray) for kind, content in PICTURES.items()),
 )

@@ -21,13 +21,13 @@ from src.compression.tree import Recipe, budget_of, read_tree
 from src.core.errors import UserError, exit_cleanly, one_line
 from src.core.params import PARAMS, read_yaml, validate
 from src.core.recipes import ROOT
-from src.data.prepared import PREPARED, load_arrays
+from src.data.prepared import CLASSES, INFO, PREPARED, load_info
 from src.network.record import network_path
-from src.network.vgg import VGG, ModelSettings, vgg16_plan
+from src.network.vgg import VGG, ModelSettings, vgg_plan
 from src.training.budget import StepCost
 from src.training.recipe import Training
 
-OFFICIAL_IMAGES = 50_000  # for training and validation
+OFFICIAL_IMAGES, OFFICIAL_SIDE = 50_000, 32  # of CIFAR-10: for training and validation; pixels
 ONLY_IF = "only if its input changes"
 
 
@@ -117,13 +117,15 @@ def cost(recipes: Mapping[str, Recipe]) -> str:
 
 
 def epoch_pflop() -> float:
-    """Return what an epoch of the whole network costs, in PFLOP, by params.yaml (official images, if none are here)."""
+    """Return what an epoch of the whole network costs, in PFLOP, by params.yaml (CIFAR-10, if no images are here)."""
     params = read_yaml(PARAMS)
     fraction = params["split"]["validation_fraction"]
-    prepared = (PREPARED / "train.npz").exists()
-    images = len(load_arrays("train")[1]) if prepared else round(OFFICIAL_IMAGES * (1 - fraction))
+    images, classes, side = round(OFFICIAL_IMAGES * (1 - fraction)), len(CLASSES), OFFICIAL_SIDE
+    if (PREPARED / INFO).exists():
+        info = load_info()
+        images, classes, side = info.images["train"], len(info.classes), info.side
     training = Training(**params["train"]["defaults"] | params["compress"]["train"]["refine"])
-    network = VGG(vgg16_plan(validate(ModelSettings, params["model"], "model")))
+    network = VGG(vgg_plan(validate(ModelSettings, params["model"], "model"), classes, side))
     return StepCost(network, training, images).full_epoch / 1e15
 
 

@@ -11,10 +11,9 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from src.core.errors import UserError, exit_cleanly, one_line
 from src.data.prepared import CLASSES
 from src.export.latency import THREADS, cpu_name, milliseconds
-from src.export.runtime import session
+from src.export.runtime import class_names, input_side, session
 
 MODEL = Path("released/flagship.onnx")
-SIDE = 32
 SHOWN = 3
 RUNS = 20
 Image.MAX_IMAGE_PIXELS = None  # Pillow's limit refuses photos that can be read in part; `opened` has another one
@@ -35,26 +34,28 @@ def main() -> None:
     """Print the three most probable classes with their probabilities, and the time it took."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("picture", type=Path, help="any picture file; its central square counts")
-    batch = prepare(parser.parse_args().picture)
+    picture = parser.parse_args().picture
     network = session(MODEL, THREADS)
+    batch = prepare(picture, input_side(network))
+    names = class_names(network) or CLASSES  # files from before the classes were named are of CIFAR-10
     (logits,) = network.run(None, {"images": batch})
     probabilities = np.exp(logits[0] - logits[0].max())
     probabilities /= probabilities.sum()
     for index in np.argsort(-probabilities)[:SHOWN]:
-        print(f"{CLASSES[index]:<10} {probabilities[index]:7.2%}")
+        print(f"{names[index]:<10} {probabilities[index]:7.2%}")
     time = median(milliseconds(lambda: network.run(None, {"images": batch})) for _ in range(RUNS))
     print(f"{time:.2f} ms (median of {RUNS} runs, {THREADS} thread of {cpu_name()}, {MODEL})")
 
 
-def prepare(path: Path) -> np.ndarray:
-    """Return the picture in ``path`` as float32 [1, 3, 32, 32] in 0..1; `UserError` if it cannot be read as one.
+def prepare(path: Path, side: int = 32) -> np.ndarray:
+    """Return the picture in ``path`` as float32 [1, 3, side, side] in 0..1; `UserError` if it cannot be read as one.
 
     It is rotated as its EXIF data say, put on white where it is transparent, cut to its central square and scaled
     down. Of several frames the first is taken.
     """
     try:
         with warnings.catch_warnings(action="ignore"), opened(path) as picture:
-            square = ImageOps.fit(opaque(upright(picture)), (SIDE, SIDE), Image.Resampling.BOX)
+            square = ImageOps.fit(opaque(upright(picture)), (side, side), Image.Resampling.BOX)
     except UserError:
         raise
     except UnidentifiedImageError:

@@ -143,16 +143,16 @@ def test_repro_leaves_nothing_to_do_and_git_clean(project):
 
 
 def test_results_say_their_edition(project):
-    for name in ("train", "benchmark", "recipes", "predictions"):
+    for name in ("train", "benchmark", "recipes", "predictions", "dataset"):
         assert json.loads((project / f"metrics/{name}.json").read_text())["edition"] == "custom", name
     for name in ("metrics/comparison.csv", "plots/splits.csv"):
         assert {row["edition"] for row in read_csv(project / name)} == {"custom"}, name
 
 
-def test_experiments_show_at_most_25_numbers_and_none_of_them_is_a_time(project):
+def test_experiments_show_at_most_28_numbers_and_none_of_them_is_a_time(project):
     found = json.loads(run(project, "dvc", "metrics", "show", "--json"))[""]["data"]
     names = [f"{path}:{name}" for path, file in found.items() for name in leaves(file["data"])]
-    assert len(names) <= 25, names
+    assert len(names) <= 28, names
     assert not [name for name in names if "latency" in name or "_ms" in name]
 
 
@@ -329,6 +329,19 @@ def test_a_mistake_in_the_tree_is_told_by_the_stage_too(project):
     assert (
         "error: params.yaml: compress.recipes.late.from: flagship ends in quantize, which nothing may follow" in output
     )
+
+
+@pytest.mark.usefixtures("restored")
+def test_weights_from_elsewhere_are_not_trained_and_dvc_sees_another_file(project):
+    weights = project.parent / "weights"
+    shutil.copy(project / "models/networks/trained.safetensors", weights)
+    given = [f"train.weights={weights}", "train.weights_mean=[0.5,0.4,0.3]"]
+    apply_overrides(project / "params.yaml", given)  # as -S does
+    run(project, "dvc", "repro", "--single-item", "train", "evaluate")
+    assert json.loads((project / "metrics/train.json").read_text())["precision"] == "float32"
+    assert not {"train", "evaluate"} & would_run(project)
+    weights.write_bytes(weights.read_bytes() + b"more")
+    assert "train" in would_run(project)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from networks import candidate as made
-from networks import colors, plan, trained
+from networks import colors, plan, trained, vgg
 from onnx.numpy_helper import to_array
 from test_recipe import BASE
 
@@ -23,7 +23,7 @@ from src.export.runtime import logits
 from src.network.cost import macs
 from src.network.folding import folded, has_batch_norm, without_batch_norm
 from src.network.record import Export
-from src.network.vgg import Conv, ModelSettings, Plan, Pool, load, rebuild, save, vgg16_plan
+from src.network.vgg import Conv, Plan, Pool, load, rebuild, save
 from src.techniques import distill, factorize, fine_tune, fold, half, keep, prune_channels, quantize, truncate
 from src.techniques import quantize_weights as grid
 from src.training.recipe import Training
@@ -65,7 +65,7 @@ def context():
 
 @pytest.mark.parametrize(("head", "fewer"), [("compact", 0), ("imagenet", 64 * 48 * 512)])
 def test_fold_is_exact_and_saves_what_it_says(head, fewer, context):
-    network = trained(vgg16_plan(ModelSettings(head=head, width=0.125)))
+    network = trained(vgg(head=head))
     once = fold.apply(made(network), context, fold.Settings())
     torch.testing.assert_close(outputs(once.network), outputs(network), atol=1e-4, rtol=0)
     sizes = [sum(p.numel() for p in n.parameters()) for n in (network, once.network)]

@@ -42,6 +42,7 @@ COLUMNS = (
     Column("parent", "text", "parent"),
     Column("val_accuracy", "share", "val %", "higher"),
     Column("test_accuracy", "share", "test %", "higher"),
+    Column("balanced_accuracy", "share", "balanced %", "higher"),
     Column("reference", "text", "against"),
     Column("difference_points", "points", "difference, points", "higher"),
     Column("difference_low", "points", "low", "higher"),
