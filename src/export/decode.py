@@ -3,13 +3,15 @@
 Needs NumPy and constriction, and nothing else of this project: this file can be copied and run alone. A coded file,
 all numbers little-endian:
 
-    MAGIC, version (uint16), SHA-256 of the ONNX file (32 bytes), size of the frame (uint32)
-    frame: xz of the number of coded tensors (uint16), for each of them
-        how many bytes of the ONNX file come before it (uint32), how many distinct values it has (uint16), bytes of
-        a value (uint8); those bytes of the ONNX file; the values; how often it has each of them (uint32)
-        and of the end of the ONNX file
+    MAGIC, version (uint16), SHA-256 of the ONNX file (32 bytes), size of the frame in bytes (uint32)
+    frame, compressed by xz
+        number of coded tensors (uint16)
+        for each tensor: b, how many bytes of the ONNX file lie between the tensor before and this one (uint32);
+            n, how many distinct values it has (uint16); w, the bytes of a value (uint8);
+            those b bytes; its n values of w bytes; how often each of them occurs (n times uint32)
+        the bytes of the ONNX file after the last tensor
     stream: the entries of all coded tensors as positions in their tables of values, range-coded (uint32 words); the
-        probability of a position is its count over the sum of the counts
+        probability of a position is the share of its value in the tensor
 """
 
 import argparse
