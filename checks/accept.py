@@ -33,9 +33,9 @@ from dvc.utils.serialize import load_yaml
 from safetensors import safe_open
 
 from checks.code import code_changes, commit_with, files_at, files_here, git, reached
+from checks.make_sample import cut
 from src.core.errors import UserError, exit_cleanly, one_line
-from src.data.cifar10 import FILES, RECORD_BYTES
-from src.data.fetch import SAMPLE, unpack
+from src.data.fetch import SAMPLE
 
 LOCK = "dvc.lock"
 CODE = ("src/", "stages/")
@@ -152,7 +152,7 @@ def _unequal_bytes(commit: str, overrides: Overrides) -> list[str]:
     print(f"train: its code differs from {commit[:7]}; both train now, which takes some minutes", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         data, before, now = (Path(scratch) / name for name in ("data", "before", "now"))
-        _few_records(data)
+        cut(SAMPLE, data, train=RECORDS, test=RECORDS)
         _checkout(commit, before)
         _copy_working_tree(now)
         old, new = _train(before, data, overrides.old), _train(now, data, overrides.new)
@@ -160,14 +160,6 @@ def _unequal_bytes(commit: str, overrides: Overrides) -> list[str]:
     unequal = [name for name in names if old.get(name) != new.get(name)]
     print(f"train: {len(unequal)} of {len(names)} tensors and curves differ")
     return unequal
-
-
-def _few_records(folder: Path) -> None:
-    """Write the first records of each batch file of the bundled sample to ``folder``."""
-    unpack(SAMPLE, folder)
-    for name in FILES:
-        path = folder / name
-        path.write_bytes(path.read_bytes()[: RECORDS * RECORD_BYTES])
 
 
 def _checkout(commit: str, folder: Path) -> None:
@@ -185,7 +177,10 @@ def _copy_working_tree(folder: Path) -> None:
 
 def _train(tree: Path, data: Path, overrides: list[str]) -> dict[str, bytes]:
     """Train in ``tree`` on the batch files in ``data``; return every tensor and every curve as bytes, by name."""
-    apply_overrides(tree / "params.yaml", [f"download.source={data}", *overrides])
+    params = tree / "params.yaml"
+    new = "path" in load_yaml(params)["download"]  # in older code the source itself is a path
+    source = ["download.source=path", f"download.path={data}"] if new else [f"download.source={data}"]
+    apply_overrides(params, [*source, *overrides])
     for stage in ("download", "split", "train"):
         command = [sys.executable, "-m", f"stages.{stage}"]
         done = subprocess.run(command, cwd=tree, capture_output=True, encoding="utf-8", check=False)

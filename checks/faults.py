@@ -34,11 +34,11 @@ from typing import Any
 
 import torch
 
+from checks.make_sample import cut
 from scripts.check_tree import override
 from src.core.errors import UserError, exit_cleanly
 from src.core.recipes import ROOT as TRAINED
-from src.data.cifar10 import RECORD_BYTES, TEST_FILE
-from src.data.fetch import SAMPLE, unpack
+from src.data.fetch import SAMPLE
 
 ROOT = Path(__file__).parent.parent
 STRANGE = "Käse & Brötchen, 'ß' $HOME (1)"
@@ -51,7 +51,8 @@ STAGES = (
 )
 STRUCK = tuple(stage for stage in STAGES if not stage.endswith((" dense", " longer")))
 OVERRIDES = f"""
-download.source=data/tiny
+download.source=path
+download.path=data/tiny
 model.width=0.125
 ~compress.recipes
 +compress.recipes.dense={{from:{TRAINED},step:keep}}
@@ -260,9 +261,7 @@ def make(folder: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
     (folder / "temporary").mkdir()
-    unpack(ROOT / SAMPLE, folder / "data/tiny")
-    for path in (folder / "data/tiny").iterdir():
-        path.write_bytes(path.read_bytes()[: (400 if path.name == TEST_FILE else 240) * RECORD_BYTES])
+    cut(ROOT / SAMPLE, folder / "data/tiny", train=240, test=400)
     overrides = folder.parents[1] / "overrides"
     for text in ((ROOT / "demo.overrides").read_text(encoding="utf-8"), OVERRIDES):
         overrides.write_text(text, encoding="utf-8")

@@ -15,11 +15,14 @@ import numpy as np
 
 from src.core.errors import UserError, exit_cleanly
 from src.core.files import atomic
-from src.data.cifar10 import TEST_FILE, TRAIN_FILES, edition, read_records
-from src.data.fetch import SAMPLE, unpack
-from src.data.prepared import rank_in_class
+from src.data.cifar import LAYOUTS, PIXELS
+from src.data.fetch import SAMPLE, DownloadSettings, fetch
+from src.data.prepared import SplitName, load_arrays, rank_in_class
 
 TOP = "cifar-10-batches-bin"
+TRAIN_FILES, TEST_FILE = LAYOUTS[0].train, LAYOUTS[0].test
+FILES = (*TRAIN_FILES, TEST_FILE)
+RECORD_BYTES = 1 + PIXELS
 TRAIN_PER_CLASS = 500
 TEST_PER_CLASS = 100
 
@@ -27,23 +30,29 @@ TEST_PER_CLASS = 100
 def main() -> None:
     """Write the sample; `UserError` if the given path does not hold the official files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", metavar="PATH", type=Path)
+    parser.add_argument("source", metavar="PATH")
     source = parser.parse_args().source
     with tempfile.TemporaryDirectory() as scratch:
         raw = Path(scratch) / "raw"
-        unpack(source, raw)
-        if (found := edition(raw)) != "official":
-            raise UserError(f"{source}: holds the {found} edition; expected the official files")
+        info, _ = fetch(DownloadSettings(source="path", path=source, side=32, fit="stretch", unreadable="stop"), raw)
+        if info.edition != "official":
+            raise UserError(f"{source}: holds the edition {info.edition}; expected the official one")
         with atomic(SAMPLE) as archive:
             archive.write_bytes(lzma.compress(archived(sample(raw)), preset=9))
 
 
 def sample(raw: Path) -> dict[str, bytes]:
-    """Return the content of the six files of the sample, by name, from the six files in ``raw``."""
-    train = first_of_each_class(np.concatenate([read_records(raw / name) for name in TRAIN_FILES]), TRAIN_PER_CLASS)
-    test = first_of_each_class(read_records(raw / TEST_FILE), TEST_PER_CLASS)
+    """Return the content of the six files of the sample, by name, from the images in ``raw``."""
+    train = first_of_each_class(records("train", raw), TRAIN_PER_CLASS)
+    test = first_of_each_class(records("test", raw), TEST_PER_CLASS)
     parts = np.array_split(train, len(TRAIN_FILES))
-    return {name: part.tobytes() for name, part in zip((*TRAIN_FILES, TEST_FILE), (*parts, test), strict=True)}
+    return {name: part.tobytes() for name, part in zip(FILES, (*parts, test), strict=True)}
+
+
+def records(name: SplitName, raw: Path) -> np.ndarray:
+    """Return the records of one split of the folder ``raw``: uint8 [N, 3073], the label first."""
+    images, labels = load_arrays(name, raw)
+    return np.concatenate([labels[:, None], images.reshape(len(images), -1)], axis=1)
 
 
 def first_of_each_class(records: np.ndarray, count: int) -> np.ndarray:
@@ -60,6 +69,16 @@ def archived(files: dict[str, bytes]) -> bytes:
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
     return buffer.getvalue()
+
+
+def cut(sample: Path, folder: Path, train: int, test: int) -> None:
+    """Write the first records of each file of the archive ``sample`` to the new ``folder``: ``train`` or ``test``."""
+    folder.mkdir()
+    with tarfile.open(sample) as archive:
+        for member in filter(tarfile.TarInfo.isreg, archive):
+            path = folder / Path(member.name).name
+            count = test if path.name == TEST_FILE else train
+            path.write_bytes(archive.extractfile(member).read(count * RECORD_BYTES))
 
 
 if __name__ == "__main__":

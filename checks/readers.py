@@ -6,6 +6,7 @@ import importlib
 import io
 import json
 import lzma
+import pickle
 import shutil
 import tarfile
 import tempfile
@@ -31,8 +32,8 @@ from scripts.predict import prepare
 from src.core.errors import UserError
 from src.core.files import read_csv, read_json, write_csv, write_json
 from src.core.params import PARAMS, PIPELINE, load_params, read_yaml
-from src.data.cifar10 import FILES, RECORD_BYTES, read_batch
-from src.data.fetch import unpack
+from src.data.cifar import LAYOUTS, PIXELS
+from src.data.look import opened
 from src.data.prepared import INFO, DatasetInfo, Split, load_arrays, load_info, save_info, save_split
 from src.export.coded import encode
 from src.export.decode import decode
@@ -108,10 +109,18 @@ def make_network(path: Path) -> None:
 def make_tar(path: Path) -> None:
     """Write an archive of six batch files, whose long names with an accent need extra headers."""
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
-        for label, name in enumerate(FILES):
+        for label, name in enumerate((*LAYOUTS[0].train, LAYOUTS[0].test)):
+            content = bytes([label]) * (1 + PIXELS)
             info = tarfile.TarInfo(f"{'é' * 60}/{name}")
-            info.size = RECORD_BYTES
-            archive.addfile(info, io.BytesIO(bytes([label]) * RECORD_BYTES))
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+
+
+def make_zip(path: Path) -> None:
+    """Write an archive with a picture of each of two classes."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("mine/cat/1.png", "mine/dog/1.png"):
+            archive.writestr(name, written("a.png", make_picture))
 
 
 def make_picture(path: Path) -> None:
@@ -162,11 +171,13 @@ def read_weights(path: Path) -> dict[str, list[float]]:
     return {name: tensor.tolist() for name, tensor in read_tensors(path).items()}
 
 
-def read_archive(path: Path) -> dict[str, bytes]:
-    """Return the six batch files of an archive."""
-    with tempfile.TemporaryDirectory() as folder:
-        unpack(path, Path(folder, "raw"))
-        return {file.name: file.read_bytes() for file in Path(folder).glob("raw/*")}
+def read_dataset(path: Path, **others: bytes) -> dict[str, list[bytes]]:
+    """Return pixels and labels of the data set ``path``, or of that in its folder, which gets the files ``others``."""
+    for name, content in others.items():
+        path.with_name(name).write_bytes(content)
+    with opened(path.parent if others else path) as dataset:
+        pictures = {name: [part[index] for index in range(len(part))] for name, part in dataset.parts.items()}
+    return {name: [picture.tobytes() + b"%d" % label for picture, label in part] for name, part in pictures.items()}
 
 
 def read_curve(path: Path) -> dict[str, list[float]]:
@@ -233,7 +244,12 @@ NETWORK, TAR = written("a", make_network), written("a", make_tar)
 ONNX = written("a", make_onnx)
 TERNARY = onnx.numpy_helper.from_array((np.arange(3000) % 3).astype(np.int8).reshape(60, 50))
 CODED = encode(onnx.helper.make_model(onnx.helper.make_graph([], "ternary", [], [], [TERNARY])).SerializeToString())
-BATCH = b"".join(bytes([label]) + bytes(RECORD_BYTES - 1) for label in range(3))
+ZIP = written("a.zip", make_zip)
+KERAS = {"x_train": IMAGES.images[:, 0].numpy(), "y_train": np.arange(6), "x_test": np.zeros((2, 9, 9, 3), np.uint8)}
+MINE = written("a.npz", lambda path: np.savez(path, **KERAS, y_test=np.arange(2)))
+BINARY = b"".join(bytes([9, label]) + bytes(PIXELS) for label in range(3))
+PICKLE = pickle.dumps({"data": np.zeros((3, PIXELS), np.uint8), "fine_labels": [0, 1, 2]}, protocol=2)
+NAMES = pickle.dumps({"fine_label_names": ["apple", "bear", "clock"]})
 CURVE = b"step\tloss\n" + b"".join(b"%d\t%f\n" % (epoch, epoch / 7) for epoch in range(1, 6))
 CHECKPOINT = written("00000007.pt", lambda path: Checkpoints(path.parent).save(7, STATE))
 WEIGHTS = {"module.weight": torch.arange(6.0), "module.bias": torch.ones(2).half()}
@@ -256,10 +272,15 @@ READERS = (
     Reader("network, header", SAVED, read=read_network, **header(NETWORK)),
     Reader("onnx", Path("a.onnx"), ONNX, lambda path: session(path, threads=1).run([OUTPUT], THREE), list),
     Reader("coded", Path("a.coded"), CODED, read_coded, exact=True),
-    Reader("batch", Path("a.bin"), BATCH, read_batch, Split),
-    Reader("tar", Path("a.tar"), TAR, read_archive),
-    Reader("tar.gz", Path("a.tar.gz"), gzip.compress(TAR, mtime=0), read_archive, exact=True),
-    Reader("tar.xz", Path("a.tar.xz"), lzma.compress(TAR), read_archive, exact=True),
+    Reader("tar", Path("a.tar"), TAR, read_dataset),
+    Reader("tar.gz", Path("a.tar.gz"), gzip.compress(TAR, mtime=0), read_dataset, exact=True),
+    Reader("tar.xz", Path("a.tar.xz"), lzma.compress(TAR), read_dataset, exact=True),
+    Reader("zip", Path("a.zip"), ZIP, read_dataset),
+    Reader("npz", Path("a.npz"), MINE, read_dataset),
+    Reader("npz, images", Path("a.npz"), read=read_dataset, **member(MINE, "x_train.npy")),
+    Reader("binary", Path("cifar/train.bin"), BINARY, partial(read_dataset, **{"test.bin": BINARY})),
+    Reader("pickle", Path("cifar/train"), PICKLE, partial(read_dataset, test=PICKLE, meta=NAMES)),
+    Reader("pickle, names", Path("cifar/meta"), NAMES, partial(read_dataset, train=PICKLE, test=PICKLE)),
     Reader("curves", Path("curves/val/loss.tsv"), CURVE, read_curve, dict),
     Reader("checkpoint", STORED, CHECKPOINT, read_checkpoint, exact=True),
     Reader("checkpoint, pickle", STORED, read=read_checkpoint, **member(CHECKPOINT, "archive/data.pkl")),

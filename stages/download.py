@@ -1,9 +1,9 @@
-"""Fetch CIFAR-10, or the bundled sample of it, check it, and unpack it."""
+"""Fetch the data set, and bring its pictures into one form."""
 
 from src.core.params import Settings, load_params
 from src.core.stage import run_stage
-from src.data.cifar10 import RAW, edition
 from src.data.fetch import DownloadSettings, fetch
+from src.data.prepared import RAW
 
 
 class Params(Settings):
@@ -13,9 +13,9 @@ class Params(Settings):
 
 
 def main() -> None:
-    """Write exactly the six batch files to data/raw."""
-    fetch(load_params("download", Params).download.source, RAW)
-    print(f"{RAW}: CIFAR-10, {edition(RAW)} edition")
+    """Write the images of each split that the set has, and what is known of it, to data/raw."""
+    info, lines = fetch(load_params("download", Params).download, RAW)
+    print(f"{RAW}: {info.title}", *lines, sep="\n")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from dvc.repo import Repo
 
 from checks import accept, code
 from src.core.errors import UserError
-from src.data.cifar10 import FILES
 
 ROOT = Path(__file__).parent.parent
 IDENTITY = {f"GIT_{role}_{key}": "tester" for role in ("AUTHOR", "COMMITTER") for key in ("NAME", "EMAIL")}
@@ -105,14 +104,10 @@ def ran(tmp_path_factory):
 
 @pytest.fixture
 def project(ran, tmp_path, monkeypatch):
-    """A copy of the project, as working folder; its sample is a few bytes."""
+    """A copy of the project, as working folder."""
     shutil.copytree(ran, tmp_path / "project")
-    sample = tmp_path / "sample"
-    sample.mkdir()
-    for name in FILES:
-        (sample / name).write_bytes(bytes(10))
     monkeypatch.chdir(tmp_path / "project")
-    monkeypatch.setattr(accept, "SAMPLE", sample)
+    monkeypatch.setattr(accept, "SAMPLE", ROOT / accept.SAMPLE)
 
 
 def edit(path, old, new):

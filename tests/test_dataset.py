@@ -10,13 +10,14 @@ import torch.nn.functional as F
 from networks import INFO
 
 from src.core.errors import UserError
-from src.data.cifar10 import FILES
 from src.data.prepared import (
     CLASSES,
     SPLITS,
+    SourceInfo,
     Split,
     load_info,
     load_split,
+    save_arrays,
     save_info,
     save_split,
 )
@@ -36,12 +37,12 @@ def project(tmp_path, monkeypatch):
     """Work in a folder with the committed params and with 100 + 20 random images in data/raw."""
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(ROOT / name, tmp_path)
-    (tmp_path / "data/raw").mkdir(parents=True)
-    pixels = np.random.default_rng(0)
-    for name in FILES:
-        records = pixels.integers(256, size=(20, 3073), dtype=np.uint8)
-        records[:, 0] = np.arange(20) % 10
-        records.tofile(tmp_path / "data/raw" / name)
+    raw, pixels = tmp_path / "data/raw", np.random.default_rng(0)
+    raw.mkdir(parents=True)
+    for name, count in (("train", 100), ("test", 20)):
+        images = pixels.integers(256, size=(count, 3, 32, 32), dtype=np.uint8)
+        save_arrays(raw, name, images, np.arange(count, dtype=np.uint8) % 10)
+    save_info(raw, SourceInfo(name="mine", edition="12345678", classes=CLASSES))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -168,8 +169,12 @@ def test_unreadable_info_is_named(tmp_path, content):
         load_info(tmp_path)
 
 
-def test_split_stage_writes_arrays_and_info(project):
+def test_split_stage_writes_arrays_and_info(project, capsys):
     stage.main()
+    assert capsys.readouterr().out.splitlines() == [
+        "data/prepared: 90 train, 10 validation, 20 test images",
+        "held out from train: validation",
+    ]
     assert {path.name for path in (project / "data/prepared").iterdir()} == {
         "dataset_info.json",
         *(f"{name}.npz" for name in SPLITS),
@@ -177,7 +182,7 @@ def test_split_stage_writes_arrays_and_info(project):
     train, validation, test = (load_split(name) for name in SPLITS)
     assert (len(train), len(validation), len(test)) == (90, 10, 20)
     measured = load_info()
-    assert measured.edition == "custom"
+    assert measured.title == "mine, 12345678 edition"
     assert measured.mean == pytest.approx(train.images.numpy().mean(axis=(0, 2, 3)) / 255, abs=1e-7)
 
 
@@ -189,9 +194,10 @@ def test_split_stage_gives_the_same_bytes_again(project):
     assert [path.read_bytes() for path in outputs] == first
 
 
-def test_split_stage_leaves_no_incomplete_output(project):
-    (project / "data/raw/data_batch_3.bin").write_bytes(b"short")
-    with pytest.raises(UserError, match=r"data_batch_3\.bin: 5 bytes"):
+@pytest.mark.parametrize("name", ["train.npz", "test.npz", "dataset_info.json"])
+def test_split_stage_leaves_no_incomplete_output(project, name):
+    (project / "data/raw" / name).write_bytes(b"short")
+    with pytest.raises(UserError, match=rf"data/raw/{name}: not readable .*dvc repro split"):
         stage.main()
     assert [path.name for path in (project / "data").iterdir()] == ["raw"]
 

@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import tarfile
 import time
 from pathlib import Path
 
@@ -18,12 +17,12 @@ import yaml
 from dvc.utils.hydra import apply_overrides
 from test_vendor import ENVIRONMENT as QUIET
 
+from checks.make_sample import cut
 from src.core.files import read_csv
 from src.results.columns import COLUMNS
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "data/sample/cifar-10-sample.tar.xz"
-RECORD_BYTES = 3073
 TRAIN_RECORDS, TEST_RECORDS = 60, 100  # of each train file, and of the test file
 EPOCHS = 20  # long enough to be interrupted on a busy machine
 ENVIRONMENT = QUIET | {
@@ -52,20 +51,10 @@ def run(folder, *command, expect=0):
     return output
 
 
-def small_data(folder):
-    """The first records of each file of the sample, in the official layout."""
-    folder.mkdir()
-    with tarfile.open(SAMPLE) as archive:
-        for member in filter(tarfile.TarInfo.isfile, archive):
-            name = Path(member.name).name
-            records = TEST_RECORDS if name == "test_batch.bin" else TRAIN_RECORDS
-            (folder / name).write_bytes(archive.extractfile(member).read(records * RECORD_BYTES))
-
-
 def small_params(data):
     """The committed params with a narrow network, short training and few images."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["download"]["source"] = str(data)
+    params["download"] |= {"source": "path", "path": str(data)}
     params["model"]["width"] = 0.125
     params["train"]["recipe"] = "demo"
     params["train"]["recipes"]["demo"] |= {"epochs": EPOCHS, "phases": [{"side": 0.5, "epochs": 0.1}]}
@@ -93,7 +82,7 @@ def project(tmp_path_factory):
         if (ROOT / name).is_file() and name != "dvc.lock" and not name.startswith(("metrics/", "plots/", "released/")):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-    small_data(base / "cifar")
+    cut(SAMPLE, base / "cifar", TRAIN_RECORDS, TEST_RECORDS)
     write_params(folder, small_params(base / "cifar"))
     run(folder, "git", "init", "-q", "-b", "main")
     commit(folder, "start")

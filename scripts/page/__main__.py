@@ -7,13 +7,11 @@ npm registry; the archive of 33 MB is kept in scratch/.
 import argparse
 import gzip
 import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 from jinja2 import StrictUndefined, Template
-from PIL import Image
 
 from checks.vendor import ONNXRUNTIME, contents_of
 from scripts.predict import MODEL
@@ -22,8 +20,8 @@ from scripts.report import sections
 from scripts.revision import open_revision
 from src.core.errors import exit_cleanly
 from src.core.files import atomic, read_csv
-from src.data.cifar10 import TEST_FILE, read_records
-from src.data.fetch import fetch
+from src.data.fetch import SAMPLE
+from src.data.look import opened
 from src.data.prepared import CLASSES, rank_in_class
 from src.export.runtime import class_names, session
 from src.results.comparison import COMPARISON
@@ -64,15 +62,15 @@ def build(out: Path) -> None:
 
 def write_images(folder: Path) -> list[str]:
     """Write two test images of each class in the sample as ``folder``/00.png and so on; return their classes."""
-    with tempfile.TemporaryDirectory() as scratch:
-        fetch("sample", Path(scratch, "raw"))
-        records = read_records(Path(scratch, "raw", TEST_FILE))
-    records = records[rank_in_class(records[:, 0]) < 2]
-    records = records[np.argsort(records[:, 0], kind="stable")]
+    with opened(SAMPLE) as sample:
+        test = [sample.parts["test"][index] for index in range(len(sample.parts["test"]))]
+    labels = np.array([label for _, label in test])
+    chosen = np.flatnonzero(rank_in_class(labels) < 2)
+    chosen = chosen[np.argsort(labels[chosen], kind="stable")]
     folder.mkdir()
-    for number, pixels in enumerate(records[:, 1:]):
-        Image.fromarray(pixels.reshape(3, 32, 32).transpose(1, 2, 0)).save(folder / f"{number:02}.png")
-    return [CLASSES[label] for label in records[:, 0]]
+    for number, index in enumerate(chosen):
+        test[index][0].save(folder / f"{number:02}.png")
+    return [CLASSES[label] for label in labels[chosen]]
 
 
 if __name__ == "__main__":

@@ -1,34 +1,45 @@
-"""Get the batch files of CIFAR-10: from the official site, from a local copy, or from the bundled sample."""
+"""Get a data set: CIFAR-10 from its site or a local copy, the bundled sample, torchvision's, or a path."""
 
+import contextlib
 import os
-import shutil
-import tarfile
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import IO
+from pathlib import Path
 
 import pooch
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from src.core.errors import UserError, one_line
 from src.core.files import atomic
-from src.core.params import Settings
-from src.data.cifar10 import FILES, OFFICIAL_SHA256, SAMPLE_SHA256, check_sha256
+from src.data import look, sets
+from src.data.dataset import Dataset
+from src.data.prepared import SourceInfo
+from src.data.raw import Form, store
 
 SAMPLE = Path("data/sample/cifar-10-sample.tar.xz")
 LOCAL_COPY = "CIFAR10_ARCHIVE"
+TORCHVISION = "torchvision/"
 WAYS_OUT = f"""Three ways out:
   retry       run the same command again
-  local copy  set {LOCAL_COPY}=/path/to/cifar-10-binary.tar.gz, or download.source to that path
+  local copy  set {LOCAL_COPY}=/path/to/cifar-10-binary.tar.gz (or another form of it, or a folder)
   sample      set download.source to sample, the 6,000 images bundled with the project"""
 
 
-class DownloadSettings(Settings):
+class DownloadSettings(Form):
     """The section ``download`` of params.yaml."""
 
-    source: str = Field(min_length=1)
+    source: str
+    path: str = Field(min_length=1)
+
+    @field_validator("source")
+    @classmethod
+    def _known(cls, source: str) -> str:
+        if source in ("official", "sample", "path") or re.fullmatch(rf"{TORCHVISION}\w+", source):
+            return source
+        allowed = f"must be official, sample, path or {TORCHVISION}NAME (found {source!r})"
+        raise ValueError(f"{allowed}; for your own pictures set it to path, and download.path to where they lie")
 
 
 @dataclass(frozen=True)
@@ -47,38 +58,36 @@ class Site:
 OFFICIAL_SITE = Site("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530")
 
 
-def fetch(source: str, raw: Path, site: Site = OFFICIAL_SITE) -> None:
-    """Put exactly the six batch files of ``source`` into the folder ``raw``; on an error ``raw`` stays unchanged.
+def fetch(settings: DownloadSettings, raw: Path, site: Site = OFFICIAL_SITE) -> tuple[SourceInfo, list[str]]:
+    """Put the data set that ``settings`` name into the folder ``raw``; on an error ``raw`` stays unchanged.
 
-    ``source`` is one of these: ``official``, which means ``site``, or a local copy if the environment variable
-    CIFAR10_ARCHIVE names one; ``sample``; or the path of a .tar.gz, a .tar.xz or a folder. The official files and
-    those of the sample are checked by SHA-256. Raises `UserError` if anything goes wrong; its message lists three
-    ways out.
+    The official edition is that of ``site``, or a local copy if the environment variable CIFAR10_ARCHIVE names one.
+    Returns what is known of the set, and lines that tell what was done. Raises `UserError` if anything goes wrong.
     """
+    source = settings.source
     try:
-        with atomic(raw) as folder:
-            if source == "official":
-                _fetch_official(folder, site)
-            elif source == "sample":
-                unpack(SAMPLE, folder)
-                check_sha256(folder, SAMPLE_SHA256, str(SAMPLE))
-            else:
-                unpack(Path(source), folder)
+        with atomic(raw) as folder, _opened(settings, folder.parent, site) as dataset:
+            info, lines = store(dataset, folder, settings)
+            if source in ("official", "sample") and info.edition != source:
+                raise UserError(f"{dataset.source}: not the {source} edition of CIFAR-10; its images or labels differ")
     except UserError as error:
-        raise UserError(f"{error}\n{WAYS_OUT}") from error
+        raise UserError(f"{error}\n{WAYS_OUT}") if source == "official" else error from error
+    return info, lines
 
 
-def _fetch_official(folder: Path, site: Site) -> None:
-    if local_copy := os.environ.get(LOCAL_COPY):
-        origin = f"{LOCAL_COPY}={local_copy}"
-        if not Path(local_copy).exists():
-            raise UserError(f"{origin}: no such file or folder")
-        unpack(Path(local_copy), folder)
-    else:
-        origin = site.url
-        with tempfile.TemporaryDirectory(prefix=".download-", dir=folder.parent) as scratch:
-            unpack(download(site, Path(scratch)), folder)
-    check_sha256(folder, OFFICIAL_SHA256, origin)
+@contextlib.contextmanager
+def _opened(settings: DownloadSettings, place: Path, site: Site) -> Iterator[Dataset]:
+    """Give the data set that ``settings`` name; what is downloaded lies in ``place`` until the end."""
+    with tempfile.TemporaryDirectory(prefix=".download-", dir=place) as scratch, contextlib.ExitStack() as stack:
+        if settings.source.startswith(TORCHVISION):
+            yield sets.read(settings.source.removeprefix(TORCHVISION), Path(scratch))
+            return
+        if settings.source == "official":
+            copy = os.environ.get(LOCAL_COPY)
+            path = Path(copy) if copy else download(site, Path(scratch))
+        else:
+            path = SAMPLE if settings.source == "sample" else Path(settings.path)
+        yield stack.enter_context(look.opened(path))
 
 
 def download(site: Site, folder: Path) -> Path:
@@ -94,52 +103,3 @@ def download(site: Site, folder: Path) -> Path:
         return Path(store.fetch(name, downloader=downloader))
     except Exception as error:  # a broken answer of a server can raise almost anything
         raise UserError(f"{site.url}: cannot be downloaded: {one_line(error)}") from error
-
-
-def unpack(source: Path, folder: Path) -> None:
-    """Write the six batch files of ``source``, a tar archive or a folder, into the new ``folder``, and nothing else.
-
-    Raises `UserError` if ``source`` is missing or damaged, lacks one of the six files, has one of them twice, or is
-    an archive that holds anything except plain files and folders.
-    """
-    folder.mkdir()
-    try:
-        for name, content in _batch_files(source):
-            if (folder / name).exists():
-                raise UserError(f"{source}: holds {name} twice")
-            with (folder / name).open("wb") as target:
-                shutil.copyfileobj(content, target)
-    except UserError:
-        raise
-    except Exception as error:  # a damaged archive can raise almost anything
-        raise UserError(f"{source}: cannot be unpacked: {one_line(error)}") from error
-    if missing := [name for name in FILES if not (folder / name).exists()]:
-        raise UserError(f"{source}: does not hold {', '.join(missing)}; expected: {', '.join(FILES)}")
-
-
-def _batch_files(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """Yield name and content of each batch file at the top of ``source`` or one folder below."""
-    if not source.is_dir():
-        yield from _archived_batch_files(source)
-        return
-    for path in sorted([*source.glob("*.bin"), *source.glob("*/*.bin")]):
-        if path.name in FILES:
-            with path.open("rb") as content:
-                yield path.name, content
-
-
-def _archived_batch_files(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    # The members are read, and never extracted. So their paths and links cannot write anywhere.
-    with tarfile.open(source) as archive:
-        for member in archive:
-            if member.size < 0:  # would be read forever
-                raise UserError(f"{source}: cannot be unpacked: {member.name} has a negative size")
-            path = PurePosixPath(member.name)
-            if path.is_absolute() or ".." in path.parts or not (member.isreg() or member.isdir()):
-                raise UserError(
-                    f"{source}: {member.name[:200]!a}: only plain files and folders are allowed in the archive"
-                )
-            if path.name in FILES and len(path.parts) <= 2 and (content := archive.extractfile(member)):
-                yield path.name, content
-        while archive.fileobj.read(1 << 20):  # the checksum of the compressed data comes after the last member
-            pass

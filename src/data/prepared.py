@@ -1,4 +1,4 @@
-"""The prepared images, as NumPy arrays or PyTorch tensors, and what is known of their data set.
+"""The stored images, as NumPy arrays or PyTorch tensors, and what is known of their data set.
 
 `load_arrays` works without PyTorch, which takes seconds to import.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, get_args
 
 import numpy as np
 from pydantic import Field, FiniteFloat
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+RAW = Path("data/raw")
 PREPARED = Path("data/prepared")
 CIFAR10 = "CIFAR-10"  # the name of the data set that the original study used
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -57,27 +58,37 @@ class Split:
         return self[order[:images].to(self.labels.device)]
 
 
-class DatasetInfo(Settings, strict=False):
-    """What is known of a data set.
+class SourceInfo(Settings, strict=False):
+    """What is known of a data set before it is split.
 
     ``name``: CIFAR-10, for example. ``edition``: official or sample; of other data the first eight digits of the
-    SHA-256 of images and labels. ``classes``: their names, in the order of the labels. ``side`` of the images in
-    pixels. ``images``: how many each split has. ``mean`` and ``std`` of the training pixels: one number per channel,
-    for values in 0..1.
+    SHA-256 of images and labels. ``classes``: their names, in the order of the labels.
     """
 
     name: str = Field(min_length=1)
     edition: str = Field(min_length=1)
     classes: tuple[str, ...] = Field(min_length=2, max_length=MOST_CLASSES)
-    side: int = Field(ge=SIDES[0], le=SIDES[1])
-    images: dict[SplitName, int]
-    mean: PerChannel
-    std: tuple[Positive, Positive, Positive]
 
     @property
     def title(self) -> str:
         """Name and edition, as the headings of tables and pictures have them."""
         return f"{self.name}, {self.edition} edition"
+
+
+class DatasetInfo(SourceInfo):
+    """What is known of a data set that is split.
+
+    ``side`` of the images in pixels. ``images``: how many each split has. ``mean`` and ``std`` of the training pixels:
+    one number per channel, for values in 0..1.
+    """
+
+    side: int = Field(ge=SIDES[0], le=SIDES[1])
+    images: dict[SplitName, int]
+    mean: PerChannel
+    std: tuple[Positive, Positive, Positive]
+
+
+Info = TypeVar("Info", bound=SourceInfo)
 
 
 def rank_in_class(labels: np.ndarray) -> np.ndarray:
@@ -117,10 +128,14 @@ def _check_split(images: np.ndarray, labels: np.ndarray) -> None:
         raise ValueError("there is no image")
 
 
+def save_arrays(folder: Path, name: SplitName, images: np.ndarray, labels: np.ndarray) -> None:
+    """Write ``images`` (uint8 [N, 3, side, side]) and ``labels`` (uint8 [N]) to ``folder/name.npz``."""
+    np.savez(folder / f"{name}.npz", images=images, labels=labels)
+
+
 def save_split(folder: Path, name: SplitName, split: Split) -> None:
-    """Write ``split`` to ``folder/name.npz``: images uint8 [N, 3, side, side], labels uint8 [N]."""
-    labels = split.labels.numpy().astype(np.uint8)
-    np.savez(folder / f"{name}.npz", images=split.images.numpy(), labels=labels)
+    """Write ``split`` to ``folder/name.npz``, as `save_arrays` does."""
+    save_arrays(folder, name, split.images.numpy(), split.labels.numpy().astype(np.uint8))
 
 
 def load_split(name: SplitName, folder: Path = PREPARED) -> Split:
@@ -131,16 +146,25 @@ def load_split(name: SplitName, folder: Path = PREPARED) -> Split:
     return Split(torch.from_numpy(images), torch.from_numpy(labels).long())
 
 
-def save_info(folder: Path, info: DatasetInfo) -> None:
+def save_info(folder: Path, info: SourceInfo) -> None:
     """Write ``info`` to ``folder/dataset_info.json``."""
     (folder / INFO).write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def load_info(folder: Path = PREPARED) -> DatasetInfo:
     """Return what `save_info` wrote to ``folder``; `UserError` if the file is missing or damaged."""
+    return _info(folder, DatasetInfo)
+
+
+def load_source(folder: Path = RAW) -> SourceInfo:
+    """Return what `save_info` wrote to ``folder``; `UserError` if the file is missing or damaged."""
+    return _info(folder, SourceInfo)
+
+
+def _info(folder: Path, kind: type[Info]) -> Info:
     path = folder / INFO
     try:
-        return DatasetInfo.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(path.read_bytes())
     except Exception as error:  # a damaged file can raise almost anything
         raise _unreadable(path, error) from None
 

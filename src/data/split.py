@@ -1,4 +1,4 @@
-"""Split the images of CIFAR-10 into train, validation and test, and measure the training images."""
+"""Split the images into train, validation and test, and measure the training images."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,54 +10,68 @@ from sklearn.model_selection import train_test_split
 
 from src.core.errors import UserError
 from src.core.params import Settings
-from src.data.cifar10 import TEST_FILE, TRAIN_FILES, read_batch
-from src.data.prepared import CHANNELS, CLASSES, DatasetInfo, PerChannel, Split, SplitName
+from src.data.prepared import (
+    CHANNELS,
+    SPLITS,
+    DatasetInfo,
+    PerChannel,
+    SourceInfo,
+    Split,
+    SplitName,
+    load_source,
+    load_split,
+)
 
 # Images per class that all later stages can use: the stage csi leaves one out and compares it with the others
 LEAST: dict[SplitName, int] = {"train": 2, "validation": 1, "test": 2}
 
 
 class SplitSettings(Settings):
-    """The section ``split`` of params.yaml."""
+    """The section ``split`` of params.yaml: the shares that are held out where the data set has no such images."""
 
+    test_fraction: float = Field(gt=0, lt=1)
     validation_fraction: float = Field(gt=0, lt=1)
 
 
-def split(raw: Path, validation_fraction: float, seed: int) -> dict[SplitName, Split]:
-    """Return train, validation and test from the six files in ``raw``.
+def split(raw: Path, settings: SplitSettings, seed: int) -> tuple[dict[SplitName, Split], DatasetInfo]:
+    """Return train, validation and test from the folder ``raw``, and what is known of them.
 
-    Validation is ``validation_fraction`` of the training images, the same share of each class; ``seed`` decides
-    which. Within each part the images keep their order. Raises `UserError` if a file cannot be read, or if a class
-    has fewer images in a part than `LEAST`.
+    Test and then validation, if ``raw`` has none, is a share of the training images, the same of each class; ``seed``
+    decides which. Within each split the images keep their order. Raises `UserError` if a file cannot be read, or if a
+    class has fewer images in a split than `LEAST`.
     """
-    parts = [read_batch(raw / name) for name in TRAIN_FILES]
-    whole = Split(torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts]))
+    source = load_source(raw)
+    splits = {name: load_split(name, raw) for name in SPLITS if name == "train" or (raw / f"{name}.npz").exists()}
+    shares: dict[SplitName, float] = {"test": settings.test_fraction, "validation": settings.validation_fraction}
+    for name, share in shares.items():
+        if name not in splits:
+            splits["train"], splits[name] = _hold_out(raw, splits["train"], share, seed)
+    ordered = {name: splits[name] for name in SPLITS}
+    for name, part in ordered.items():
+        _check_counts(raw, name, part, source.classes)
+    return ordered, described(ordered, source)
+
+
+def _hold_out(raw: Path, train: Split, fraction: float, seed: int) -> tuple[Split, Split]:
     try:
-        train, validation = train_test_split(
-            np.arange(len(whole)), test_size=validation_fraction, stratify=whole.labels.numpy(), random_state=seed
+        kept, held_out = train_test_split(
+            np.arange(len(train)), test_size=fraction, stratify=train.labels.numpy(), random_state=seed
         )
     except ValueError as error:
-        raise UserError(f"{raw}: cannot hold out {validation_fraction:.0%} of each class: {error}") from None
-    splits: dict[SplitName, Split] = {
-        "train": whole[torch.from_numpy(np.sort(train))],
-        "validation": whole[torch.from_numpy(np.sort(validation))],
-        "test": read_batch(raw / TEST_FILE),
-    }
-    for name, part in splits.items():
-        _check_counts(raw, name, part)
-    return splits
+        raise UserError(f"{raw}: cannot hold out {fraction:.0%} of each class: {error}") from None
+    return train[torch.from_numpy(np.sort(kept))], train[torch.from_numpy(np.sort(held_out))]
 
 
-def _check_counts(raw: Path, name: SplitName, part: Split) -> None:
-    counts = torch.bincount(part.labels, minlength=len(CLASSES))
+def _check_counts(raw: Path, name: SplitName, part: Split, classes: Sequence[str]) -> None:
+    counts = torch.bincount(part.labels, minlength=len(classes))
     rarest = int(counts.argmin())
     if (images := int(counts[rarest])) < LEAST[name]:
         needed = ", ".join(f"{least} in {split}" for split, least in LEAST.items())
-        raise UserError(f"{raw}: {name} has {images} of class {CLASSES[rarest]}; needed of each class: {needed}")
+        raise UserError(f"{raw}: {name} has {images} of class {classes[rarest]}; needed of each class: {needed}")
 
 
-def described(splits: Mapping[SplitName, Split], name: str, edition: str, classes: Sequence[str]) -> DatasetInfo:
-    """Return what is known of the data set that was split into ``splits``.
+def described(splits: Mapping[SplitName, Split], source: SourceInfo) -> DatasetInfo:
+    """Return what is known of the data set ``source`` that was split into ``splits``.
 
     Mean and standard deviation are those of each channel over all training pixels, for values in 0..1, computed in
     float64 and rounded to 8 decimals.
@@ -65,9 +79,7 @@ def described(splits: Mapping[SplitName, Split], name: str, edition: str, classe
     images = splits["train"].images
     channels = images.permute(1, 0, 2, 3).reshape(CHANNELS, -1).double() / 255
     return DatasetInfo(
-        name=name,
-        edition=edition,
-        classes=tuple(classes),
+        **source.model_dump(),
         side=images.shape[-1],
         images={part: len(split) for part, split in splits.items()},
         mean=_rounded(channels.mean(1)),
