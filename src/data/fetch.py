@@ -71,7 +71,9 @@ def fetch(settings: DownloadSettings, raw: Path, site: Site = OFFICIAL_SITE) -> 
             if source in ("official", "sample") and info.edition != source:
                 raise UserError(f"{dataset.source}: not the {source} edition of CIFAR-10; its images or labels differ")
     except UserError as error:
-        raise UserError(f"{error}\n{WAYS_OUT}") if source == "official" else error from error
+        if source != "official":
+            raise
+        raise UserError(f"{error}\n{WAYS_OUT}") from error
     return info, lines
 
 
