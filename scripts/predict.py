@@ -1,4 +1,4 @@
-"""Classify a picture with the flagship: python -m scripts.predict PICTURE."""
+"""Classify a picture with the flagship, or another ONNX file of this project: python -m scripts.predict PICTURE."""
 
 import argparse
 from pathlib import Path
@@ -21,9 +21,10 @@ def main() -> None:
     """Print the three most probable classes with their probabilities, and the time it took."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("picture", type=Path, help="any picture file; its central square counts")
-    picture = parser.parse_args().picture
-    network = session(MODEL, THREADS)
-    batch = prepare(picture, input_side(network))
+    parser.add_argument("--model", type=Path, default=MODEL, help=f"an ONNX file (default: {MODEL})")
+    given = parser.parse_args()
+    network = session(given.model, THREADS)
+    batch = prepare(given.picture, input_side(network))
     names = class_names(network) or CLASSES  # files from before the classes were named are of CIFAR-10
     (logits,) = network.run(None, {"images": batch})
     probabilities = np.exp(logits[0] - logits[0].max())
@@ -31,7 +32,7 @@ def main() -> None:
     for index in np.argsort(-probabilities)[:SHOWN]:
         print(f"{names[index]:<10} {probabilities[index]:7.2%}")
     time = median(milliseconds(lambda: network.run(None, {"images": batch})) for _ in range(RUNS))
-    print(f"{time:.2f} ms (median of {RUNS} runs, {THREADS} thread of {cpu_name()}, {MODEL})")
+    print(f"{time:.2f} ms (median of {RUNS} runs, {THREADS} thread of {cpu_name()}, {given.model})")
 
 
 def prepare(path: Path, side: int = 32) -> np.ndarray:
