@@ -13,7 +13,7 @@ from src.core.recipes import ROOT, CutSection
 from src.core.stage import run_stage
 from src.data.prepared import SPLITS, Split, SplitName, load_info, load_split
 from src.network.record import network_path
-from src.network.vgg import load
+from src.network.vgg import VGG, load
 from src.separation.measure import Samples, measure
 from src.separation.sampling import drawn
 from src.separation.tables import class_rows, headline, layer_rows, position_rows
@@ -22,6 +22,7 @@ METRICS = Path("metrics/csi.json")
 TABLE = Path("plots/csi.csv")
 POSITIONS = Path("plots/positions.csv")
 BY_CLASS = Path("plots/csi_by_class.csv")
+MEMORY = 3 << 30  # bytes, for the activations of all neighbour images in one layer
 
 
 class CsiSettings(Settings):
@@ -60,7 +61,7 @@ def main() -> None:
             "test": in_sample("test", splits["test"], settings.in_sample_test, len(classes), params.seed),
         },
         drawn(labels, settings.probe_images, params.seed),
-        drawn(labels, settings.neighbour_images, params.seed),
+        drawn(labels, neighbours_in_memory(settings.neighbour_images, model), params.seed),
     )
     measured = measure(model, splits, samples)
     write_csv(TABLE, layer_rows(measured))
@@ -75,6 +76,14 @@ def check_counts(settings: CsiSettings, classes: int) -> None:
         if images < 2 * classes:
             least = f"at least {2 * classes} are needed, two of each of the {classes} classes"
             raise ParamsError(f"{PARAMS}: csi.{key}: {least} (found {images})")
+
+
+def neighbours_in_memory(images: int, model: VGG) -> int:
+    """Return ``images``, or, with a note, how many have their activations in the first layer in `MEMORY`."""
+    fitting = MEMORY // (4 * model.plan.convolutions[0].channels * model.plan.side**2)
+    if fitting < images:
+        print(f"neighbours: {fitting} images, not {images}: more activations would not fit in {MEMORY >> 30} GiB")
+    return min(images, fitting)
 
 
 def in_sample(name: SplitName, split: Split, count: int, classes: int, seed: int) -> Tensor:

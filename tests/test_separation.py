@@ -393,6 +393,12 @@ def test_counts_that_do_not_allow_two_images_of_each_class_are_refused_in_one_li
         stage.check_counts(settings, 20)
 
 
+def test_neighbours_of_large_images_are_as_many_as_memory_holds(capsys):
+    assert stage.neighbours_in_memory(10_000, VGG(vgg(width=1))) == 10_000
+    assert stage.neighbours_in_memory(10_000, VGG(vgg(width=1, side=96))) == 3 * 2**30 // (4 * 64 * 96 * 96) == 1365
+    assert "neighbours: 1365 images, not 10000" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("counts", "wanted", "per_class", "told"),
     [
