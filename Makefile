@@ -14,7 +14,7 @@ ABSOLUTE = env SCRATCH_FOLDER="$$PWD/scratch" \
 overrides = $(shell tr -d '\r' < $(1) | sed -n "s/^\([^\#].*\)$$/-S '\1'/p")
 # A value from the command line, quoted for the shell. The environment does not count: WSL sets NAME, for example
 given = $(if $(filter command,$(firstword $(origin $(1)))),'$(subst ','\'',$(value $(1)))')
-unexport NAME REV RECIPE IMAGE MODEL DATA
+unexport NAME REV RECIPE IMAGE MODEL DATA JOBS
 
 # DVC keeps experiments as Git commits. It takes name and address both from Git's settings or both from the environment,
 # so both stand here, also where Git knows one of them or none.
@@ -76,10 +76,10 @@ test: .venv/installed-dev  ## Lint, check types and test (7 minutes on 2 cores)
 	python -m mypy
 	python -m pytest -n 2
 
-repro: .venv/installed  ## Run the full pipeline on CIFAR-10 from the trained network, which is pulled (about 4 hours)
+repro: .venv/installed  ## Run the full pipeline on CIFAR-10 from the trained network, which is pulled (about 4 hours; JOBS=2: two stages at once)
 	@python -m scripts.check_tree
 	test -e $(NETWORK) || python -m dvc pull $(NETWORK) || echo 'The trained network cannot be pulled; it will be trained.'
-	python -m dvc repro
+	$(if $(call given,JOBS),python -m scripts.jobs $(call given,JOBS),python -m dvc repro)
 
 plan: .venv/installed  ## Print what `make repro` would run, and the minutes it took last time
 	@python -m scripts.plan

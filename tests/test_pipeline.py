@@ -272,6 +272,23 @@ def test_two_processes_under_torchrun_and_the_death_of_one(project):
 
 
 @pytest.mark.usefixtures("restored")
+def test_two_jobs_give_the_same_bytes_as_one(project):
+    pytest.importorskip("ray", reason="Ray is not installed (requirements-parallel.txt)")
+    before, tree = outs(project), ("compress", "export", "test")
+    recorded = yaml.safe_load((project / "dvc.lock").read_text())["stages"]
+    for out in (out for name, stage in recorded.items() if name.startswith(tree) for out in stage["outs"]):
+        for path in (out["path"], f".dvc/cache/files/md5/{out['md5'][:2]}/{out['md5'][2:]}"):
+            (project / path).unlink(missing_ok=True)
+    (project / "metrics/benchmark.json").unlink()
+    shutil.rmtree(project / ".dvc/cache/runs")
+    apply_overrides(project / "params.yaml", ["threads=1"])
+    printed = run(project, "python", "-m", "scripts.jobs", "1" if os.cpu_count() == 1 else "2")
+    assert f"\n{3 * len(RECIPES) + 2} of " in printed  # of all stages the tree's, benchmark and compare ran
+    assert outs(project) == before
+    assert "up to date" in run(project, "dvc", "repro")
+
+
+@pytest.mark.usefixtures("restored")
 def test_an_edit_of_code_schedules_what_its_package_feeds(project):
     compressed = {f"compress@{name}" for name in RECIPES}
     measured = {f"{stage}@{name}" for stage in ("export", "test") for name in RECIPES} | {"benchmark", "compare"}
