@@ -15,6 +15,7 @@ import psutil
 import pytest
 import yaml
 from dvc.utils.hydra import apply_overrides
+from PIL import Image
 from test_vendor import ENVIRONMENT as QUIET
 
 from checks.make_sample import cut
@@ -408,6 +409,23 @@ def test_an_experiment_and_its_difference(project):
     run(project, "dvc", "plots", "diff", "HEAD", "trial")
     run(project, "dvc", "exp", "apply", "trial")
     assert yaml.safe_load((project / "params.yaml").read_text())["evaluate"]["calibration_bins"] == 5
+
+
+def test_a_network_for_a_folder_of_pictures(project, tmp_path):
+    for name, color in (("a pear", "yellow"), ("cherry", "red"), ("plum", "purple")):
+        (tmp_path / "fruits" / name).mkdir(parents=True)
+        for number in range(24):
+            Image.new("RGB", (30 + number, 40), color).save(tmp_path / "fruits" / name / f"{number}.jpg")
+    changes = ["model.width=0.125", "train.recipes.fast.epochs=4", "compress.budget=1", "benchmark.calls=1"]
+    options = [part for change in changes for part in ("-S", change)]
+    printed = run(project, "python", "-m", "scripts.mine", str(tmp_path / "fruits"), *options)
+    assert re.search(r"^fruits, \w{8} edition: 3 classes; 51 train, 6 validation, 15 test images", printed, re.M)
+    assert re.search(r"^flagship +\d", printed, re.M)
+    picture = str(tmp_path / "fruits/cherry/0.jpg")
+    told = run(project, "python", "-m", "scripts.predict", "--model", "mine/flagship.onnx", picture)
+    assert sorted(line[:10].strip() for line in told.splitlines()[:3]) == ["a pear", "cherry", "plum"]
+    assert not run(project, "git", "status", "--porcelain")
+    run(project, "dvc", "exp", "remove", "mine")
 
 
 def test_queued_experiments(project):
