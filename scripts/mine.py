@@ -22,6 +22,7 @@ from src.core.params import PARAMS, read_yaml, validate
 from src.core.signals import interruption
 from src.data.look import opened
 from src.network.vgg import VGG, ModelSettings, vgg_plan
+from src.results.table import data_set
 from src.training.budget import StepCost
 from src.training.estimate import in_words, matrix_rate
 from src.training.recipe import chosen_recipe
@@ -52,8 +53,12 @@ def main() -> None:
         print(f"Training takes {time} or more, the other stages some minutes. Ctrl-C is safe.", flush=True)
     run(lines)
     OUT.parent.mkdir(exist_ok=True)
-    OUT.write_bytes(open_revision(NAME).content("released/flagship.onnx"))
-    print(f"\n{table(read(NAME))}\n\n{OUT}: the flagship, which needs no code of this project (docs/use-it.md). Next:")
+    made = open_revision(NAME)
+    OUT.write_bytes(made.content("released/flagship.onnx"))
+    rows = read(made)
+    print(
+        f"\n{table(rows, data_set(made.dataset(), rows))}\n\n{OUT}: the flagship, which needs no code of this project (docs/use-it.md). Next:"
+    )
     print(f"  make predict IMAGE=picture.jpg MODEL={OUT}", f"  make report REV={NAME}", sep="\n")
 
 
