@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from scripts.check_tree import check, lines_of, overridden
-from scripts.revision import open_revision
+from scripts.revision import Revision, open_revision
 from scripts.table import read, table
 from src.compression.tree import budget_of, read_tree
 from src.core.device import pick_device, uses_bfloat16
@@ -52,14 +52,7 @@ def main() -> None:
         time = in_words(seconds(params, images, classes))
         print(f"Training takes {time} or more, the other stages some minutes. Ctrl-C is safe.", flush=True)
     run(lines)
-    OUT.parent.mkdir(exist_ok=True)
-    made = open_revision(NAME)
-    OUT.write_bytes(made.content("released/flagship.onnx"))
-    rows = read(made)
-    print(
-        f"\n{table(rows, data_set(made.dataset(), rows))}\n\n{OUT}: the flagship, which needs no code of this project (docs/use-it.md). Next:"
-    )
-    print(f"  make predict IMAGE=picture.jpg MODEL={OUT}", f"  make report REV={NAME}", sep="\n")
+    show(open_revision(NAME))
 
 
 def counted(path: Path) -> tuple[int, int]:
@@ -110,6 +103,16 @@ def run(lines: list[str]) -> None:
         raise KeyboardInterrupt
     if code:
         raise UserError("`dvc exp run` failed; its messages are above")
+
+
+def show(made: Revision) -> None:
+    """Copy the flagship of the experiment ``made`` to `OUT`, and print the table and what to do next."""
+    OUT.parent.mkdir(exist_ok=True)
+    OUT.write_bytes(made.content("released/flagship.onnx"))
+    rows = read(made)
+    print("", table(rows, data_set(made.dataset(), rows)), "", sep="\n")
+    print(f"{OUT} is the flagship, a file that needs no code of this project (docs/use-it.md). Next:")
+    print(f"  make predict IMAGE=picture.jpg MODEL={OUT}", f"  make report REV={NAME}", sep="\n")
 
 
 if __name__ == "__main__":
