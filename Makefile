@@ -14,7 +14,7 @@ ABSOLUTE = env SCRATCH_FOLDER="$$PWD/scratch" \
 overrides = $(shell tr -d '\r' < $(1) | sed -n "s/^\([^\#].*\)$$/-S '\1'/p")
 # A value from the command line, quoted for the shell. The environment does not count: WSL sets NAME, for example
 given = $(if $(filter command,$(firstword $(origin $(1)))),'$(subst ','\'',$(value $(1)))')
-unexport NAME REV RECIPE IMAGE
+unexport NAME REV RECIPE IMAGE MODEL DATA JOBS
 
 # DVC keeps experiments as Git commits. It takes name and address both from Git's settings or both from the environment,
 # so both stand here, also where Git knows one of them or none.
@@ -24,7 +24,7 @@ export GIT_COMMITTER_NAME := $(or $(GIT_COMMITTER_NAME),$(GIT_AUTHOR_NAME))
 export GIT_COMMITTER_EMAIL := $(or $(GIT_COMMITTER_EMAIL),$(GIT_AUTHOR_EMAIL))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quick repro plan accept try study test table report readme minutes predict clean clone
+.PHONY: help setup demo quick mine repro plan accept try study test table report page readme minutes predict clean clone
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s%s\n", $$1, $$2 }' Makefile
@@ -66,16 +66,20 @@ demo quick:
 	    '  make table    all experiments' \
 	    '  make repro    the full pipeline on CIFAR-10, from the trained network'
 
+mine: .venv/installed  ## Train and compress a network for your own pictures: make mine DATA=folder (docs/use-it.md)
+	@python -m scripts.check_clone --history
+	@python -m scripts.mine $(call given,DATA)
+
 test: .venv/installed-dev  ## Lint, check types and test (7 minutes on 2 cores)
 	python -m ruff check .
 	python -m ruff format --check .
 	python -m mypy
 	python -m pytest -n 2
 
-repro: .venv/installed  ## Run the full pipeline on CIFAR-10 from the trained network, which is pulled (about 4 hours)
+repro: .venv/installed  ## Run the full pipeline on CIFAR-10 from the trained network, which is pulled (about 4 hours; JOBS=2: two stages at once)
 	@python -m scripts.check_tree
 	test -e $(NETWORK) || python -m dvc pull $(NETWORK) || echo 'The trained network cannot be pulled; it will be trained.'
-	python -m dvc repro
+	$(if $(call given,JOBS),python -m scripts.jobs $(call given,JOBS),python -m dvc repro)
 
 plan: .venv/installed  ## Print what `make repro` would run, and the minutes it took last time
 	@python -m scripts.plan
@@ -96,15 +100,18 @@ table: .venv/installed  ## List the experiments, with lines of at most 120 chara
 report: .venv/installed  ## Write all results into one page, report.html: make report, or make report REV=experiment-or-commit
 	@python -m scripts.report $(if $(call given,REV),--rev=$(call given,REV))
 
+page: .venv/installed  ## Build a page that classifies pictures in the browser, as a static folder
+	@python -m scripts.page
+
 readme: .venv/installed  ## Write the table of results into README.md
 	python -m checks.readme
 
 minutes: .venv/installed  ## Write into docs/minutes.csv how long the stages took that ran here
 	python -m checks.minutes
 
-predict: .venv/installed  ## Classify a picture with the flagship: make predict IMAGE=path
-	@python -m scripts.predict $(call given,IMAGE)
+predict: .venv/installed  ## Classify a picture with the flagship, or another ONNX file: make predict IMAGE=path MODEL=path
+	@python -m scripts.predict $(call given,IMAGE) $(if $(call given,MODEL),--model=$(call given,MODEL))
 
 clean:  ## Delete .venv, caches, checkpoints and logs (DVC's cache of results is kept)
-	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache scratch logs dvc_plots report.html
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache scratch logs dvc_plots report.html page mine
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

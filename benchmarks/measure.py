@@ -10,23 +10,24 @@ import torch
 
 from src.core.files import atomic
 from src.core.params import PARAMS, read_yaml, validate
-from src.data.prepared import CLASSES, Split
+from src.data.prepared import Split
 from src.export.latency import cpu_name, milliseconds
-from src.network.vgg import ModelSettings
+from src.network.vgg import ModelSettings, Plan, vgg_plan
 
 CLEAR_PEAK, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 MATRIX_SIDE, MATRIX_PRODUCTS = 2048, 10
+CLASSES = range(10)  # of the noise
 
 
-def read_model() -> ModelSettings:
-    """Return the section ``model`` of params.yaml; `ParamsError` for the first mistake in it."""
-    return validate(ModelSettings, read_yaml(PARAMS).get("model"), "model")
+def read_plan() -> Plan:
+    """Return the network of params.yaml for images as those of CIFAR-10; `ParamsError` for the first mistake there."""
+    return vgg_plan(validate(ModelSettings, read_yaml(PARAMS).get("model"), "model"), len(CLASSES), side=32)
 
 
-def noise(count: int) -> Split:
-    """Return ``count`` images of noise; the speed does not depend on what images show."""
-    images = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8)
-    return Split(images, torch.arange(count) % len(CLASSES))
+def noise(count: int, plan: Plan) -> Split:
+    """Return ``count`` images of noise for a network of ``plan``; the speed does not depend on what images show."""
+    images = torch.randint(0, 256, (count, 3, plan.side, plan.side), dtype=torch.uint8)
+    return Split(images, torch.arange(count) % plan.classes)
 
 
 def matrix_products(device: torch.device, precision: torch.dtype) -> Callable[[], None]:

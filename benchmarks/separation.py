@@ -13,11 +13,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.measure import interleave, matrix_products, matrix_rates, noise, peak_memory, read_model, write_section
+from benchmarks.measure import (
+    CLASSES,
+    interleave,
+    matrix_products,
+    matrix_rates,
+    noise,
+    peak_memory,
+    read_plan,
+    write_section,
+)
 from src.core.device import pick_device, seed_everything
 from src.core.errors import exit_cleanly
-from src.data.prepared import CLASSES, Split
-from src.network.vgg import VGG, vgg16_plan
+from src.data.prepared import Split
+from src.network.vgg import VGG
 from src.separation.centers import CenterReceiver, SumReceiver
 from src.separation.neighbours import separation_index
 from src.separation.scores import Scores
@@ -37,14 +46,14 @@ def main() -> None:
     """Measure, and write the section of this processor."""
     device = pick_device("auto")
     seed_everything(0)
-    model = VGG(vgg16_plan(read_model())).to(device).eval()
+    model = VGG(read_plan()).to(device).eval()
     table = ["| what | measured |", "|---|---:|", *centers(model), *neighbours(device)]
     write_section(PAGE, INTRODUCTION, device, ["", *table])
 
 
 def centers(model: VGG) -> list[str]:
     """Return the rows of CSI of all layers."""
-    split = noise(IMAGES)
+    split = noise(IMAGES, model.plan)
     csi, forward = partial(separate, model, split), partial(stream, model, split.images, [])
     before = peak_memory(forward, model.mean.device)  # first, as memory that was in use may stay with the process
     memory = peak_memory(csi, model.mean.device) - before
@@ -59,7 +68,7 @@ def centers(model: VGG) -> list[str]:
 
 def separate(model: VGG, split: Split) -> dict[str, Scores]:
     """Return leave-one-out CSI of all layers, as the stage csi measures it on the training images."""
-    sums = SumReceiver(split.labels, len(CLASSES))
+    sums = SumReceiver(split.labels, model.plan.classes)
     stream(model, split.images, [sums])
     scorer = CenterReceiver(split.labels, sums.centers(), leave_one_out=True)
     stream(model, split.images, [scorer])

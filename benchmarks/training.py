@@ -20,19 +20,19 @@ import numpy as np
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from benchmarks.measure import matrix_products, matrix_rates, noise, peak_memory, read_model, write_section
+from benchmarks.measure import matrix_products, matrix_rates, noise, peak_memory, read_plan, write_section
 from src.core.device import multiplies_bfloat16_fast, pick_device, seed_everything
 from src.core.errors import exit_cleanly
 from src.core.params import PARAMS, read_yaml
 from src.core.recipes import DENSE
 from src.network.cost import macs
 from src.network.record import network_path
-from src.network.vgg import VGG, ModelSettings, Plan, load, vgg16_plan
+from src.network.vgg import VGG, Plan, load
 from src.training.batches import Batches
 from src.training.budget import StepCost
 from src.training.loop import Hooks, Reporter, fit
 from src.training.optimizers import Optimizers
-from src.training.recipe import FULL_SIDE, TrainRecipe, chosen_recipe
+from src.training.recipe import TrainRecipe, chosen_recipe
 
 README = Path("benchmarks/README.md")
 RECIPES = ("distilled", "low_rank")  # whose shapes are measured beside dense
@@ -61,15 +61,15 @@ def main() -> None:
     precisions = [False, True] if multiplies_bfloat16_fast(device) else [False]
     steps = [
         training_step(name, plan, recipe, mixed_precision, device)
-        for name, plan in shapes(read_model()).items()
+        for name, plan in shapes(read_plan()).items()
         for mixed_precision in precisions
     ]
     write_section(README, INTRODUCTION, device, lines(section["recipe"], steps))
 
 
-def shapes(model: ModelSettings) -> dict[str, Plan]:
-    """Return the shapes to measure by name: that of ``model``, and those of `RECIPES` whose networks are there."""
-    plans = {DENSE: vgg16_plan(model)}
+def shapes(dense: Plan) -> dict[str, Plan]:
+    """Return the shapes to measure by name: ``dense``, and those of `RECIPES` whose networks are there."""
+    plans = {DENSE: dense}
     for name in RECIPES:
         if network_path(name).exists():
             plans[name] = load(network_path(name)).plan
@@ -82,13 +82,13 @@ def training_step(name: str, plan: Plan, recipe: TrainRecipe, mixed_precision: b
     """Return the pace of steps of ``recipe`` on a network of ``plan``, beside matrix products of the same precision."""
     changes = {"epochs": 1, "phases": [], "warmup": 0.0, "mixed_precision": mixed_precision}
     recipe = TrainRecipe(**{**dict(recipe), **changes})
-    images = noise((WARM_UP + PAIRS) * recipe.batch_size)
+    images = noise((WARM_UP + PAIRS) * recipe.batch_size, plan)
     model = VGG(plan).to(device)
     timed = Alternating(matrix_products(device, torch.bfloat16 if mixed_precision else torch.float32), device)
     with measured_parts(device) as parts:
-        memory = peak_memory(partial(fit, model, images, noise(10), recipe, 0, Hooks(timed)), device)
+        memory = peak_memory(partial(fit, model, images, noise(10, plan), recipe, 0, Hooks(timed)), device)
     seconds, matrix_seconds = np.array(timed.pairs[WARM_UP:]).T
-    flops, rates = StepCost(model, recipe, len(images)).flops(FULL_SIDE), matrix_rates(matrix_seconds)
+    flops, rates = StepCost(model, recipe, len(images)).flops(plan.side), matrix_rates(matrix_seconds)
     return {
         "network": name,
         "macs": macs(model),

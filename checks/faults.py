@@ -47,7 +47,7 @@ RECIPES = ("dense", "longer", "tuned", "flagship")
 STAGES = (
     *("download", "split", "train", "evaluate", "csi"),
     *(f"{stage} {recipe}" for stage in ("compress", "export", "test") for recipe in RECIPES),
-    *("benchmark", "compare", "draw"),
+    *("coded flagship", "benchmark", "compare", "draw"),
 )
 STRUCK = tuple(stage for stage in STAGES if not stage.endswith((" dense", " longer")))
 OVERRIDES = f"""
@@ -59,6 +59,7 @@ model.width=0.125
 +compress.recipes.longer={{from:{TRAINED},step:fine_tune}}
 +compress.recipes.tuned={{from:longer,step:train_on}}
 +compress.recipes.flagship={{from:longer,step:quantize}}
+coded=[flagship]
 """
 TIMED = (
     "metrics/benchmark.json",

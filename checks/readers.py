@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import importlib
 import io
+import json
 import lzma
 import pickle
 import shutil
@@ -18,10 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx.helper
+import onnx.numpy_helper
 import onnx.parser
 import torch
 import yaml
 from PIL import Image
+from safetensors.torch import save as serialize
 
 from scripts.check_tree import check
 from scripts.predict import prepare
@@ -30,8 +34,11 @@ from src.core.files import read_csv, read_json, write_csv, write_json
 from src.core.params import PARAMS, PIPELINE, load_params, read_yaml
 from src.data.cifar import LAYOUTS, PIXELS
 from src.data.look import opened
-from src.data.prepared import CLASSES, INFO, DatasetInfo, Split, load_arrays, load_info, save_info, save_split
-from src.export.runtime import INPUT, OUTPUT, SIDE, session
+from src.data.prepared import INFO, DatasetInfo, Split, load_arrays, load_info, save_info, save_split
+from src.export.coded import encode
+from src.export.decode import decode
+from src.export.runtime import INPUT, OUTPUT, session
+from src.network.pretrained import read_tensors
 from src.network.record import load_recorded
 from src.network.vgg import VGG, Conv, Hidden, Plan, Pool, save
 from src.results.curves import CURVES, read_curves
@@ -124,6 +131,13 @@ def make_picture(path: Path) -> None:
     Image.fromarray(pixels).save(path, **{} if path.suffix in (".gif", ".bmp") else {"exif": exif})
 
 
+def make_onnx(path: Path) -> None:
+    """Write the ONNX file of `GRAPH`, with the names of the classes."""
+    model = onnx.parser.parse_model(GRAPH)
+    model.metadata_props.add(key="classes", value=json.dumps([str(number) for number in range(10)]))
+    path.write_bytes(model.SerializeToString())
+
+
 def read_split(path: Path) -> list[bytes]:
     """Return images and labels of a split."""
     return [array.tobytes() for array in load_arrays("train", path.parent)]
@@ -144,7 +158,17 @@ def read_params(path: Path) -> None:
 def read_network(path: Path) -> None:
     """Read a network and its record."""
     network, _ = load_recorded(path)
-    assert network(torch.zeros(2, 3, SIDE, SIDE)).shape == (2, network.plan.classes)
+    assert network(torch.zeros(2, 3, network.plan.side, network.plan.side)).shape == (2, network.plan.classes)
+
+
+def save_weights(path: Path, as_zip: bool) -> None:
+    """Write tensors as other programs do, in one of PyTorch's two formats."""
+    torch.save({"state_dict": WEIGHTS}, path, _use_new_zipfile_serialization=as_zip)
+
+
+def read_weights(path: Path) -> dict[str, list[float]]:
+    """Return the tensors of a file from elsewhere, as lists."""
+    return {name: tensor.tolist() for name, tensor in read_tensors(path).items()}
 
 
 def read_dataset(path: Path, **others: bytes) -> dict[str, list[bytes]]:
@@ -166,6 +190,14 @@ def read_curve(path: Path) -> dict[str, list[float]]:
     return read_curves(folder)
 
 
+def read_coded(path: Path) -> bytes:
+    """Return the ONNX file in a coded file."""
+    try:
+        return decode(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
 def read_checkpoint(path: Path) -> str:
     """Return the state as text. A checkpoint that is skipped with a printed line counts as refused."""
     with contextlib.redirect_stdout(io.StringIO()) as printed:
@@ -178,18 +210,18 @@ def read_checkpoint(path: Path) -> str:
 IMAGES = Split((torch.arange(6 * 3 * 32 * 32).view(6, 3, 32, 32) % 251).to(torch.uint8), torch.arange(6))
 STATE = {"steps": 7, "model": {"weight": torch.arange(6.0)}, "history": [{"epoch": 1, "val_loss": 0.5}]}
 KNOWN = DatasetInfo(
-    name="CIFAR-10",
+    name="weather",
     edition="sample",
-    classes=CLASSES,
+    classes=("sun", "rain", "snow"),
     side=32,
     images={"train": 80, "validation": 20, "test": 20},
     mean=(0.5, 0.4, 0.3),
     std=(0.2, 0.25, 0.3),
 )
 MAPPING = {"edition": "sample", "accuracy": 0.9, "steps": ["fold", "int8"], "export": {"fold": True, "method": None}}
-ROWS = [{"recipe": name, "share": len(name) / 7, "bytes": 3**10, "note": None} for name in CLASSES]
+ROWS = [{"recipe": name, "share": len(name) / 7, "bytes": 3**10, "note": None} for name in KNOWN.classes]
 GRAPH = f"""<ir_version: 8, opset_import: ["": 17]>
-small (float[N, 3, {SIDE}, {SIDE}] {INPUT}) => (float[N, 10] {OUTPUT})
+small (float[N, 3, 32, 32] {INPUT}) => (float[N, 10] {OUTPUT})
 <
     float16[4, 3, 1, 1] kernel = {{{", ".join("1" * 12)}}},
     int8[4, 10] matrix = {{{", ".join("2" * 40)}}},
@@ -202,14 +234,16 @@ small (float[N, 3, {SIDE}, {SIDE}] {INPUT}) => (float[N, 10] {OUTPUT})
     weights = DequantizeLinear (matrix, scale)
     {OUTPUT} = Gemm (means, weights)
 }}"""
-THREE = {INPUT: np.zeros((3, 3, SIDE, SIDE), np.float32)}
+THREE = {INPUT: np.zeros((3, 3, 32, 32), np.float32)}
 
 NPZ = written("train.npz", lambda path: save_split(path.parent, "train", IMAGES))
 INFO_FILE = written(INFO, lambda path: save_info(path.parent, KNOWN))
 JSON, CSV = written("a", partial(write_json, values=MAPPING)), written("a", partial(write_csv, rows=ROWS))
 SETTINGS, YAML = (yaml.safe_dump(values).encode() for values in (read_yaml(ROOT / PARAMS), MAPPING))
 NETWORK, TAR = written("a", make_network), written("a", make_tar)
-ONNX = onnx.parser.parse_model(GRAPH).SerializeToString()
+ONNX = written("a", make_onnx)
+TERNARY = onnx.numpy_helper.from_array((np.arange(3000) % 3).astype(np.int8).reshape(60, 50))
+CODED = encode(onnx.helper.make_model(onnx.helper.make_graph([], "ternary", [], [], [TERNARY])).SerializeToString())
 ZIP = written("a.zip", make_zip)
 KERAS = {"x_train": IMAGES.images[:, 0].numpy(), "y_train": np.arange(6), "x_test": np.zeros((2, 9, 9, 3), np.uint8)}
 MINE = written("a.npz", lambda path: np.savez(path, **KERAS, y_test=np.arange(2)))
@@ -218,10 +252,14 @@ PICKLE = pickle.dumps({"data": np.zeros((3, PIXELS), np.uint8), "fine_labels": [
 NAMES = pickle.dumps({"fine_label_names": ["apple", "bear", "clock"]})
 CURVE = b"step\tloss\n" + b"".join(b"%d\t%f\n" % (epoch, epoch / 7) for epoch in range(1, 6))
 CHECKPOINT = written("00000007.pt", lambda path: Checkpoints(path.parent).save(7, STATE))
+WEIGHTS = {"module.weight": torch.arange(6.0), "module.bias": torch.ones(2).half()}
+TORCH, OLD_TORCH = (written("a", partial(save_weights, as_zip=as_zip)) for as_zip in (True, False))
+TENSORS = serialize(WEIGHTS)
 PICTURES = {kind: written(f"a.{kind}", make_picture) for kind in ("png", "jpg", "webp", "tiff", "gif", "bmp")}
 FOREIGN = (b"", NPZ, ONNX, SETTINGS, PICTURES["png"])
 
 SPLIT, SAVED, STORED = Path("prepared/train.npz"), Path("a.safetensors"), Path("run/00000007.pt")
+FOREIGN_WEIGHTS = Path("weights")
 READERS = (
     Reader("split", SPLIT, NPZ, read_split, exact=True),
     Reader("split, images", SPLIT, read=read_split, **member(NPZ, "images.npy")),
@@ -233,6 +271,7 @@ READERS = (
     Reader("network", SAVED, NETWORK, read_network),
     Reader("network, header", SAVED, read=read_network, **header(NETWORK)),
     Reader("onnx", Path("a.onnx"), ONNX, lambda path: session(path, threads=1).run([OUTPUT], THREE), list),
+    Reader("coded", Path("a.coded"), CODED, read_coded, exact=True),
     Reader("tar", Path("a.tar"), TAR, read_dataset),
     Reader("tar.gz", Path("a.tar.gz"), gzip.compress(TAR, mtime=0), read_dataset, exact=True),
     Reader("tar.xz", Path("a.tar.xz"), lzma.compress(TAR), read_dataset, exact=True),
@@ -245,5 +284,10 @@ READERS = (
     Reader("curves", Path("curves/val/loss.tsv"), CURVE, read_curve, dict),
     Reader("checkpoint", STORED, CHECKPOINT, read_checkpoint, exact=True),
     Reader("checkpoint, pickle", STORED, read=read_checkpoint, **member(CHECKPOINT, "archive/data.pkl")),
+    Reader("weights", FOREIGN_WEIGHTS, TORCH, read_weights, dict, exact=True),
+    Reader("weights, pickle", FOREIGN_WEIGHTS, read=read_weights, kind=dict, **member(TORCH, "a/data.pkl")),
+    Reader("weights, before 2020", FOREIGN_WEIGHTS, OLD_TORCH, read_weights, dict),
+    Reader("weights, safetensors", FOREIGN_WEIGHTS, TENSORS, read_weights, dict),
+    Reader("weights, header", FOREIGN_WEIGHTS, read=read_weights, kind=dict, **header(TENSORS)),
     *(Reader(kind, Path(f"a.{kind}"), content, prepare, np.ndarray) for kind, content in PICTURES.items()),
 )

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from checks.minutes import MINUTES
+from scripts.revision import Revision
 from src.core.errors import UserError, exit_cleanly
 from src.core.files import atomic, read_csv, read_json
 from src.results.columns import Row
 from src.results.comparison import BENCHMARK, COMPARISON
 from src.results.history import RECIPES
-from src.results.table import LEGEND, readable
+from src.results.table import LEGEND, data_set, readable
 
 README = Path("README.md")
 RESULTS = Path("docs/results.md")
@@ -29,6 +30,7 @@ FIRST = ("dense", "tuned", "int8", "truncated", "flagship", "scratch", "channels
 COLUMNS = (
     "recipe",
     "test_accuracy",
+    "balanced_accuracy",
     "difference_points",
     "reference",
     "parameters",
@@ -38,6 +40,8 @@ COLUMNS = (
     "bytes_ratio",
     "bytes_ratio_half",
     "packed_bytes",
+    "xz_bytes",
+    "coded_bytes",
     "latency_ms_b1",
     "latency_b1_ratio",
     "pflop",
@@ -71,9 +75,9 @@ def short(rows: Sequence[Row]) -> str:
     """Return the most important rows and columns as a Markdown table, and what they mean."""
     chosen = [row for row in rows if row["recipe"] in FIRST]
     note = (
-        f"CIFAR-10, {rows[0]['edition']} edition. Difference: percentage points against `tuned` (recipes that were "
-        "fine-tuned) or `dense` (the others), with its 95 % interval over test images. x: times smaller, fewer or "
-        f"faster than `dense`. All recipes, and how it was measured: [{RESULTS}]({RESULTS})."
+        f"{_data(rows)} Difference: percentage points against `tuned` (recipes that were fine-tuned) or `dense`, with "
+        "its 95 % interval over test images. x: times smaller, fewer or faster than `dense`. "
+        f"All recipes: [{RESULTS}]({RESULTS})."
     )
     return "\n".join([*_markdown(chosen, SHORT), "", textwrap.fill(note, WIDTH, break_long_words=False)])
 
@@ -85,7 +89,7 @@ def whole(rows: Sequence[Row]) -> str:
     sources = f"Written by `make readme` from `{COMPARISON}`, `{BENCHMARK}`, `{RECIPES}` and `{MINUTES}`."
     title = ["# Results", "", textwrap.fill(sources, WIDTH), ""]
     table = _markdown(rows, COLUMNS, {"minutes ↓": spent(rows)})
-    return "\n".join([*title, *table, "", _conditions(rows[0]["edition"]), "", *steps, ""])
+    return "\n".join([*title, *table, "", _conditions(_data(rows)), "", *steps, ""])
 
 
 def spent(rows: Sequence[Row]) -> list[str]:
@@ -105,7 +109,11 @@ def _markdown(rows: Sequence[Row], columns: Sequence[str], beside: Mapping[str, 
     return [f"| {' | '.join(line)} |" for line in cells]
 
 
-def _conditions(edition: str) -> str:
+def _data(rows: Sequence[Row]) -> str:
+    return data_set(Revision().dataset(), rows)
+
+
+def _conditions(data: str) -> str:
     """Return what the numbers of the table are, and on what the latency was measured."""
     timing = read_json(BENCHMARK, *CONDITIONS)
     measured = (
@@ -118,7 +126,7 @@ def _conditions(edition: str) -> str:
     machines = " and ".join(dict.fromkeys(row["machine"] for row in read_csv(MINUTES, "machine")))
     calls_in_all = timing["blocks"] * timing["calls"]
     told = measured.format(**timing, software=software, calls_in_all=calls_in_all, machines=machines)
-    first = f"CIFAR-10, {edition} edition. Accuracy, size and latency are those of the ONNX file that a recipe ends in."
+    first = f"{data} Accuracy, size and latency are those of the ONNX file that a recipe ends in."
     return textwrap.fill(f"{first} {LEGEND} {told}", WIDTH)
 
 

@@ -26,10 +26,7 @@ MADE = "`python -m checks.vendor` makes {}: do not edit."
 
 @dataclass(frozen=True)
 class Package:
-    """A package of npm: name, version, SHA-256 of its archive, license, and the files that are taken out of it.
-
-    The first of ``files`` is the text of the license, the others are minified JavaScript.
-    """
+    """A package of npm: name, version, SHA-256 of its archive, license, and the files that are taken out of it."""
 
     name: str
     version: str
@@ -63,6 +60,13 @@ TABLESORT = Package(
     "MIT",
     ("LICENCE", "dist/tablesort.min.js", "dist/sorts/tablesort.number.min.js"),
 )
+ONNXRUNTIME = Package(  # for `make page`. The archive holds no license; those of the wheel for Python are the same
+    "onnxruntime-web",
+    "1.30.0",
+    "d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71",
+    "MIT",
+    ("dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm"),
+)
 
 
 def main() -> None:
@@ -79,20 +83,25 @@ def main() -> None:
 
 
 def texts_of(package: Package) -> list[str]:
-    """Return the texts of the files of ``package``.
+    """Return the texts of the files of ``package``: its license, then minified JavaScript; `UserError` without them."""
+    with tempfile.TemporaryDirectory() as folder:
+        return [content.decode() for content in contents_of(package, Path(folder))]
+
+
+def contents_of(package: Package, folder: Path) -> list[bytes]:
+    """Return the files of ``package``, whose archive is kept in ``folder`` and taken from there the next time.
 
     Raises `UserError` if the registry cannot be reached, stops sending, or sends an archive with another SHA-256, and
     if the archive lacks one of the files.
     """
     downloader = pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT)
     registry = {package.archive: f"sha256:{package.sha256}"}
-    with tempfile.TemporaryDirectory() as folder:
-        store = pooch.create(folder, REGISTRY, registry=registry, retry_if_failed=RETRIES)
-        try:
-            with tarfile.open(store.fetch(package.archive, downloader=downloader)) as archive:
-                return [archive.extractfile(f"package/{name}").read().decode() for name in package.files]
-        except Exception as error:  # a broken answer of a server can raise almost anything
-            raise UserError(f"{REGISTRY}{package.archive}: cannot be used: {one_line(error)}") from error
+    store = pooch.create(folder, REGISTRY, registry=registry, retry_if_failed=RETRIES)
+    try:
+        with tarfile.open(store.fetch(package.archive, downloader=downloader)) as archive:
+            return [archive.extractfile(f"package/{name}").read() for name in package.files]
+    except Exception as error:  # a broken answer of a server can raise almost anything
+        raise UserError(f"{REGISTRY}{package.archive}: cannot be used: {one_line(error)}") from error
 
 
 def script(license_text: str, *builds: str) -> str:

@@ -1,15 +1,18 @@
-"""Check the recipes and the list of those to release in params.yaml: python -m scripts.check_tree [OVERRIDES].
+"""Check the recipes of params.yaml, and its lists of those to code and to release.
 
-OVERRIDES is a file with one override a line, as `dvc exp run -S` takes them.
+`python -m scripts.check_tree [OVERRIDES]`. OVERRIDES is a file with one override a line, as `dvc exp run -S` takes
+them.
 """
 
 import argparse
+import contextlib
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from src.compression.tree import read_tree
-from src.core.errors import ParamsError, UserError, exit_cleanly
+from src.core.errors import ParamsError, UserError, exit_cleanly, one_line
 from src.core.params import PARAMS, read_yaml
 
 
@@ -20,32 +23,43 @@ def main() -> None:
     overrides = parser.parse_args().overrides
     if overrides is None:
         check(PARAMS)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        changed = Path(folder) / PARAMS.name
-        shutil.copy(PARAMS, changed)
-        override(changed, overrides)
-        check(changed)
+    else:
+        with overridden(lines_of(overrides), str(overrides)) as changed:
+            check(changed)
 
 
 def check(params: Path) -> None:
-    """Raise `ParamsError` in one line for the first mistake in the recipes, or in the list ``release``."""
-    recipes, released = read_tree(params), read_yaml(params).get("release")
-    known = f"must be a list of recipes out of: {', '.join(recipes)}"
-    if not isinstance(released, list) or [name for name in released if name not in list(recipes)]:
-        raise ParamsError(f"{PARAMS}: release: {known} (found {released!r})")
+    """Raise `ParamsError` in one line for the first mistake in the recipes, or in the lists ``coded``, ``release``."""
+    recipes, settings = read_tree(params), read_yaml(params)
+    for key, least in (("coded", 1), ("release", 0)):  # the stage compare needs a coded file
+        named, number = settings.get(key), " (at least one)" if least else ""
+        if not isinstance(named, list) or len(named) < least or [name for name in named if name not in list(recipes)]:
+            known = f"must be a list of recipes{number} out of: {', '.join(recipes)}"
+            raise ParamsError(f"{PARAMS}: {key}: {known} (found {named!r})")
 
 
-def override(params: Path, overrides: Path) -> None:
-    """Change the file ``params`` as `dvc exp run -S` does for each line of ``overrides`` but comments."""
+def lines_of(overrides: Path) -> list[str]:
+    """Return the lines of the file ``overrides`` without comments."""
+    return [line for line in overrides.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+
+
+@contextlib.contextmanager
+def overridden(lines: list[str], origin: str) -> Iterator[Path]:
+    """Give a copy of params.yaml, changed as `dvc exp run -S` does for each of ``lines``.
+
+    Raises `UserError`, which begins with ``origin``, if that is impossible.
+    """
     from dvc.exceptions import DvcException
     from dvc.utils.hydra import apply_overrides
 
-    lines = [line for line in overrides.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
-    try:
-        apply_overrides(params, lines)
-    except DvcException as error:
-        raise UserError(f"{overrides}: {error}") from None
+    with tempfile.TemporaryDirectory() as folder:
+        changed = Path(folder) / PARAMS.name
+        shutil.copy(PARAMS, changed)
+        try:
+            apply_overrides(changed, lines)
+        except DvcException as error:
+            raise UserError(f"{origin}: {one_line(error)}") from None
+        yield changed
 
 
 if __name__ == "__main__":

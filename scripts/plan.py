@@ -2,11 +2,11 @@
 
 python -m scripts.plan: a line for each stage whose code, settings or input differ from dvc.lock, or whose results are
 neither here nor in the cache of DVC. "only if" stands beside the stages below them, which DVC skips if the files that
-they read come out with the same bytes as last time. The minutes are those of docs/minutes.csv. The last line adds up
-what the training of all recipes costs. Nothing runs.
+they read come out with the same bytes as last time. The minutes are those of docs/minutes.csv. Then come the longest
+chain of stages that wait for each other, and what the training of all recipes costs. Nothing runs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -17,17 +17,18 @@ from dvc.repo import Repo
 from dvc.stage import Stage
 
 from checks.minutes import MINUTES, known
+from scripts.jobs import pipeline
 from src.compression.tree import Recipe, budget_of, read_tree
 from src.core.errors import UserError, exit_cleanly, one_line
 from src.core.params import PARAMS, read_yaml, validate
 from src.core.recipes import ROOT
-from src.data.prepared import PREPARED, load_arrays
+from src.data.prepared import CLASSES, INFO, PREPARED, load_info
 from src.network.record import network_path
-from src.network.vgg import VGG, ModelSettings, vgg16_plan
+from src.network.vgg import VGG, ModelSettings, vgg_plan
 from src.training.budget import StepCost
 from src.training.recipe import Training
 
-OFFICIAL_IMAGES = 50_000  # for training and validation
+OFFICIAL_IMAGES, OFFICIAL_SIDE = 50_000, 32  # of CIFAR-10: for training and validation; pixels
 ONLY_IF = "only if its input changes"
 
 
@@ -39,6 +40,8 @@ def main() -> None:
     except DvcException as error:
         raise UserError(f"DVC cannot read the pipeline: {one_line(error)}") from None
     print(plan(stages, known()))
+    if known().keys() & stages.keys():
+        print(longest(stages, known(), pipeline()))
     print(cost(recipes))
 
 
@@ -108,6 +111,19 @@ def _sum(stages: Sequence[str], rows: Mapping[str, Mapping[str, Any]]) -> str:
     return f"{count}, {total:.0f} minutes for {len(known_rows)} of them on {machines} ({MINUTES})"
 
 
+def longest(stages: Container[str], rows: Mapping[str, Mapping[str, Any]], needed: Mapping[str, Iterable[str]]) -> str:
+    """Return a line with the chain of ``stages`` that takes longest by ``rows``: with many machines it takes as long.
+
+    ``needed``: those that each stage of the pipeline needs.
+    """
+    minutes = {stage: rows[stage]["minutes"] if stage in stages and stage in rows else 0.0 for stage in needed}
+    graph = nx.DiGraph()
+    for stage, before in needed.items():
+        graph.add_weighted_edges_from((name, stage, minutes[stage]) for name in ("", *before))
+    chain = [stage for stage in nx.dag_longest_path(graph) if stage in stages]
+    return f"At least {sum(map(minutes.get, chain)):.0f} minutes with JOBS or many machines: {', '.join(chain)}"
+
+
 def cost(recipes: Mapping[str, Recipe]) -> str:
     """Return a line with what the training of all ``recipes`` costs, by their budgets."""
     epochs = sum(budget_of(recipe, recipes) for recipe in recipes.values())
@@ -117,13 +133,15 @@ def cost(recipes: Mapping[str, Recipe]) -> str:
 
 
 def epoch_pflop() -> float:
-    """Return what an epoch of the whole network costs, in PFLOP, by params.yaml (official images, if none are here)."""
+    """Return what an epoch of the whole network costs, in PFLOP, by params.yaml (CIFAR-10, if no images are here)."""
     params = read_yaml(PARAMS)
     fraction = params["split"]["validation_fraction"]
-    prepared = (PREPARED / "train.npz").exists()
-    images = len(load_arrays("train")[1]) if prepared else round(OFFICIAL_IMAGES * (1 - fraction))
+    images, classes, side = round(OFFICIAL_IMAGES * (1 - fraction)), len(CLASSES), OFFICIAL_SIDE
+    if (PREPARED / INFO).exists():
+        info = load_info()
+        images, classes, side = info.images["train"], len(info.classes), info.side
     training = Training(**params["train"]["defaults"] | params["compress"]["train"]["refine"])
-    network = VGG(vgg16_plan(validate(ModelSettings, params["model"], "model")))
+    network = VGG(vgg_plan(validate(ModelSettings, params["model"], "model"), classes, side))
     return StepCost(network, training, images).full_epoch / 1e15
 
 

@@ -14,6 +14,8 @@ from typing import Any
 
 from src.core.errors import UserError, one_line
 from src.core.files import parse_csv
+from src.data.prepared import DatasetInfo
+from src.results.comparison import DATASET
 
 EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")  # the middle is the commit it started from
 WORKING_TREE = "the working tree"
@@ -65,6 +67,14 @@ class Revision:
             return parse_csv(content, *columns) if content else []
         except Exception as error:  # a damaged file can raise almost anything
             raise self._unreadable(path, error) from None
+
+    def dataset(self) -> DatasetInfo | None:
+        """Return what is known of the data set; None of older commits; `UserError` if the file is damaged."""
+        text = self.text(str(DATASET))
+        try:
+            return DatasetInfo.model_validate_json(text) if text else None
+        except ValueError as error:
+            raise self._unreadable(str(DATASET), error) from None
 
     def pictures(self) -> dict[str, bytes]:
         """Return the pictures by their names, without .png; older commits have them in plots/."""

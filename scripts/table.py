@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from scripts.revision import open_revision
+from scripts.revision import Revision, open_revision
 from src.core.errors import UserError, exit_cleanly
 from src.results.comparison import COMPARISON
-from src.results.table import LEGEND, readable
+from src.results.table import LEGEND, data_set, readable
 
 WIDTH = 120
 LONGEST_NAME = 20
@@ -17,6 +17,7 @@ COLUMNS = (
     "recipe",
     "val_accuracy",
     "test_accuracy",
+    "balanced_accuracy",
     "difference_points",
     "reference",
     "macs_ratio",
@@ -31,27 +32,33 @@ def main() -> None:
     """Print the table of the working tree, or of the revision or experiment named by ``--rev``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rev", help="a Git revision or the name of a DVC experiment; without it the working tree")
-    print(table(read(parser.parse_args().rev)))
+    revision = open_revision(parser.parse_args().rev)
+    rows = read(revision)
+    print(table(rows, data_set(revision.dataset(), rows)))
 
 
-def read(name: str | None) -> list[dict[str, Any]]:
-    """Return the rows of metrics/comparison.csv at the revision ``name``, or on disk; `UserError` without one."""
-    revision = open_revision(name)
+def read(revision: Revision) -> list[dict[str, Any]]:
+    """Return the rows of metrics/comparison.csv at ``revision``; `UserError` without one."""
     rows = revision.rows(str(COMPARISON), "recipe", "edition")
     if not rows:
         raise UserError(f"{COMPARISON}: no results in {revision.label}; run `dvc repro`")
     return rows
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Return ``rows`` aligned under short headings, at most 120 characters wide."""
-    heading = textwrap.fill(f"CIFAR-10, {rows[0]['edition']} edition. {LEGEND}", WIDTH)
-    short = [row | {"recipe": _short(row["recipe"])} for row in rows]
-    return f"{heading}\n{pd.DataFrame(readable(short, COLUMNS)).to_string(index=False)}"
+def table(rows: list[dict[str, Any]], data: str) -> str:
+    """Return ``rows`` aligned under short headings, at most 120 characters wide, below ``data`` and the legend."""
+    longest = min(LONGEST_NAME, max(len(row["recipe"]) for row in rows))
+    lines = _aligned(rows, longest)
+    if (surplus := lines.index("\n") - WIDTH) > 0:
+        lines = _aligned(rows, longest - surplus)
+    return f"{textwrap.fill(f'{data} {LEGEND}', WIDTH)}\n{lines}"
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+def _aligned(rows: list[dict[str, Any]], longest: int) -> str:
+    """Return ``rows`` as lines of equal length; names have at most ``longest`` characters."""
+    names = [row["recipe"] if len(row["recipe"]) <= longest else f"{row['recipe'][: longest - 1]}…" for row in rows]
+    named = [row | {"recipe": name} for row, name in zip(rows, names, strict=True)]
+    return pd.DataFrame(readable(named, COLUMNS)).to_string(index=False)
 
 
 if __name__ == "__main__":

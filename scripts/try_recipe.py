@@ -17,12 +17,13 @@ from src.core.files import read_csv
 from src.core.params import PARAMS, read_yaml, validate
 from src.core.recipes import DENSE, ROOT, TUNED
 from src.core.signals import interruption
-from src.data.prepared import load_arrays
+from src.data.prepared import load_arrays, load_info
 from src.export.latency import LARGE_BATCH, THREADS, BenchmarkSettings, latencies
 from src.export.measured import measured
 from src.export.runtime import FILES, session
 from src.network.record import network_path
 from src.results.comparison import TRIALS, comparison_rows
+from src.results.table import data_set
 
 
 def main() -> None:
@@ -37,7 +38,8 @@ def main() -> None:
     path, compared = path_to(recipes[name], recipes), [*dict.fromkeys([DENSE, name])]
     print(expected([step.name for step in path], compared), flush=True)
     repro([f"test@{each}" for each in compared])
-    print(table(timed(compared, recipes)))
+    rows = timed(compared, recipes)
+    print(table(rows, data_set(load_info(), rows)))
     if any(step.training for step in path):
         print(f"{name} was trained for longer than {DENSE}: the whole table compares it with {TUNED}.")
 

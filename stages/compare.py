@@ -14,6 +14,7 @@ from src.results.comparison import (
     BENCHMARK,
     CODEBOOK_COLUMNS,
     COMPARISON,
+    DATASET,
     FLIP_COLUMNS,
     PAIR_COLUMNS,
     PREDICTIONS,
@@ -46,25 +47,27 @@ class Params(Settings):
     """What this stage reads from params.yaml."""
 
     compress: CompareSection
+    coded: list[str]
 
 
 def main() -> None:
     """Compare the recipes of params.yaml; files of recipes that are no longer there are ignored."""
-    params = load_params("compare", Params).compress
-    recipes = params.recipes
-    tested = {recipe: measured(recipe) for recipe in recipes}
+    params, info = load_params("compare", Params), load_info()
+    recipes = params.compress.recipes
+    tested = {recipe: measured(recipe, recipe in params.coded) for recipe in recipes}
     parents = {recipe: values["from"] for recipe, values in recipes.items()}
     timings, trials = _timings(recipes), [row["recipe"] for row in read_csv(TRIALS, "recipe")]
-    require_one_edition(tested, timings, {str(PREPARED): {"edition": load_info().edition}})
+    require_one_edition(tested, timings, {str(PREPARED): {"edition": info.edition}})
     _, labels = load_arrays("test")
     rows = comparison_rows(tested, timings, parents, labels, trials)
     write_csv(COMPARISON, map(formatted, rows))
     write_csv(PAIRS, pair_rows(tested, labels), PAIR_COLUMNS)
-    write_csv(FLIPS, flip_rows(tested, labels), FLIP_COLUMNS)
+    write_csv(FLIPS, flip_rows(tested, labels, info.classes), FLIP_COLUMNS)
     write_csv(WEIGHTS, _of_all(tested, "weights"), WEIGHT_COLUMNS)
     write_csv(CODEBOOK, _of_all(tested, "codebook"), CODEBOOK_COLUMNS)
+    write_json(DATASET, info.model_dump())
     write_json(SUMMARY, headline_metrics(rows))
-    write_json(RECIPES, recipe_history(tested, recipes, params.steps))
+    write_json(RECIPES, recipe_history(tested, recipes, params.compress.steps))
     write_json(PREDICTIONS, predicted_classes(tested, labels))
 
 

@@ -3,6 +3,8 @@
 import contextlib
 from typing import Any
 
+from pydantic import Field
+
 from src.compression.candidate import Candidate
 from src.compression.context import Context
 from src.compression.positions import separation_by_block
@@ -13,6 +15,7 @@ from src.core.params import Settings, Shared, load_params, recipe_name
 from src.core.recipes import ROOT
 from src.core.signals import interruption
 from src.core.stage import run_stage
+from src.core.threads import limit_threads
 from src.data.prepared import load_split
 from src.network.record import load_recorded, network_path, save_recorded
 from src.training.checkpoints import SCRATCH, Checkpoints, run_key
@@ -28,6 +31,7 @@ class TrainDefaults(Settings):
 class Params(Shared):
     """What this stage reads from params.yaml."""
 
+    threads: int | None = Field(ge=1)
     train: TrainDefaults
     compress: CompressSettings
 
@@ -37,6 +41,7 @@ def main() -> None:
     name = recipe_name("compress", __doc__)
     read_tree()
     params = load_params("compress", Params, key=name)
+    limit_threads(params.threads)
     recipe, device = recipe_of(params.compress, params.train.defaults, name), pick_device(params.device)
     seed_everything(params.seed)
     parent, root = (Candidate(*load_recorded(network_path(source), device)) for source in (recipe.parent, ROOT))

@@ -10,7 +10,7 @@ from src.core.files import read_csv, read_json
 from src.core.params import Settings, load_params
 from src.core.recipes import CutSection
 from src.core.stage import run_stage
-from src.data.prepared import CLASSES, SPLITS, load_info, load_split
+from src.data.prepared import CIFAR10, SPLITS, DatasetInfo, load_info, load_split
 from src.pictures import evaluation
 from src.pictures.augmentation import augmentation, one_class_after_another
 from src.pictures.classes import accuracy_by_class
@@ -67,57 +67,62 @@ class Params(Settings):
 def main() -> None:
     """Write plots/pictures/*.png."""
     params = load_params("draw", Params)
-    edition, test = load_info().edition, load_split("test")
+    info, test = load_info(), load_split("test")
     confusion = read_csv(Path("plots/confusion.csv"), "actual", "predicted")
     classes = read_csv(Path("plots/per_class.csv"), "class", *(f"{split}_accuracy" for split in SPLITS))
     flips = read_csv(Path("plots/flips.csv"), *FLIP_COLUMNS)
-    images = dict(zip(CLASSES, test.labels.bincount(minlength=len(CLASSES)).tolist(), strict=True))
+    images = dict(zip(info.classes, test.labels.bincount(minlength=len(info.classes)).tolist(), strict=True))
     bins = read_csv(Path("plots/reliability.csv"), *Bin.__annotations__)
     mistakes = read_csv(Path("plots/mistakes.csv"), "index", "actual", "predicted", "confidence")
     layers = read_csv(Path("plots/csi.csv"), "layer", "kind", "block", *PROTOCOLS)
     cuts = read_csv(Path("plots/positions.csv"), "block", *INDICES)
     figures = {
-        "augmentation": _augmentation(params, edition),
-        "train": _training(params.train.target_accuracy, edition),
-        "confusion": evaluation.confusion(confusion, edition),
-        "per_class": evaluation.class_accuracy(classes, edition),
-        "reliability": evaluation.reliability_diagram(bins, edition),
-        "mistakes": evaluation.mistakes(mistakes, test.images, edition),
-        "csi": separation_by_layer(layers, read_csv(REFERENCE_CSI, "layer", "train_csi", "test_csi"), edition),
-        "positions": positions(cuts, params.compress.epsilon, edition),
-        "csi_by_class": separation_by_class(read_csv(Path("plots/csi_by_class.csv"), "layer", *CLASSES), edition),
-        **_recipes(edition),
-        "classes": accuracy_by_class(flips, images, edition),
+        "augmentation": _augmentation(params, info),
+        "train": _training(params.train.target_accuracy, info),
+        "confusion": evaluation.confusion(confusion, info),
+        "per_class": evaluation.class_accuracy(classes, info),
+        "reliability": evaluation.reliability_diagram(bins, info),
+        "mistakes": evaluation.mistakes(mistakes, test.images, info),
+        "csi": separation_by_layer(layers, original(REFERENCE_CSI, info, "layer", "train_csi", "test_csi"), info),
+        "positions": positions(cuts, params.compress.epsilon, info),
+        "csi_by_class": separation_by_class(read_csv(Path("plots/csi_by_class.csv"), "layer", *info.classes), info),
+        **_recipes(info),
+        "classes": accuracy_by_class(flips, images, info),
     }
     for name, figure in figures.items():
         save_figure(figure, PICTURES / f"{name}.png")
 
 
-def _augmentation(params: Params, edition: str) -> Figure:
+def _augmentation(params: Params, info: DatasetInfo) -> Figure:
     train = params.train
     recipe = chosen_recipe(train.recipe, train.defaults, train.recipes)
     shown = one_class_after_another(load_split("train"), params.draw.pictured)
-    return augmentation(shown, recipe.crop_padding, recipe.flip != "never", params.seed, edition, recipe.cutout)
+    return augmentation(shown, recipe.crop_padding, recipe.flip != "never", params.seed, info, recipe.cutout)
 
 
-def _training(target: float, edition: str) -> Figure:
+def _training(target: float, info: DatasetInfo) -> Figure:
     names = ("train_accuracy", "val_accuracy")
-    rows = read_csv(REFERENCE_TRAINING, *names)
-    reference = {name: [row[name] for row in rows] for name in names}
-    return training(read_curves(FOLDER), reference, target, edition)
+    rows = original(REFERENCE_TRAINING, info, *names)
+    reference = {name: [row[name] for row in rows] for name in names} if rows else {}
+    return training(read_curves(FOLDER), reference, target, info)
 
 
-def _recipes(edition: str) -> dict[str, Figure]:
+def original(path: Path, info: DatasetInfo, *columns: str) -> list[dict[str, Any]]:
+    """Return the rows of ``path``, a table of the original study; none if the data are others than its."""
+    return read_csv(path, *columns) if info.name == CIFAR10 else []
+
+
+def _recipes(info: DatasetInfo) -> dict[str, Figure]:
     """Return the pictures of the recipes: accuracy against each cost, the tree, widths of pruned networks, weights."""
     rows = read_csv(COMPARISON, *(column.name for column in COLUMNS))
     histories = read_json(RECIPES, "recipes")["recipes"]
     chosen = controls(histories)
     bins, books = read_csv(WEIGHTS, *WEIGHT_COLUMNS), read_csv(CODEBOOK, *CODEBOOK_COLUMNS)
     return {
-        **{name: pareto(rows, column, chosen) for column, name in PARETO.items()},
-        "family": family_tree(rows, histories, chosen),
-        "widths": widths_by_layer(histories, chosen, edition),
-        "weights": weights_and_codebooks(bins, books, edition),
+        **{name: pareto(rows, column, info, chosen) for column, name in PARETO.items()},
+        "family": family_tree(rows, histories, chosen, info),
+        "widths": widths_by_layer(histories, chosen, info),
+        "weights": weights_and_codebooks(bins, books, info),
     }
 
 

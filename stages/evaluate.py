@@ -1,5 +1,6 @@
 """Measure the trained network on train, validation and test, and find the epoch that reached the target accuracy."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from src.core.files import write_csv, write_json
 from src.core.params import Settings, Shared, load_params
 from src.core.recipes import ROOT
 from src.core.stage import run_stage
-from src.data.prepared import CLASSES, SPLITS, SplitName, load_info, load_split
+from src.data.prepared import SPLITS, SplitName, load_info, load_split
 from src.network.inference import predict
 from src.network.record import network_path
 from src.network.vgg import load
@@ -35,9 +36,9 @@ MISTAKES = Path("plots/mistakes.csv")
 MISTAKE_COLUMNS = ("index", "actual", "predicted", "confidence")
 # What `dvc exp show` and `dvc metrics diff` show of each split; plots/splits.csv has the rest
 HEADLINES = {
-    "train": ("accuracy",),
-    "validation": ("accuracy",),
-    "test": ("accuracy", "loss", "expected_calibration_error"),
+    "train": ("accuracy", "balanced_accuracy"),
+    "validation": ("accuracy", "balanced_accuracy"),
+    "test": ("accuracy", "balanced_accuracy", "loss", "expected_calibration_error"),
 }
 Row = dict[str, object]
 
@@ -61,13 +62,13 @@ def main() -> None:
     seed_everything(params.seed)
     target = target_metrics(read_curves(FOLDER), params.train.target_accuracy)
     scored = _scored(pick_device(params.device))
-    test, bins, edition = scored["test"], params.evaluate.calibration_bins, load_info().edition
-    write_csv(CONFUSION, confusion_rows(test))
-    write_csv(PER_CLASS, class_rows(scored))
+    test, bins, info = scored["test"], params.evaluate.calibration_bins, load_info()
+    write_csv(CONFUSION, confusion_rows(test, info.classes))
+    write_csv(PER_CLASS, class_rows(scored, info.classes))
     write_csv(RELIABILITY, map(asdict, reliability(test, bins)))
-    write_csv(MISTAKES, mistake_rows(test, params.evaluate.mistakes), MISTAKE_COLUMNS)
+    write_csv(MISTAKES, mistake_rows(test, params.evaluate.mistakes, info.classes), MISTAKE_COLUMNS)
     figures = {name: split_metrics(scored[name], bins) for name in SPLITS}
-    write_csv(SPLIT_FIGURES, ({"split": name, "edition": edition} | figures[name] for name in SPLITS))
+    write_csv(SPLIT_FIGURES, ({"split": name, "edition": info.edition} | figures[name] for name in SPLITS))
     write_json(METRICS, target | {name: {key: figures[name][key] for key in HEADLINES[name]} for name in SPLITS})
 
 
@@ -79,28 +80,31 @@ def _scored(device: torch.device) -> dict[SplitName, Predictions]:
     }
 
 
-def confusion_rows(test: Predictions) -> list[Row]:
-    """Return a row per test image, in order: DVC's confusion templates count rows."""
+def confusion_rows(test: Predictions, classes: Sequence[str]) -> list[Row]:
+    """Return a row per test image, in order, with names of ``classes``: DVC's confusion templates count rows."""
     pairs = zip(test.labels, test.predicted, strict=True)
-    return [{"actual": CLASSES[actual], "predicted": CLASSES[predicted]} for actual, predicted in pairs]
+    return [{"actual": classes[actual], "predicted": classes[predicted]} for actual, predicted in pairs]
 
 
-def class_rows(scored: dict[SplitName, Predictions]) -> list[Row]:
-    """Return a row per class, with a column for each figure on each split."""
+def class_rows(scored: dict[SplitName, Predictions], classes: Sequence[str]) -> list[Row]:
+    """Return a row for each of ``classes``, with a column for each figure on each split."""
     figures = {name: per_class(scored[name]) for name in SPLITS}
     return [
         {"class": label} | {f"{name}_{key}": value for name in SPLITS for key, value in figures[name][number].items()}
-        for number, label in enumerate(CLASSES)
+        for number, label in enumerate(classes)
     ]
 
 
-def mistake_rows(test: Predictions, count: int) -> list[Row]:
-    """Return a row for each of the ``count`` most confident mistakes; ``index`` is the image's place in test."""
+def mistake_rows(test: Predictions, count: int, classes: Sequence[str]) -> list[Row]:
+    """Return a row for each of the ``count`` most confident mistakes; ``index`` is the image's place in test.
+
+    ``classes``: their names.
+    """
     return [
         {
             "index": int(index),
-            "actual": CLASSES[test.labels[index]],
-            "predicted": CLASSES[test.predicted[index]],
+            "actual": classes[test.labels[index]],
+            "predicted": classes[test.predicted[index]],
             "confidence": float(test.confidence[index]),
         }
         for index in confident_mistakes(test, count)

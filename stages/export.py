@@ -11,7 +11,7 @@ from src.core.device import seed_everything
 from src.core.files import write_json
 from src.core.params import Settings, load_params, recipe_name
 from src.core.stage import run_stage
-from src.data.prepared import load_arrays, load_split
+from src.data.prepared import load_arrays, load_info, load_split
 from src.export.onnx import Calibration, export, nonzero_parameters
 from src.export.runtime import FILES, logits
 from src.export.weights import codebook, histogram, layer_weights
@@ -38,7 +38,8 @@ def main() -> None:
     network = folded(stored) if record.export.fold else stored
     file = FILES / f"{name}.onnx"
     print(f"export {name}: writes the file in {record.export.precision}", flush=True)
-    export(network, file, record.export.precision == "float16", _calibration(record.export, params.seed))
+    calibration = _calibration(record.export, params.seed)
+    export(network, file, record.export.precision == "float16", calibration, load_info().classes)
     head = {"recipe": name, "edition": record.edition, "val_accuracy": _validation_accuracy(file)}
     print(f"export {name}: measures size and weights", flush=True)
     write_json(FILES / f"{name}.json", head | _cost(network, file) | _history(record) | _weights(stored))

@@ -10,12 +10,12 @@ from src.export.runtime import FILES, TESTED, logits
 
 
 def main() -> None:
-    """Write the accuracy on test, and the predicted class of each test image."""
+    """Write the accuracy on test, and the predicted class of each test image as two hexadecimal digits."""
     name = recipe_name("test", __doc__)
     images, labels = load_arrays("test")
     predicted = logits(FILES / f"{name}.onnx", images, f"test {name}").argmax(1)
-    accuracy = float(np.mean(predicted == labels))
-    write_json(TESTED / f"{name}.json", {"test_accuracy": accuracy, "predicted": "".join(map(str, predicted))})
+    accuracy, text = float(np.mean(predicted == labels)), predicted.astype(np.uint8).tobytes().hex()
+    write_json(TESTED / f"{name}.json", {"test_accuracy": accuracy, "predicted": text})
 
 
 if __name__ == "__main__":

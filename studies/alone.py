@@ -35,7 +35,7 @@ from src.network.cost import macs
 from src.network.folding import folded
 from src.network.record import load_recorded, network_path
 from src.network.vgg import VGG
-from src.results.comparison import classified_right
+from src.results.accuracy import as_text, from_text
 from src.results.intervals import paired_difference
 from src.training.recipe import DEFAULTS, Training
 from studies.items import Items, Row, computed, results_folder, run
@@ -127,7 +127,7 @@ def measured(lab: Lab, network: VGG, name: str, tool: str, done: str, write: Cal
         "test_accuracy": float(np.mean(predicted == lab.test.labels.numpy())),
         "bytes": path.stat().st_size,
         "macs": macs(network),
-        "predicted": "".join(map(str, predicted)),
+        "predicted": as_text(predicted),
     }
 
 
@@ -135,7 +135,8 @@ def compared(rows: Sequence[Row], lab: Lab, settings: BenchmarkSettings) -> list
     """Return ``rows`` with the difference from dense on test (points, 95 % interval) and how many times faster."""
     sessions = {row["name"]: session(lab.path(row["name"]), THREADS) for row in rows}
     timed = latencies(sessions, 1, settings.blocks, settings.calls)
-    right = {row["name"]: classified_right(row.pop("predicted"), lab.test.labels.numpy()) for row in rows}
+    labels = lab.test.labels.numpy()
+    right = {row["name"]: from_text(row.pop("predicted"), len(labels), row["name"]) == labels for row in rows}
     differences = {name: paired_difference(own, right[DENSE]) for name, own in right.items()}
     return [{**row, **vars(differences[row["name"]]), "ms_ratio": timed[row["name"]]["ratio"]} for row in rows]
 
@@ -161,7 +162,8 @@ def prune_globally(network: VGG) -> None:
 def _settings(network: VGG) -> dict[str, object]:
     importance = tp.importance.GroupMagnitudeImportance(p=2)
     last = network.classifier[-1]
-    return {"example_inputs": torch.zeros(1, 3, 32, 32), "importance": importance, "ignored_layers": [last]}
+    image = torch.zeros(1, 3, network.plan.side, network.plan.side)
+    return {"example_inputs": image, "importance": importance, "ignored_layers": [last]}
 
 
 def write_int8(lab: Lab, path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from src.core.files import write_csv
 from src.core.recipes import ROOT
-from src.data.prepared import CLASSES, PREPARED, Split, load_split
+from src.data.prepared import PREPARED, Split, load_split
 from src.network.record import network_path
 from src.network.vgg import load
 from src.pictures.style import save_figure
@@ -55,7 +55,7 @@ def last_layers(name: str, blocks: Sequence[str], train: Split, test: Split) -> 
     network = load(network_path(name))
     ends = {block: end for block, end in block_ends(network.plan).items() if block in blocks}
     ends |= {"logits": f"classifier.{len(network.classifier) - 1}"}
-    sums = SumReceiver(train.labels, len(CLASSES))
+    sums = SumReceiver(train.labels, network.plan.classes)
     stream(network, train.images, [sums], ends.values(), description="centers")
     centers = sums.centers()
     flattened, pooled = CenterReceiver(test.labels, centers), CenterReceiver(test.labels, centers, pooled=True)

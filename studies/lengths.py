@@ -5,6 +5,7 @@ scikit-learn's NearestCentroid classifies correctly with them as they are, and w
 studies/results/lengths.csv: a row per class, and a row for all.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from src.core.files import write_csv
 from src.core.recipes import ROOT
-from src.data.prepared import CLASSES, load_split
+from src.data.prepared import load_info, load_split
 from src.network.record import network_path
 from src.network.vgg import VGG, load
 from src.separation.probe import PooledKeeper
@@ -33,26 +34,35 @@ def main() -> None:
     train = load_split("train").sample(TRAIN_IMAGES, SEED)
     validation = load_split("validation").sample(VALIDATION_IMAGES, SEED)
     features = [pooled(network, split.images) for split in (train, validation)]
-    write_csv(RESULTS, rows(features[0], train.labels.numpy(), features[1], validation.labels.numpy()))
+    write_csv(
+        RESULTS, rows(features[0], train.labels.numpy(), features[1], validation.labels.numpy(), load_info().classes)
+    )
 
 
 def pooled(network: VGG, images: Tensor) -> np.ndarray:
-    """Return what the head of ``network`` sees of uint8 ``images`` [N, 3, 32, 32]: float64 [N, channels]."""
+    """Return what the head of ``network`` sees of uint8 ``images`` [N, 3, side, side]: float64 [N, channels]."""
     keeper = PooledKeeper(len(images), [POOL])
     stream(network, images, [keeper], [POOL], description="features")
     return keeper.features[POOL].double().numpy()
 
 
-def rows(train: np.ndarray, labels: np.ndarray, validation: np.ndarray, validation_labels: np.ndarray) -> list[Row]:
+def rows(
+    train: np.ndarray,
+    labels: np.ndarray,
+    validation: np.ndarray,
+    validation_labels: np.ndarray,
+    classes: Sequence[str],
+) -> list[Row]:
     """Return median and largest squared length on train, and both accuracies on validation, per class and for all.
 
-    ``train`` [N, D] makes the centers, ``validation`` [M, D] is scored; labels are integers.
+    ``train`` [N, D] makes the centers, ``validation`` [M, D] is scored; labels are integers, and
+    ``classes`` their names.
     """
     squares = (train**2).sum(1)
     right = NearestCentroid().fit(train, labels).predict(validation) == validation_labels
     at_unit_length = NearestCentroid().fit(normalize(train), labels).predict(normalize(validation))
     table: list[Row] = []
-    for name, numbers in [(CLASSES[n], [n]) for n in np.unique(labels)] + [("all", [*np.unique(labels)])]:
+    for name, numbers in [(classes[n], [n]) for n in np.unique(labels)] + [("all", [*np.unique(labels)])]:
         lengths, scored = squares[np.isin(labels, numbers)], np.isin(validation_labels, numbers)
         table.append(
             {

@@ -112,7 +112,7 @@ def _without_channels(network: VGG, index: int, name: str, sample: Split) -> Ite
 
 def _group(network: VGG, index: int, channels: list[int]) -> Any:
     """Return torch-pruning's group of ``channels`` of the convolution ``index`` and all that hangs on them."""
-    graph = tp.DependencyGraph().build_dependency(network, torch.zeros(1, 3, 32, 32))
+    graph = tp.DependencyGraph().build_dependency(network, torch.zeros(1, 3, network.plan.side, network.plan.side))
     return graph.get_pruning_group(network.convolutions[index], tp.prune_conv_out_channels, channels)
 
 

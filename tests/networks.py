@@ -3,10 +3,11 @@
 import torch
 
 from src.compression.candidate import Candidate
-from src.data.prepared import CLASSES, DatasetInfo, Split
+from src.data.prepared import DatasetInfo, Split
 from src.network.record import Record
-from src.network.vgg import VGG, Conv, Hidden, Plan, Pool
+from src.network.vgg import VGG, Conv, Hidden, ModelSettings, Plan, Pool, vgg_plan
 
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 INFO = DatasetInfo(
     name="CIFAR-10",
     edition="sample",
@@ -26,6 +27,11 @@ def plan(*features, head=(), pooled_side=1, **convolution):
     ]
     hidden = [Hidden(name=f"hidden{i}", width=width) for i, width in enumerate(head)]
     return Plan(features=blocks, head=hidden, pooled_side=pooled_side)
+
+
+def vgg(width=0.125, head="compact", depth=16, classes=10, side=32):
+    """The plan of a narrow VGG16, or of another one."""
+    return vgg_plan(ModelSettings(depth=depth, head=head, width=width), classes, side)
 
 
 def trained(plan):

@@ -5,17 +5,17 @@ from itertools import pairwise
 
 import pytest
 import torch
-from networks import plan, trained
+from networks import plan, trained, vgg
 from test_recipe import recipe
 
 from benchmarks import measure, separation, training
 from src.core.files import atomic
 from src.network.record import Record, network_path, save_recorded
-from src.network.vgg import VGG, ModelSettings, vgg16_plan
+from src.network.vgg import VGG
 from src.training.budget import StepCost
 
 CPU = torch.device("cpu")
-NARROW = ModelSettings(head="compact", width=0.125)
+NARROW = vgg()
 
 
 @pytest.fixture(autouse=True)
@@ -43,14 +43,14 @@ def test_networks_whose_files_are_missing_are_left_out(tmp_path, monkeypatch, ca
         save_recorded(trained(plan(8, "pool")), Record(edition="sample"), temporary)
     plans = training.shapes(NARROW)
     assert list(plans) == ["dense", "low_rank"]
-    assert (plans["dense"], plans["low_rank"]) == (vgg16_plan(NARROW), plan(8, "pool"))
+    assert (plans["dense"], plans["low_rank"]) == (NARROW, plan(8, "pool"))
     assert "distilled.safetensors: missing, left out" in capsys.readouterr().out
 
 
 def test_separation_is_measured_beside_forward_passes_and_products(monkeypatch):
     for name, value in {"IMAGES": 20, "NEIGHBOUR_IMAGES": 30, "RUNS": 1, "DIMS": 64}.items():
         monkeypatch.setattr(separation, name, value)
-    rows = separation.centers(VGG(vgg16_plan(NARROW)).eval()) + separation.neighbours(CPU)
+    rows = separation.centers(VGG(NARROW).eval()) + separation.neighbours(CPU)
     assert rows[0].startswith("| CSI of all layers, 20 images")
     assert len(rows) == 5
     assert not any("nan" in row for row in rows)

@@ -14,6 +14,7 @@ from src.core.errors import ParamsError, UserError
 from src.data.prepared import save_info
 from src.pictures.pareto import pareto
 from src.pictures.style import save_figure
+from src.results.accuracy import as_text, from_text
 from src.results.columns import BY_NAME, COLUMNS, COSTS, SUMMARY
 from src.results.comparison import (
     comparison_rows,
@@ -31,9 +32,10 @@ from stages.draw import PARETO
 
 ROOT = Path(__file__).parents[1]
 HEADER = (
-    "recipe,edition,parent,val_accuracy,test_accuracy,reference,difference_points,difference_low,difference_high,"
-    "parameters,nonzero_parameters,macs,macs_ratio,bytes,bytes_ratio,bytes_ratio_half,packed_bytes,latency_ms_b1,"
-    "latency_b1_ratio,latency_ms_b64,image_passes,pflop,pflop_after_root,settings_tried"
+    "recipe,edition,parent,val_accuracy,test_accuracy,balanced_accuracy,reference,difference_points,difference_low,"
+    "difference_high,parameters,nonzero_parameters,macs,macs_ratio,bytes,bytes_ratio,bytes_ratio_half,packed_bytes,"
+    "xz_bytes,coded_bytes,latency_ms_b1,latency_b1_ratio,latency_ms_b64,image_passes,pflop,pflop_after_root,"
+    "settings_tried"
 )
 LABELS = np.arange(20) % 10
 RECIPES = {
@@ -57,6 +59,8 @@ def cost(wrong: int, scale: int = 1, edition: str = "sample", spent: float = 0.0
         "macs": 24_000 // scale**2,
         "bytes": 6000 // scale,
         "packed_bytes": 4800 // scale,
+        "xz_bytes": float("nan"),
+        "coded_bytes": float("nan"),
         "widths": {"convolutions": {"conv1_1": 64}, "hidden": {}},
         "steps": ["done"],
         "note": "",
@@ -69,7 +73,7 @@ def cost(wrong: int, scale: int = 1, edition: str = "sample", spent: float = 0.0
             {"value": 0.1, "count": 100, "zeros": 0},
         ],
         "codebook": [],
-        "predicted": "".join(str((label + (i < wrong)) % 10) for i, label in enumerate(LABELS)),
+        "predicted": "".join(f"0{(label + (i < wrong)) % 10}" for i, label in enumerate(LABELS)),
     }
 
 
@@ -92,10 +96,11 @@ def compared(tested: dict = TESTED, timings: dict = TIMINGS) -> list[dict]:
 @pytest.fixture
 def workspace(tmp_path, monkeypatch):
     """A folder with metrics of four recipes, and of one that params.yaml no longer names."""
-    for folder in ("onnx", "tested"):
+    for folder in ("onnx", "tested", "coded"):
         (tmp_path / "models" / folder).mkdir(parents=True)
     for recipe, values in (TESTED | {"gone": cost(9, edition="official")}).items():
         write_measured(tmp_path, recipe, values)
+    (tmp_path / "models/coded/small.json").write_text('{"coded_bytes": 800, "xz_bytes": 900}')
     timings = {recipe: {"b1": values["b1"], "b64": values["b64"]} for recipe, values in TIMINGS.items()}
     (tmp_path / "metrics").mkdir()
     (tmp_path / "metrics/benchmark.json").write_text(json.dumps({"edition": "sample", "recipes": timings}))
@@ -120,7 +125,7 @@ def write_measured(folder: Path, recipe: str, values: dict) -> None:
 
 def set_recipes(folder: Path, recipes: object) -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["compress"]["recipes"] = recipes
+    params |= {"compress": params["compress"] | {"recipes": recipes}, "coded": ["small"]}
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
 
 
@@ -194,9 +199,30 @@ def test_flips_against_a_loop_over_the_images():
         lost = sum(labels[i] == name and other[i] and not right[i] for i in range(300))
         gained = sum(labels[i] == name and right[i] and not other[i] for i in range(300))
         assert found[name].tolist() == [lost, gained]
-    rows = flip_rows(TESTED, LABELS)
+    rows = flip_rows(TESTED, LABELS, INFO.classes)
     assert len(rows) == 3 * 10
     assert list(rows[0].values()) == ["small", "tuned", "airplane", 1, 0]
+
+
+def test_predictions_of_other_images_are_named():
+    with pytest.raises(UserError, match=r"^models/tested/small\.json: predicted: expected the classes of 19 images"):
+        flip_rows(TESTED, LABELS[1:], INFO.classes)
+
+
+def test_predictions_hold_256_classes():
+    classes = np.array([0, 9, 10, 255])
+    assert as_text(classes) == "00090aff"
+    assert from_text("00090aff", 4, "here").tolist() == classes.tolist()
+    for damaged in ("00090af", "00090a", "00090afx", None):
+        with pytest.raises(UserError, match=r"^here: expected the classes of 4 images, two hexadecimal digits each"):
+            from_text(damaged, 4, "here")
+
+
+def test_balanced_accuracy_of_a_recipe_counts_each_class_the_same():
+    labels = np.array([0] * 8 + [1, 1])
+    tested = {"dense": cost(0) | {"predicted": as_text(np.array([0] * 9 + [1]))}}
+    (row,) = comparison_rows(tested, {"dense": timing(1, 1)}, {"dense": "trained"}, labels, [])
+    assert row["balanced_accuracy"] == 0.75
 
 
 def test_decimals_are_fixed_and_no_zero_is_negative():
@@ -250,7 +276,7 @@ def test_pareto_front_against_brute_force(seed):
 def test_labels_cover_neither_each_other_nor_a_point_even_where_points_coincide():
     dense, *others = compared()
     rows = [dense, *(row | {"recipe": f"recipe {i}"} for i, row in enumerate([*others, *[dense] * 6]))]
-    axes = pareto(rows, "bytes").axes[0]
+    axes = pareto(rows, "bytes", INFO).axes[0]
     boxes = [super(type(label), label).get_window_extent() for label in axes.texts]
     assert sorted(label.get_text() for label in axes.texts) == sorted(row["recipe"] for row in rows)
     assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
@@ -261,24 +287,24 @@ def test_labels_cover_neither_each_other_nor_a_point_even_where_points_coincide(
 
 @pytest.mark.parametrize("column", COSTS)
 def test_pictures_name_axes_units_and_edition_and_keep_their_bytes(tmp_path, column):
-    axes = pareto(compared(), column).axes[0]
+    axes = pareto(compared(), column, INFO).axes[0]
     assert "(" in axes.get_xlabel()
     assert "(%)" in axes.get_ylabel()
     assert "sample" in axes.get_title()
     for name in ("one.png", "two.png"):
-        save_figure(pareto(compared(), column), tmp_path / name)
+        save_figure(pareto(compared(), column, INFO), tmp_path / name)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
 
 
 def test_each_picture_shows_the_column_that_its_name_says():
     assert set(PARETO) == set(COSTS)
     for column, word in (("bytes", "(bytes)"), ("macs", "(MACs)"), ("latency_ms_b1", "(ms)")):
-        assert word in pareto(compared(), column).axes[0].get_xlabel()
+        assert word in pareto(compared(), column, INFO).axes[0].get_xlabel()
         assert PARETO[column].removeprefix("pareto_") in column
 
 
 def test_family_lines_go_from_parents_to_their_children_and_from_dense_for_the_root():
-    axes = pareto(compared(), "bytes").axes[0]
+    axes = pareto(compared(), "bytes", INFO).axes[0]
     lines = [line.get_xydata().round(6).tolist() for line in axes.lines if line.get_linestyle() == "--"]
     dense, small, int8, tuned = [6000, 90], [1500, 95], [3000, 70], [6000, 100]
     assert lines == [[dense, small], [small, int8], [dense, tuned]]
@@ -290,7 +316,8 @@ def test_stage_writes_table_summary_and_history_of_the_recipes_in_params(workspa
     assert header == HEADER
     assert [row.split(",")[0] for row in rows] == ["dense", "tuned", "small", "int8"]
     assert rows[2] == (
-        "small,sample,trained,0.9100,0.9500,tuned,-5.00,-15.00,0.00,300,275,1500,16.00,1500,4.00,,1200,0.500,8.20,"
+        "small,sample,trained,0.9100,0.9500,0.9500,tuned,-5.00,-15.00,0.00,300,275,1500,16.00,1500,4.00,,1200,900,800,"
+        "0.500,8.20,"
         "25.000,9,0.500,0.200,3"
     )
     assert json.loads((workspace / "metrics/summary.json").read_text()) == {"dense_val_accuracy": 0.91}
@@ -302,7 +329,7 @@ def test_stage_writes_table_summary_and_history_of_the_recipes_in_params(workspa
     assert history["small"]["settings"] == {"train": {"lr_peak": 0.02}}
     assert [name for name, made in history.items() if made["control"]] == ["tuned", "small"]
     predictions = json.loads((workspace / "metrics/predictions.json").read_text())
-    assert predictions["labels"] == "01234567890123456789"
+    assert predictions["labels"] == 2 * "00010203040506070809"
     assert predictions["recipes"]["tuned"] == predictions["labels"]
     assert len((workspace / "plots/flips.csv").read_text().splitlines()) == 1 + 3 * 10
     header, *pairs = (workspace / "metrics/pairs.csv").read_text().splitlines()

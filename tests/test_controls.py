@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from networks import candidate, colors, plan, trained
+from networks import candidate, colors, plan, trained, vgg
 
 from src.compression.context import Context
 from src.compression.training import can_whiten
@@ -15,7 +15,7 @@ from src.compression.tree import CompressSettings, check
 from src.core.errors import ParamsError, UserError
 from src.network.cost import macs
 from src.network.record import Export
-from src.network.vgg import VGG, Conv, ModelSettings, Plan, Pool, vgg16_plan
+from src.network.vgg import VGG, Conv, Plan, Pool
 from src.techniques import factorize, prune_channels, reinitialize, small, train_on
 from src.training.budget import StepCost
 from src.training.checkpoints import Checkpoints
@@ -156,33 +156,33 @@ def test_the_shapes_that_techniques_leave_can_be_trained_from_scratch(context):
 @pytest.mark.parametrize("limit", [1_251_280, 1_251_281, 3_000_000, 19_940_608, 19_940_607])
 def test_width_is_the_widest_that_fits_by_brute_force(limit):
     def cost(step):
-        return macs(VGG(vgg16_plan(ModelSettings(head="compact", width=step / 64))))
+        return macs(VGG(vgg(step / 64)))
 
     step = 1
     while cost(step + 1) <= limit:
         step += 1
-    assert small.widest(limit) == step / 64
+    assert small.widest(limit, vgg()) == step / 64
 
 
 def test_too_few_macs_for_any_vgg16_are_told(context):
     with pytest.raises(UserError, match=r"small: the narrowest VGG16 has 1,251,280 MACs, .* only 1,251,279"):
-        small.widest(1_251_279)
-    tiny = candidate(trained(plan(8, "pool")))
+        small.widest(1_251_279, vgg())
+    tiny, context = candidate(trained(plan(8, "pool"))), replace(context, root=candidate(VGG(vgg())))
     with pytest.raises(UserError, match="small: the narrowest VGG16 has 1,251,280 MACs"):
         small.apply(tiny, context, small.Settings(train=SETTINGS))
 
 
 def test_small_has_at_most_the_macs_of_its_parent(context):
     before = candidate(trained(plan(32, 32, "pool", 64)))
-    after = small.apply(before, context, small.Settings(train=SETTINGS))
+    after = small.apply(before, replace(context, root=candidate(VGG(vgg()))), small.Settings(train=SETTINGS))
     widths = after.network.plan.widths
     assert len(widths) == 13 + 2
     assert all(width % 8 == 0 for width in widths)
     limit, found = macs(before.network), macs(after.network)
-    wider = small.plan_of(small.widest(limit) + 1 / 64)
+    wider = small.plan_of(small.widest(limit, vgg()) + 1 / 64, vgg())
     assert found <= limit < macs(VGG(wider))
     assert after.record.image_passes == 60
-    width = small.widest(limit)
+    width = small.widest(limit, vgg())
     assert after.record.steps[0].startswith(
         f"VGG16 of width {width:g}, {found:,} MACs (the network before has {limit:,}), "
     )

@@ -4,10 +4,11 @@ import contextlib
 
 import pytest
 import torch
+from networks import vgg
 from torch.utils.flop_counter import FlopCounterMode
 
 from src.network.cost import macs, parameters
-from src.network.vgg import VGG, Conv, Hidden, ModelSettings, Plan, Pool, vgg16_plan
+from src.network.vgg import VGG, Conv, Hidden, Plan, Pool
 
 SMALL = Plan(
     features=(Conv(name="a", channels=8), Pool(name="p"), Conv(name="b", channels=16, batch_norm=False)),
@@ -24,14 +25,14 @@ def test_by_hand():
 
 
 def test_published_figures_of_vgg16():
-    model = VGG(vgg16_plan(ModelSettings(head="compact", width=1.0)))
+    model = VGG(vgg(1.0))
     assert parameters(model) == 15_253_578
     assert macs(model) == 313_725_952
 
 
 @pytest.mark.parametrize("head", ["compact", "imagenet"])
 def test_against_torch(head):
-    model = VGG(vgg16_plan(ModelSettings(head=head, width=0.125))).eval()
+    model = VGG(vgg(head=head)).eval()
     with FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, 3, 32, 32))
     assert 2 * macs(model) == counter.get_total_flops()

@@ -9,6 +9,7 @@ from src.results.curves import CURVES, epoch_of_target, read_curves, target_metr
 @pytest.fixture
 def curves():
     return {
+        "step": [1, 2, 3],
         "train/loss": [2.0, 1.0, 0.5],
         "val/loss": [1.9, 1.1, 0.7],
         "train/accuracy": [0.3, 0.7, 0.9],
@@ -20,7 +21,7 @@ def curves():
 
 
 def write_curves(folder, curves):
-    for name, values in curves.items():
+    for name, values in ((name, curves[name]) for name in CURVES):
         path = folder / f"{name}.tsv"
         path.parent.mkdir(parents=True, exist_ok=True)
         rows = [f"{step}\t{value}" for step, value in enumerate(values, start=1)]
@@ -29,7 +30,7 @@ def write_curves(folder, curves):
 
 def test_curves_are_read_as_they_were_written(curves, tmp_path):
     write_curves(tmp_path, curves)
-    assert set(curves) == set(CURVES)
+    assert set(curves) == {"step", *CURVES}
     assert read_curves(tmp_path) == curves
 
 
@@ -65,7 +66,13 @@ def test_curves_of_different_lengths_are_refused(curves, tmp_path):
 
 
 def test_target_is_reached_in_the_first_epoch_that_is_at_least_as_good(curves):
-    accuracies = {"val/accuracy": [0.2, 0.9, 0.8, 0.95]}
+    accuracies = {"step": [1, 2, 3, 4], "val/accuracy": [0.2, 0.9, 0.8, 0.95]}
     assert [epoch_of_target(accuracies, target) for target in (0.1, 0.9, 0.91, 0.95, 0.96)] == [1, 2, 4, 4, None]
     assert target_metrics(curves, 0.6) == {"target_epoch": 2, "target_pflop": 0.3}
     assert target_metrics(curves, 0.93) == {"target_epoch": None, "target_pflop": None}
+
+
+def test_weights_from_elsewhere_reach_the_target_in_epoch_0():
+    curves = {"step": [0.0], "val/accuracy": [0.9], "pflop": [0.0]}
+    assert target_metrics(curves, 0.9) == {"target_epoch": 0, "target_pflop": 0.0}
+    assert target_metrics(curves, 0.91) == {"target_epoch": None, "target_pflop": None}

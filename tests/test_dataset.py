@@ -208,7 +208,7 @@ def test_picture_shows_the_classes_in_turn():
 
 
 def test_picture_grows_with_the_images(some):
-    one, three = (augmentation(some[:count], 4, True, seed=0, edition="custom") for count in (1, 3))
+    one, three = (augmentation(some[:count], 4, True, seed=0, info=INFO) for count in (1, 3))
     assert one.get_figwidth() == three.get_figwidth()
     assert one.get_figheight() < three.get_figheight()
 
@@ -217,7 +217,7 @@ def test_picture_grows_with_the_images(some):
 @pytest.mark.parametrize("padding", [0, 2])
 def test_picture_shows_what_the_recipe_does(padding, flipped):
     pixels = torch.randint(1, 256, (1, 3, 32, 32), dtype=torch.uint8)
-    figure = augmentation(Split(pixels, torch.tensor([3])), padding, flipped, seed=0, edition="custom")
+    figure = augmentation(Split(pixels, torch.tensor([3])), padding, flipped, seed=0, info=INFO)
     original, *versions = (torch.from_numpy(np.array(axes.images[0].get_array())) for axes in figure.axes)
     assert torch.equal(original, pixels[0].permute(1, 2, 0))
     padded = F.pad(pixels[0], (padding,) * 4)
@@ -238,7 +238,7 @@ def test_ten_classes_in_the_official_order():
 
 def test_picture_shows_cutout_where_the_recipe_has_it():
     pixels = torch.full((1, 3, 32, 32), 200, dtype=torch.uint8)
-    figure = augmentation(Split(pixels, torch.tensor([3])), 0, False, seed=0, edition="custom", cutout=8)
+    figure = augmentation(Split(pixels, torch.tensor([3])), 0, False, seed=0, info=INFO, cutout=8)
     original, *versions = (np.array(axes.images[0].get_array()) for axes in figure.axes)
     assert (original == 200).all()
     assert all(0 < (version == 0).all(2).sum() <= 64 for version in versions)

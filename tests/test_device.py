@@ -1,4 +1,10 @@
-"""Which devices multiply in bfloat16."""
+"""Which devices multiply in bfloat16, and how many threads compute."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -41,3 +47,17 @@ def test_autocast_follows():
     for mixed, dtype in ((True, torch.bfloat16), (False, torch.float32)):
         with device.autocast(CPU, mixed):
             assert (one @ one).dtype == dtype
+
+
+def test_threads_of_libraries_that_are_loaded_before_and_after():
+    code = """
+import json, numpy
+from src.core.threads import limit_threads
+limit_threads(1)
+import scipy.linalg, sklearn.cluster, threadpoolctl, torch
+print(json.dumps([torch.get_num_threads(), *(pool["num_threads"] for pool in threadpoolctl.threadpool_info())]))
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    folder = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, check=True)
+    assert set(json.loads(done.stdout)) == {1}

@@ -1,12 +1,16 @@
 """Figures of a split, figures of each class, calibration and mistakes, against counts by hand."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import CLASSES
+from sklearn.metrics import balanced_accuracy_score
 
-from src.data.prepared import CLASSES, SPLITS
+from src.data.prepared import SPLITS
 from src.results.evaluation import (
     Bin,
     Predictions,
@@ -57,6 +61,21 @@ def test_per_class_figures_agree_with_counts_by_hand(random):
         assert row["precision"] == pytest.approx(hits / np.sum(found.predicted == number))
         assert row["recall"] == row["accuracy"] == pytest.approx(hits / row["images"])
         assert row["f1"] == pytest.approx(2 * hits / (row["images"] + np.sum(found.predicted == number)))
+
+
+@pytest.mark.parametrize("counts", [[50, 9, 3], [7, 0, 5], [2, 3], [4] * 100])
+def test_balanced_accuracy_is_scikit_learns(counts):
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    logits = torch.randn(len(labels), len(counts), generator=torch.Generator().manual_seed(1))
+    found = predictions(logits + F.one_hot(labels, len(counts)), labels)
+    with warnings.catch_warnings(action="ignore"):  # of classes that are predicted and never true
+        expected = balanced_accuracy_score(found.labels, found.predicted)
+    assert split_metrics(found, bins=5)["balanced_accuracy"] == pytest.approx(expected)
+
+
+def test_top2_accuracy_of_two_classes_is_1():
+    labels = torch.tensor([0, 1, 1])
+    assert split_metrics(predictions(torch.randn(3, 2), labels), bins=5)["top2_accuracy"] == 1
 
 
 def test_a_class_without_images_and_predictions_scores_zero():
@@ -125,7 +144,7 @@ def test_mistakes_are_in_order_of_confidence_and_hold_no_right_prediction():
 
 
 def test_table_of_confusion_has_one_row_for_each_image_in_order():
-    assert stage.confusion_rows(from_confidence([0.9, 0.8], [False, True])) == [
+    assert stage.confusion_rows(from_confidence([0.9, 0.8], [False, True]), CLASSES) == [
         {"actual": "airplane", "predicted": "automobile"},
         {"actual": "automobile", "predicted": "automobile"},
     ]
@@ -133,7 +152,7 @@ def test_table_of_confusion_has_one_row_for_each_image_in_order():
 
 def test_table_of_classes_has_one_column_for_each_figure_and_split(random):
     _, _, found = random
-    rows = stage.class_rows(dict.fromkeys(SPLITS, found))
+    rows = stage.class_rows(dict.fromkeys(SPLITS, found), CLASSES)
     assert [row["class"] for row in rows] == list(CLASSES)
     figures = ("precision", "recall", "f1", "accuracy", "images")
     assert list(rows[0]) == ["class", *(f"{split}_{figure}" for split in SPLITS for figure in figures)]
@@ -142,6 +161,6 @@ def test_table_of_classes_has_one_column_for_each_figure_and_split(random):
 
 def test_table_of_mistakes_names_image_classes_and_confidence():
     found = from_confidence([0.3, 0.9, 0.99], [False, False, True])
-    assert stage.mistake_rows(found, 1) == [
+    assert stage.mistake_rows(found, 1, CLASSES) == [
         {"index": 1, "actual": "airplane", "predicted": "automobile", "confidence": 0.9}
     ]

@@ -100,6 +100,12 @@ def test_floats_are_rounded_everywhere(tmp_path):
     assert read_csv(tmp_path / "a.csv") == [{"x": 0.333333, "y": "b"}]
 
 
+def test_names_of_classes_stay_text(tmp_path):
+    rows = [{"class": name, "x": 1} for name in ("007", "1e3", "true", "NA", "a, b", "é")]
+    write_csv(tmp_path / "a.csv", rows)
+    assert read_csv(tmp_path / "a.csv") == rows
+
+
 def test_table_without_rows_keeps_its_header(tmp_path):
     write_csv(tmp_path / "a.csv", [], columns=("x", "y"))
     assert (tmp_path / "a.csv").read_text() == "x,y\n"

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from networks import plan
+from networks import plan, vgg
 from sklearn.decomposition import PCA
 from test_training import PLAN, colored, train
 
 from src.network.inference import to_unit
-from src.network.vgg import VGG, ModelSettings, vgg16_plan
+from src.network.vgg import VGG
 from src.training.initialization import identity_init, principal_components, whiten
 
 
@@ -29,7 +29,7 @@ def test_components_explain_the_variance_that_scikit_learn_says(images):
 
 
 def test_whitened_filters_give_uncorrelated_maps_in_pairs(images):
-    wide = vgg16_plan(ModelSettings(head="compact", width=1.0))
+    wide = vgg(1.0)
     model = VGG(wide, torch.tensor([0.5, 0.4, 0.6]), torch.tensor([0.2, 0.25, 0.3]))
     whiten(model, images)
     with torch.no_grad():

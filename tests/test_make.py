@@ -66,6 +66,11 @@ def test_values_reach_the_command_as_they_are(make, name):
     assert last_command(make("try", f"RECIPE={name}")) == ["-m", "scripts.try_recipe", name]
 
 
+def test_repro_with_and_without_jobs(make):
+    assert last_command(make("repro", JOBS="4")) == ["-m", "dvc", "repro"]
+    assert last_command(make("repro", "JOBS=4")) == ["-m", "scripts.jobs", "4"]
+
+
 def test_the_environment_is_no_argument(make):
     surroundings = {"NAME": "a-computer", "REV": "7", "IMAGE": "an-image", "RECIPE": "cake"}
     assert last_command(make("report", **surroundings)) == ["-m", "scripts.report"]

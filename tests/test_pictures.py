@@ -12,9 +12,10 @@ from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.text import Text
+from networks import CLASSES, INFO
 from PIL import Image
 
-from src.data.prepared import CLASSES, SPLITS
+from src.data.prepared import SPLITS
 from src.pictures import csi, evaluation, style, training
 from src.pictures.classes import accuracy_by_class, beyond_chance
 from src.pictures.distribution import same_histograms, weights_and_codebooks
@@ -30,6 +31,7 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture
 def curves():
     return {
+        "step": [1, 2, 3],
         "train/loss": [2.0, 1.0, 0.5],
         "val/loss": [1.9, 1.1, 0.7],
         "train/accuracy": [0.3, 0.7, 0.9],
@@ -139,19 +141,19 @@ def all_figures(curves):
     rows, histories = tree()
     chosen = controls(histories)
     return {
-        "pareto": pareto(rows, "bytes", chosen),
-        "family": family_tree(rows, histories, chosen),
-        "widths": widths_by_layer(histories, chosen, "sample"),
-        "weights": weights_and_codebooks(WEIGHTS, BOOKS, "sample"),
-        "classes": accuracy_by_class(FLIPS, IMAGES, "sample"),
-        "confusion": evaluation.confusion(CONFUSION, "sample"),
-        "per_class": evaluation.class_accuracy(ACCURACIES, "sample"),
-        "reliability": evaluation.reliability_diagram(BINS, "sample"),
-        "mistakes": evaluation.mistakes(MISTAKES, torch.zeros(8, 3, 32, 32, dtype=torch.uint8), "sample"),
-        "training": training.training(curves, REFERENCE, 0.9, "sample"),
-        "csi": csi.separation_by_layer(ROWS, PUBLISHED, "sample"),
-        "positions": positions(POSITIONS, 0.01, "sample"),
-        "csi_by_class": separation_by_class(BY_CLASS, "sample"),
+        "pareto": pareto(rows, "bytes", INFO, chosen),
+        "family": family_tree(rows, histories, chosen, INFO),
+        "widths": widths_by_layer(histories, chosen, INFO),
+        "weights": weights_and_codebooks(WEIGHTS, BOOKS, INFO),
+        "classes": accuracy_by_class(FLIPS, IMAGES, INFO),
+        "confusion": evaluation.confusion(CONFUSION, INFO),
+        "per_class": evaluation.class_accuracy(ACCURACIES, INFO),
+        "reliability": evaluation.reliability_diagram(BINS, INFO),
+        "mistakes": evaluation.mistakes(MISTAKES, torch.zeros(8, 3, 32, 32, dtype=torch.uint8), INFO),
+        "training": training.training(curves, REFERENCE, 0.9, INFO),
+        "csi": csi.separation_by_layer(ROWS, PUBLISHED, INFO),
+        "positions": positions(POSITIONS, 0.01, INFO),
+        "csi_by_class": separation_by_class(BY_CLASS, INFO),
     }
 
 
@@ -181,7 +183,7 @@ def test_the_same_figure_gives_the_same_bytes_and_no_version(curves, tmp_path):
 def test_confusion_shows_shares_by_actual_row():
     pairs = [(0, 0), (0, 0), (0, 5), (1, 1)]
     rows = [{"actual": CLASSES[actual], "predicted": CLASSES[predicted]} for actual, predicted in pairs]
-    image = evaluation.confusion(rows, "sample").axes[0].images[0].get_array()
+    image = evaluation.confusion(rows, INFO).axes[0].images[0].get_array()
     assert image[0, 0] == pytest.approx(2 / 3)
     assert image[0, 5] == pytest.approx(1 / 3)
     assert image[1, 1] == 1
@@ -190,47 +192,47 @@ def test_confusion_shows_shares_by_actual_row():
 
 def test_mistakes_name_the_predicted_and_the_actual_class():
     images = torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 3, 32, 32)
-    figure = evaluation.mistakes([MISTAKES[0] | {"index": 2}], images, "sample")
+    figure = evaluation.mistakes([MISTAKES[0] | {"index": 2}], images, INFO)
     assert "dog (98.7%)\nis: cat" in texts(figure)
     assert (figure.axes[0].images[0].get_array() == 2).all()
 
 
 def test_a_network_without_mistakes_gets_a_picture_that_says_so():
     images = torch.zeros(4, 3, 32, 32, dtype=torch.uint8)
-    assert any("No mistake" in text for text in texts(evaluation.mistakes([], images, "sample")))
+    assert any("No mistake" in text for text in texts(evaluation.mistakes([], images, INFO)))
 
 
 def test_reliability_diagram_shows_the_calibration_error():
     error = (3 * 0.05 + 40 * 0.15) / 43
-    assert any(f"{error:.4f}" in text for text in texts(evaluation.reliability_diagram(BINS, "sample")))
+    assert any(f"{error:.4f}" in text for text in texts(evaluation.reliability_diagram(BINS, INFO)))
 
 
 def test_training_says_when_the_target_was_reached(curves):
-    assert any("reached in epoch 3" in text for text in texts(training.training(curves, REFERENCE, 0.9, "sample")))
-    assert any("not reached" in text for text in texts(training.training(curves, REFERENCE, 0.95, "sample")))
+    assert any("reached in epoch 3" in text for text in texts(training.training(curves, REFERENCE, 0.9, INFO)))
+    assert any("not reached" in text for text in texts(training.training(curves, REFERENCE, 0.95, INFO)))
 
 
 def test_csi_leaves_out_reference_points_of_another_head():
-    axes = csi.separation_by_layer(ROWS, PUBLISHED, "sample").axes[0]
+    axes = csi.separation_by_layer(ROWS, PUBLISHED, INFO).axes[0]
     published = [line for line in axes.lines if "original study" in str(line.get_label())]
     assert [line.get_xdata().tolist() for line in published] == [[0, 1, 2]] * 2
 
 
 def test_csi_splits_the_bias_into_its_two_parts():
-    _, train, test = csi.separation_by_layer(ROWS, PUBLISHED, "sample").axes
+    _, train, test = csi.separation_by_layer(ROWS, PUBLISHED, INFO).axes
     for axes, parts in ((train, (25, -5)), (test, (50, -10))):
         assert [line.get_ydata()[0] for line in axes.lines[:2]] == pytest.approx(parts)
 
 
 @pytest.mark.parametrize(("epsilon", "block"), [(0.009, "pool1"), (0.01, "conv1_2")])
 def test_positions_mark_the_first_cut_within_epsilon_of_the_best(epsilon, block):
-    figure = positions(POSITIONS, epsilon, "sample")
+    figure = positions(POSITIONS, epsilon, INFO)
     assert f"CSI: rises until {block}" in texts(figure)  # conv1_2 is one point below pool1
     assert "linear probe: rises until conv1_1" in texts(figure)
 
 
 def test_csi_by_class_has_a_row_for_each_class():
-    image = separation_by_class(BY_CLASS, "sample").axes[0].images[0].get_array()
+    image = separation_by_class(BY_CLASS, INFO).axes[0].images[0].get_array()
     assert image[:, 0].tolist() == [i / 10 for i in range(10)]
 
 
@@ -249,17 +251,17 @@ def test_technique_is_its_name_and_the_settings_that_the_recipe_changes():
 
 def test_pareto_shows_controls_as_rings_and_the_others_filled():
     rows, histories = tree()
-    axes = pareto(rows, "macs", controls(histories)).axes[0]
+    axes = pareto(rows, "macs", INFO, controls(histories)).axes[0]
     dots = [one for one in axes.collections if isinstance(one, PathCollection)]
     faces = {row["recipe"]: to_hex(dot.get_facecolor()[0]) for row, dot in zip(rows, dots, strict=True)}
     assert {name for name, face in faces.items() if face == "#ffffff"} == {"scratch", "small"}
     assert any("control" in text for text in texts(axes.figure))
-    assert not any("control" in text for text in texts(pareto(rows, "macs")))
+    assert not any("control" in text for text in texts(pareto(rows, "macs", INFO)))
 
 
 def test_pareto_draws_the_interval_of_the_difference_around_the_accuracy():
     rows, _ = tree()
-    bars = pareto(rows, "bytes").axes[0].containers
+    bars = pareto(rows, "bytes", INFO).axes[0].containers
     assert len(bars) == len(rows) - 1  # dense is the reference
     ((x, low), (_, high)) = bars[0].lines[2][0].get_segments()[0]
     assert (x, low, high) == pytest.approx((rows[1]["bytes"], 79 - 2, 79 + 1))
@@ -269,10 +271,10 @@ def test_pareto_draws_the_interval_of_the_difference_around_the_accuracy():
 def test_pictures_of_recipes_work_with_dense_alone(draw, tmp_path):
     rows, histories = tree(dense=DEMO["dense"])
     figures = {
-        "pareto": lambda: pareto(rows, "bytes", controls(histories)),
-        "family": lambda: family_tree(rows, histories, controls(histories)),
-        "widths": lambda: widths_by_layer(histories, controls(histories), "sample"),
-        "classes": lambda: accuracy_by_class([], IMAGES, "sample"),
+        "pareto": lambda: pareto(rows, "bytes", INFO, controls(histories)),
+        "family": lambda: family_tree(rows, histories, controls(histories), INFO),
+        "widths": lambda: widths_by_layer(histories, controls(histories), INFO),
+        "classes": lambda: accuracy_by_class([], IMAGES, INFO),
     }
     figure = figures[draw]()
     style.save_figure(figure, tmp_path / "one.png")
@@ -286,7 +288,7 @@ def test_places_of_the_tree_are_leaves_on_lines_of_their_own_and_parents_in_the_
 
 def test_every_node_of_the_family_has_accuracies_and_size_and_controls_are_hollow():
     rows, histories = tree()
-    figure = family_tree(rows, histories, controls(histories))
+    figure = family_tree(rows, histories, controls(histories), INFO)
     found = texts(figure)
     assert {row["recipe"] for row in rows} <= set(found)
     assert "val 88.00 %, test 78.00 %" in found  # tuned, the third row
@@ -299,7 +301,7 @@ def test_every_node_of_the_family_has_accuracies_and_size_and_controls_are_hollo
 
 def test_no_text_of_the_family_leaves_its_box_and_no_box_overlaps_another():
     rows, histories = tree()
-    figure = family_tree(rows, histories, controls(histories))
+    figure = family_tree(rows, histories, controls(histories), INFO)
     figure.draw_without_rendering()
     axes = figure.axes[0]
     boxes = [box.get_window_extent() for box in axes.patches if isinstance(box, FancyBboxPatch)]
@@ -311,7 +313,7 @@ def test_no_text_of_the_family_leaves_its_box_and_no_box_overlaps_another():
 
 def test_titles_are_inside_the_figure_even_of_a_tree_with_dense_alone():
     rows, histories = tree(dense=DEMO["dense"])
-    for figure in (family_tree(rows, histories, {"dense"}), widths_by_layer(histories, (), "sample")):
+    for figure in (family_tree(rows, histories, {"dense"}, INFO), widths_by_layer(histories, (), INFO)):
         figure.draw_without_rendering()
         title = next(text for text in figure.findobj(Text) if "edition" in text.get_text())
         assert figure.bbox.x0 <= title.get_window_extent().x0
@@ -320,7 +322,8 @@ def test_titles_are_inside_the_figure_even_of_a_tree_with_dense_alone():
 
 def test_the_bar_of_a_node_is_the_share_of_the_file_of_dense():
     rows, histories = tree()
-    bars = [bar for bar in family_tree(rows, histories, ()).axes[0].patches if not isinstance(bar, FancyBboxPatch)]
+    patches = family_tree(rows, histories, (), INFO).axes[0].patches
+    bars = [bar for bar in patches if not isinstance(bar, FancyBboxPatch)]
     assert [bar.get_width() / bars[0].get_width() for bar in bars[:3]] == pytest.approx([1, 1 / 2, 1 / 3], rel=1e-3)
 
 
@@ -333,7 +336,7 @@ def test_shapes_are_those_with_other_widths_than_dense_each_once():
 
 def test_widths_say_channels_share_and_removed_layers_and_are_hollow_for_controls():
     _, histories = tree()
-    figure = widths_by_layer(histories, controls(histories), "sample")
+    figure = widths_by_layer(histories, controls(histories), INFO)
     assert len(figure.axes) == 2
     first, second = figure.axes
     assert [text.get_text() for text in first.texts] == ["8\n50%", "12\n75%", "removed", "removed"]
@@ -345,12 +348,12 @@ def test_widths_say_channels_share_and_removed_layers_and_are_hollow_for_control
 
 def test_widths_without_a_pruned_recipe_say_so():
     _, histories = tree(dense=DEMO["dense"], thin=DEMO["thin"])
-    assert any("no recipe has fewer" in text for text in texts(widths_by_layer(histories, (), "sample")))
+    assert any("no recipe has fewer" in text for text in texts(widths_by_layer(histories, (), INFO)))
 
 
 def test_weights_of_the_same_histogram_share_a_panel_and_zeros_are_drawn_apart():
     assert [names for names, _, _ in same_histograms(WEIGHTS)] == [["dense", "int8"], ["sparse"]]
-    figure = weights_and_codebooks(WEIGHTS, [], "sample")
+    figure = weights_and_codebooks(WEIGHTS, [], INFO)
     bell, sparse = figure.axes[:2]
     assert (bell.get_title("left"), sparse.get_title("left")) == ("dense, int8", "sparse")
     assert [bar.get_height() for bar in bell.patches] == pytest.approx([0.1, 0.7, 0.2])
@@ -360,9 +363,7 @@ def test_weights_of_the_same_histogram_share_a_panel_and_zeros_are_drawn_apart()
 
 
 def test_marks_of_a_codebook_have_the_place_of_the_value_and_the_share_of_the_weights():
-    axes = next(
-        axes for axes in weights_and_codebooks(WEIGHTS, BOOKS, "sample").axes if axes.get_title("left") == "shared"
-    )
+    axes = next(axes for axes in weights_and_codebooks(WEIGHTS, BOOKS, INFO).axes if axes.get_title("left") == "shared")
     (marks,) = axes.collections
     places = [[-1, 0], [0, 0], [0.5, 0], [-0.25, 1], [1, 1]]  # value / largest magnitude, line of the layer
     assert np.allclose(marks.get_offsets(), places)
@@ -371,7 +372,7 @@ def test_marks_of_a_codebook_have_the_place_of_the_value_and_the_share_of_the_we
 
 
 def test_weights_without_zeros_and_without_a_codebook_say_so(tmp_path):
-    figure = weights_and_codebooks([row for row in WEIGHTS if row["recipe"] == "dense"], [], "sample")
+    figure = weights_and_codebooks([row for row in WEIGHTS if row["recipe"] == "dense"], [], INFO)
     style.save_figure(figure, tmp_path / "one.png")
     assert any("No recipe here has weights that were set to zero" in text for text in texts(figure))
     assert any("no recipe here has layers with only a few distinct values" in text for text in texts(figure))
@@ -379,11 +380,11 @@ def test_weights_without_zeros_and_without_a_codebook_say_so(tmp_path):
 
 def test_weights_of_more_recipes_than_fit_into_a_line():
     many = [row | {"recipe": str(i), "count": row["count"] + i} for i in range(6) for row in WEIGHTS[:3]]
-    assert len(weights_and_codebooks(many, BOOKS, "sample").axes) == 6 + 2  # one panel each, the codebook, its colors
+    assert len(weights_and_codebooks(many, BOOKS, INFO).axes) == 6 + 2  # one panel each, the codebook, its colors
 
 
 def test_classes_show_points_with_their_sign_and_a_column_for_all():
-    figure = accuracy_by_class(FLIPS, IMAGES, "sample")
+    figure = accuracy_by_class(FLIPS, IMAGES, INFO)
     image = figure.axes[0].images[0]
     assert image.get_array().tolist() == [[3] * 11, [-2] * 11]  # points: 3 of 100 images more, 2 fewer
     orange, purple = (image.cmap(image.norm(value)) for value in (-2, 2))
@@ -400,7 +401,7 @@ def test_a_change_is_beyond_chance_if_the_exact_test_of_its_images_says_so():
 
 
 def test_numbers_within_chance_are_not_bold():
-    figure = accuracy_by_class(FLIPS, IMAGES, "sample")
+    figure = accuracy_by_class(FLIPS, IMAGES, INFO)
     weights = {text.get_text(): [] for text in figure.axes[0].texts}
     for text in figure.axes[0].texts:
         weights[text.get_text()].append(text.get_fontweight())

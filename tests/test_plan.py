@@ -123,6 +123,14 @@ def test_the_plan_adds_up_the_minutes_that_are_known():
     assert plans.plan({}, rows).startswith("Nothing would run")
 
 
+def test_the_longest_chain_counts_what_runs_and_is_known():
+    needed = {"split": [], "train": ["split"], "csi": ["split"], "draw": ["train", "csi"], "new": ["draw"]}
+    rows = {name: {"minutes": spent} for name, spent in {"split": 1.0, "train": 50.0, "csi": 9.0, "draw": 2.0}.items()}
+    line = "At least {} minutes with JOBS or many machines: {}"
+    assert plans.longest(needed, rows, needed).startswith(line.format(53, "split, train, draw"))
+    assert plans.longest({"split", "csi", "draw"}, rows, needed) == line.format(12, "split, csi, draw")
+
+
 def test_a_control_costs_what_the_path_of_its_parent_costs():
     keep = {"from": "trained", "step": "keep"}
     pruned = {"from": "trained", "step": "prune_channels", "budget": 3}

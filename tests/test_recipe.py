@@ -57,21 +57,30 @@ def test_no_setting_has_a_default_in_the_code():
 
 
 def test_sides_follow_the_shares_of_phases_to_whole_epochs():
-    assert [image_side(recipe(), epoch) for epoch in range(5)] == [16, 16, 24, 32, 32]
-    assert [image_side(recipe(epochs=3), epoch) for epoch in range(3)] == [16, 24, 32]
+    assert [image_side(recipe(), epoch, 32) for epoch in range(5)] == [16, 16, 24, 32, 32]
+    assert [image_side(recipe(epochs=3), epoch, 32) for epoch in range(3)] == [16, 24, 32]
     small = recipe(phases=[{"side": 0.75, "epochs": 0.25}])
-    assert [image_side(small, epoch) for epoch in range(5)] == [24, 32, 32, 32, 32]
-    assert image_side(small.lasting(1), 0) == 32
-    assert {image_side(recipe(phases=[{"side": 0.5, "epochs": 1.0}]), epoch) for epoch in range(5)} == {16}
+    assert [image_side(small, epoch, 32) for epoch in range(5)] == [24, 32, 32, 32, 32]
+    assert image_side(small.lasting(1), 0, 32) == 32
+    assert {image_side(recipe(phases=[{"side": 0.5, "epochs": 1.0}]), epoch, 32) for epoch in range(5)} == {16}
     shares = (0.33, 0.56, 0.11)  # added up as floats they are above 1
-    assert image_side(recipe(phases=[{"side": 0.5, "epochs": share} for share in shares]), 4) == 16
+    assert image_side(recipe(phases=[{"side": 0.5, "epochs": share} for share in shares]), 4, 32) == 16
+
+
+@pytest.mark.parametrize(("full", "sides"), [(48, [24, 24, 36, 48, 48]), (30, [15, 15, 22, 30, 30]), (16, [8, 8, 12])])
+def test_sides_are_shares_of_the_full_side(full, sides):
+    assert [image_side(recipe(), epoch, full) for epoch in range(5)][: len(sides)] == sides
+
+
+def test_no_side_is_below_eight_pixels():
+    assert image_side(recipe(phases=[{"side": 0.1, "epochs": 1.0}]), 0, 48) == 8
 
 
 def test_the_recipes_of_the_root_have_the_sides_and_the_warm_up_of_their_committed_runs():
     train = yaml.safe_load((ROOT / "params.yaml").read_text())["train"]
     for name, small, warm_up in (("fast", 4, 1.0), ("thorough", 6, 1.0)):
         chosen = TrainRecipe(**train["defaults"] | train["recipes"][name])
-        sides = [image_side(chosen, epoch) for epoch in range(chosen.epochs)]
+        sides = [image_side(chosen, epoch, 32) for epoch in range(chosen.epochs)]
         assert sides == [24] * small + [32] * (chosen.epochs - small)
         assert chosen.warmup_epochs == warm_up
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from networks import INFO
 from test_vendor import browser, commit, run  # noqa: F401  browser is a fixture
 
 from scripts.report import __main__ as report
@@ -166,7 +167,7 @@ def test_page_without_a_flagship_and_without_what_older_revisions_lack(written):
     write_csv(
         Path("metrics/comparison.csv"), [{name: row[name] for name in kept} for row in rows if row["recipe"] == "dense"]
     )
-    for name in ("recipes.json", "predictions.json", "benchmark.json", "train.json"):
+    for name in ("recipes.json", "dataset.json", "predictions.json", "benchmark.json", "train.json"):
         Path("metrics", name).unlink()
     Path("docs/minutes.csv").unlink()
     shutil.rmtree("plots")
@@ -183,6 +184,7 @@ def test_page_without_a_flagship_and_without_what_older_revisions_lack(written):
         (["--rev", "empty"], None, "metrics/comparison.csv: no results in empty; run `dvc repro`"),
         ([], "metrics/comparison.csv", "metrics/comparison.csv: not readable in the working tree"),
         ([], "metrics/recipes.json", "metrics/recipes.json: not readable in the working tree"),
+        ([], "metrics/dataset.json", "metrics/dataset.json: not readable in the working tree"),
         ([], "metrics/predictions.json", "metrics/predictions.json: not readable in the working tree"),
         ([], "docs/minutes.csv", "docs/minutes.csv: not readable in the working tree"),
         ([], "params.yaml", "params.yaml in the working tree: not valid YAML: line 2: "),
@@ -228,10 +230,13 @@ def test_family_nests_recipes_and_tells_each_step_once():
 
 
 def test_class_scores_start_with_the_lowest():
-    predictions = {"labels": "0012", "recipes": {"flagship": "0112"}}
-    found = [(score["name"], score["accuracy"]) for score in sections.class_scores(predictions, "flagship")]
-    assert found == [("airplane", "50.0"), ("automobile", "100.0"), ("bird", "100.0")]
-    assert sections.class_scores(predictions, "dense") == []
+    info = INFO.model_copy(update={"classes": ("sun", "rain", "snow"), "images": {"test": 4}})
+    predictions = {"labels": "00000102", "recipes": {"flagship": "00010102", "short": "0001"}}
+    found = [(score["name"], score["accuracy"]) for score in sections.class_scores(predictions, "flagship", info)]
+    assert found == [("sun", "50.0"), ("rain", "100.0"), ("snow", "100.0")]
+    assert sections.class_scores(predictions, "dense", info) == []
+    with pytest.raises(UserError, match="expected the classes of 4 images"):
+        sections.class_scores(predictions, "short", info)
 
 
 @pytest.mark.parametrize("width", [390, 1400])

@@ -10,14 +10,14 @@ import numpy as np
 import onnx
 import pytest
 import yaml
-from networks import plan, trained
+from networks import INFO, plan, trained
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from checks import minutes, readme, trials
 from scripts import check_tree, predict, table, try_recipe
 from src.core.errors import ParamsError, UserError
-from src.core.files import read_csv, write_csv
+from src.core.files import read_csv, write_csv, write_json
 from src.network.record import Record, network_path, save_recorded
 from src.results.curves import CURVES
 from src.results.table import readable
@@ -65,6 +65,7 @@ def workspace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_csv(Path("metrics/comparison.csv"), [row("dense"), row("flagship", 16)])
     Path("metrics/benchmark.json").write_text(json.dumps(CONDITIONS))
+    write_json(Path("metrics/dataset.json"), INFO.model_dump())
     write_history({"steps": [], "note": ""})
     own = {"compress@flagship": 2.5, "export@flagship": 0.2, "test@flagship": 0.5, "compress@dense": 9, "benchmark": 7}
     spent = [{"stage": stage, "minutes": minutes, "machine": "Some machine"} for stage, minutes in own.items()]
@@ -102,7 +103,8 @@ def test_readme_shows_numbers_conditions_and_steps_and_keeps_the_rest(workspace,
     assert text.endswith("\nafter\n")
     assert "| flagship | 91.23 | -0.50 [-0.80, -0.20] | 16.00 | 16.00 | 16.16 |" in text
     assert "| recipe | test % ↑ |" in text
-    assert "sample edition" in text
+    data = "CIFAR-10, sample edition: 10 classes; 80 train, 20 validation, 20 test images of 32 x 32 pixels."
+    assert data in text
     whole = Path("docs/results.md").read_text()
     cells = "91.23 | -0.50 [-0.80, -0.20] | dense | 953.3 k | 19.6 M | 16.00 | 3.8 MB | 16.00 | 8.00 | 0.50 | 16.16"
     assert f"| flagship | {cells} | 3.2 |\n" in whole  # minutes: the sum of the three stages of the recipe
@@ -111,7 +113,7 @@ def test_readme_shows_numbers_conditions_and_steps_and_keeps_the_rest(workspace,
     assert "on Some machine." in " ".join(whole.split())
     for each in (text, whole):
         assert all(len(line) <= 120 for line in each.splitlines() if not line.startswith("|"))
-    assert "12 calls on 1 thread of Some CPU (AVX2 VNNI; ONNX Runtime 1, NumPy 2, Python 3)" in whole
+    assert "12 calls on 1 thread of Some CPU (AVX2 VNNI; ONNX Runtime 1, NumPy 2, Python 3)" in " ".join(whole.split())
     assert whole.count("Some CPU") == 1
     assert "- **dense**: kept as it is.\n- **flagship**: cut after pool4; fine-tuned 3 epochs; mind the gap.\n" in whole
 
@@ -141,8 +143,8 @@ def test_small_counts_are_shown_whole():
 def test_table_is_aligned_and_narrow_whatever_the_names():
     wide = {"difference_points": -10.55, "difference_low": -21.25, "difference_high": 10.75, "latency_ms_b1": 123.45}
     long = row("a_recipe_with_a_name_that_never_ends_and_goes_on", 1000) | wide
-    lines = table.table([row("dense"), long]).splitlines()
-    assert "sample edition" in lines[0]
+    lines = table.table([row("dense"), long], "Some data.").splitlines()
+    assert lines[0].startswith("Some data. x: ")
     assert len({len(line) for line in lines[-3:]}) == 1
     assert all(len(line) <= 120 for line in lines)
     assert lines[-2].split()[:3] == ["dense", "92.00", "91.23"]
@@ -152,10 +154,25 @@ def test_table_is_aligned_and_narrow_whatever_the_names():
 
 def test_table_says_where_a_difference_is_within_chance_and_leaves_out_columns_that_are_not_there():
     within = row("int8") | {"difference_low": -1.2, "difference_high": 0.3}
-    text = table.table([row("dense"), within])
+    text = table.table([row("dense"), within], "")
     assert "-0.50 [-1.20, +0.30] within chance" in text
     older = {name: value for name, value in within.items() if not name.startswith(("difference", "reference"))}
-    assert "within chance" not in table.table([older]).splitlines()[-1]
+    assert "within chance" not in table.table([older], "").splitlines()[-1]
+
+
+def test_table_with_balanced_accuracy_is_narrow_too():
+    wide = {"difference_points": -10.55, "difference_low": -21.25, "difference_high": 10.75, "latency_ms_b1": 123.45}
+    long = row("a_recipe_with_a_name_that_never_ends", 1000) | wide | {"balanced_accuracy": 0.5}
+    lines = table.table([row("dense") | {"balanced_accuracy": 0.9}, long], "").splitlines()[-3:]
+    assert "balanced %" in lines[0]
+    assert {len(line) for line in lines} == {120}
+
+
+def test_balanced_accuracy_is_shown_where_it_is_not_accuracy():
+    rows = [row("dense") | {"balanced_accuracy": 0.91234}, row("int8") | {"balanced_accuracy": 0.9123}]
+    assert "balanced" not in table.table(rows, "")
+    rows[1]["balanced_accuracy"] = 0.8765
+    assert [line.split()[3] for line in table.table(rows, "").splitlines()[-2:]] == ["91.23", "87.65"]
 
 
 @pytest.fixture
@@ -181,6 +198,9 @@ def test_table_of_the_workspace_and_of_a_revision(repository, monkeypatch, capsy
     assert "other" in capsys.readouterr().out
     run(monkeypatch, table, "--rev", "results")
     assert "flagship" in capsys.readouterr().out
+    Path("metrics/dataset.json").unlink()  # as in older commits
+    run(monkeypatch, table)
+    assert capsys.readouterr().out.startswith("sample edition. x: ")
     with pytest.raises(UserError, match="nowhere"):
         run(monkeypatch, table, "--rev", "nowhere")
     Path("metrics/comparison.csv").unlink()
@@ -198,18 +218,32 @@ def test_prediction_names_the_three_most_probable_classes(workspace, monkeypatch
     assert " ms " in lines[3]
 
 
-def constant_network(path: Path, logits: np.ndarray) -> None:
-    """Write an ONNX network that gives ``logits`` [10] for one image, whatever it shows."""
-    path.parent.mkdir(parents=True)
-    weights = [numpy_helper.from_array(np.zeros((3072, 10), np.float32), "w"), numpy_helper.from_array(logits, "b")]
+def test_prediction_takes_names_and_side_from_the_file(workspace, monkeypatch, capsys):
+    constant_network(predict.MODEL, np.log(np.array([0.25, 0.75], np.float32)), side=20, names='["left", "right"]')
+    Image.new("RGB", (9, 9)).save("picture.png")
+    run(monkeypatch, predict, "picture.png")
+    assert capsys.readouterr().out.split()[:4] == ["right", "75.00%", "left", "25.00%"]
+    constant_network(predict.MODEL, np.zeros(3, np.float32), names='["left", "right"]')
+    with pytest.raises(UserError, match=r"flagship\.onnx: .*metadata classes must be a list of 3 names") as refusal:
+        run(monkeypatch, predict, "picture.png")
+    assert "\n" not in str(refusal.value)
+
+
+def constant_network(path: Path, logits: np.ndarray, side: int = 32, names: str | None = None) -> None:
+    """Write an ONNX network that gives ``logits`` [K] for one image, whatever it shows; ``names`` are its metadata."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    matrix = np.zeros((3 * side**2, len(logits)), np.float32)
+    weights = [numpy_helper.from_array(matrix, "w"), numpy_helper.from_array(logits, "b")]
     nodes = [
         helper.make_node("Flatten", ["images"], ["flat"]),
         helper.make_node("Gemm", ["flat", "w", "b"], ["logits"]),
     ]
-    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 3, 32, 32])
-    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 10])
+    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 3, side, side])
+    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", len(logits)])
     graph = helper.make_graph(nodes, "constant", [images], [output], weights)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, {} if names is None else {"classes": names})
+    onnx.save(model, path)
 
 
 def test_a_network_that_cannot_be_pulled_is_told_in_one_line(repository):
@@ -306,12 +340,15 @@ def test_an_unknown_recipe_cannot_be_tried(monkeypatch):
         run(monkeypatch, try_recipe, "nothing")
 
 
-@pytest.mark.parametrize("released", [["dense", "nothing"], "flagship", None])
-def test_a_released_recipe_that_does_not_exist_is_told(tmp_path, released):
-    params = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"release": released}
+@pytest.mark.parametrize("named", [["dense", "nothing"], "flagship", None])
+@pytest.mark.parametrize(("key", "number"), [("release", ""), ("coded", r" \(at least one\)")])
+def test_a_recipe_to_code_or_release_that_does_not_exist_is_told(tmp_path, key, number, named):
+    params = yaml.safe_load((ROOT / "params.yaml").read_text()) | {key: named}
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(params, sort_keys=False))
-    with pytest.raises(ParamsError, match=r"params.yaml: release: must be a list of recipes out of: dense, half"):
+    with pytest.raises(
+        ParamsError, match=rf"params.yaml: {key}: must be a list of recipes{number} out of: dense, half"
+    ):
         check_tree.check(path)
-    path.write_text(yaml.safe_dump(params | {"release": ["dense"]}))
+    path.write_text(yaml.safe_dump(params | {key: ["dense"]}))
     check_tree.check(path)

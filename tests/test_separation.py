@@ -6,18 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from networks import CLASSES, INFO, vgg
 from pydantic import ValidationError
 from sklearn.neighbors import NearestCentroid
 from torch import nn
 
+from src.core.errors import ParamsError
 from src.core.files import read_csv, read_json
 from src.core.params import read_yaml
 from src.core.recipes import ROOT, CutSection
-from src.data.prepared import CLASSES, Split
+from src.data.prepared import Split
 from src.data.split import LEAST
 from src.network.cost import macs
 from src.network.record import network_path
-from src.network.vgg import VGG, ModelSettings, save, vgg16_plan
+from src.network.vgg import VGG, save
 from src.separation.centers import (
     COLUMNS,
     ROWS,
@@ -46,7 +48,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    return VGG(vgg16_plan(ModelSettings(head="compact", width=0.125)), torch.full((3,), 0.5), torch.full((3,), 0.25))
+    return VGG(vgg(), torch.full((3,), 0.5), torch.full((3,), 0.25))
 
 
 def images_of(each, seed):
@@ -377,10 +379,41 @@ def test_a_drawn_sample_holds_every_class_and_at_most_all_images():
     assert not torch.equal(drawn(labels, 20, 0), drawn(labels, 20, 1))
 
 
-@pytest.mark.parametrize("count", [0, 10, 35, "40"])
-def test_counts_that_cannot_be_balanced_are_refused(count):
+@pytest.mark.parametrize("count", [0, "40"])
+def test_counts_that_are_none_are_refused(count):
     with pytest.raises(ValidationError):
         stage.CsiSettings(in_sample_train=count, in_sample_test=40, neighbour_images=40, probe_images=40)
+
+
+def test_counts_that_do_not_allow_two_images_of_each_class_are_refused_in_one_line():
+    settings = stage.CsiSettings(in_sample_train=40, in_sample_test=40, neighbour_images=39, probe_images=40)
+    stage.check_counts(settings, 19)
+    told = r"^params\.yaml: csi\.neighbour_images: at least 40 are needed, two of each of the 20 classes \(found 39\)$"
+    with pytest.raises(ParamsError, match=told):
+        stage.check_counts(settings, 20)
+
+
+def test_neighbours_of_large_images_are_as_many_as_memory_holds(capsys):
+    assert stage.neighbours_in_memory(10_000, VGG(vgg(width=1))) == 10_000
+    assert stage.neighbours_in_memory(10_000, VGG(vgg(width=1, side=96))) == 3 * 2**30 // (4 * 64 * 96 * 96) == 1365
+    assert "neighbours: 1365 images, not 10000" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("counts", "wanted", "per_class", "told"),
+    [
+        ([50, 40, 30], 90, 30, ""),
+        ([50, 40, 30], 100, 30, "90 images, not 100: a class has only 30"),
+        ([50, 40, 40], 100, 33, "99 images, not 100: 33 of each of the 3 classes"),
+        ([4] * 256, 1000, 3, "768 images, not 1000: 3 of each of the 256 classes"),
+        ([40] * 100, 3000, 30, ""),
+    ],
+)
+def test_in_sample_images_are_as_many_of_each_class_as_there_can_be(counts, wanted, per_class, told, capsys):
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    places = stage.in_sample("train", Split(labels, labels), wanted, len(counts), seed=0)
+    assert labels[places].bincount().tolist() == [per_class] * len(counts)
+    assert capsys.readouterr().out == (f"in-sample, train: {told}\n" if told else "")
 
 
 @pytest.mark.parametrize(
@@ -415,6 +448,7 @@ def measured(tmp_path, monkeypatch, model):
     def run(splits, **settings):
         params = stage.Params(seed=0, device="cpu", csi=stage.CsiSettings(**settings), compress=cut)
         monkeypatch.setattr(stage, "load_split", splits.get)
+        monkeypatch.setattr(stage, "load_info", lambda: INFO)
         monkeypatch.setattr(stage, "load_params", lambda *_: params)
         stage.main()
 
@@ -438,7 +472,7 @@ def test_the_stage_writes_its_three_tables_and_the_headline(measured, model):
     assert [row["layer"] for row in by_class] == [layer.name for layer in layers(model)]
     assert [row["block"] for row in positions] == [block.name for block in model.plan.features]
     assert [row["layer"] for row in positions] == list(block_ends(model.plan).values())
-    assert positions[-1]["macs"] == macs(model.features)
+    assert positions[-1]["macs"] == macs(model.features, 32)
     csi = {row["layer"]: row for row in table}
     for row in positions:
         assert row["csi"] == csi[row["layer"]]["validation"]

@@ -142,7 +142,7 @@ def test_the_study_trains_the_recipe_of_params(tmp_path, monkeypatch):
     from src.core.params import PARAMS, read_yaml
 
     section = read_yaml(PARAMS)["train"]
-    monkeypatch.setattr("studies.separation.__main__.load_info", lambda: None)
+    monkeypatch.setattr("studies.separation.__main__.load_info", lambda: INFO)
     monkeypatch.setattr("studies.separation.__main__.PREPARED", tmp_path)
     for name in ("train", "validation"):
         (tmp_path / f"{name}.npz").write_text("")

@@ -5,22 +5,27 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import torch.nn.functional as F
 from networks import candidate as made
-from networks import colors, plan, trained
+from networks import colors, plan, trained, vgg
+from onnx.numpy_helper import to_array
 from test_recipe import BASE
 
 from src.compression.context import Context
 from src.compression.importance import accumulate_gradients
 from src.compression.positions import POSITIONS, separation_by_block
 from src.core.errors import UserError
+from src.export.onnx import Calibration, export
+from src.export.runtime import logits
 from src.network.cost import macs
 from src.network.folding import folded, has_batch_norm, without_batch_norm
 from src.network.record import Export
-from src.network.vgg import Conv, ModelSettings, Plan, Pool, load, rebuild, save, vgg16_plan
+from src.network.vgg import Conv, Plan, Pool, load, rebuild, save
 from src.techniques import distill, factorize, fine_tune, fold, half, keep, prune_channels, quantize, truncate
+from src.techniques import quantize_weights as grid
 from src.training.recipe import Training
 
 TINY = plan(16, "pool", 32, 32, "pool", head=(24,))
@@ -60,7 +65,7 @@ def context():
 
 @pytest.mark.parametrize(("head", "fewer"), [("compact", 0), ("imagenet", 64 * 48 * 512)])
 def test_fold_is_exact_and_saves_what_it_says(head, fewer, context):
-    network = trained(vgg16_plan(ModelSettings(head=head, width=0.125)))
+    network = trained(vgg(head=head))
     once = fold.apply(made(network), context, fold.Settings())
     torch.testing.assert_close(outputs(once.network), outputs(network), atol=1e-4, rtol=0)
     sizes = [sum(p.numel() for p in n.parameters()) for n in (network, once.network)]
@@ -310,6 +315,101 @@ def test_quantize_leaves_the_rounding_to_the_export(context):
     assert candidate.record.export == expected
     few = quantize.apply(made(trained(TINY)), context, chosen.model_copy(update={"calibration_images": 1000}))
     assert few.record.export.calibration_images == 60
+
+
+FIVE = torch.tensor([[0.0, 0.12, -0.38, 0.9, -1.7]])  # places 0, 0.24, -0.76, 1.8 and -3.4 for the step 0.5
+
+
+def test_five_weights_on_a_grid_of_three_bits_by_hand():
+    start = grid.Grid(FIVE, 3).step(FIVE).item()
+    assert start == pytest.approx(2 * FIVE.abs().mean().item() / 3**0.5)
+    own, weight = grid.Grid(FIVE, 3), FIVE.clone().requires_grad_()
+    torch.nn.init.constant_(own.log_step, math.log(0.5))
+    given = own(weight)
+    assert given.tolist() == [pytest.approx([0, 0, -0.5, 1, -1.5])]  # codes 0, 0, -1, 2, -3
+    given.sum().backward()
+    assert weight.grad.tolist() == [pytest.approx([1, 1, 1, 1, 0])]  # the last one is clipped
+    # Of each step (equation 3 of the paper): code - place, or the code of what is clipped; times 0.5 for its logarithm
+    assert own.log_step.grad.item() == pytest.approx(0.5 * ((0 - 0.24) + (-1 + 0.76) + (2 - 1.8) - 3), rel=1e-5)
+
+
+def test_code_lengths_of_five_weights_by_hand():
+    """Codes -3 to 3 occur 1, 0, 1, 2, 0, 1 and 0 times, and one more time each: shares of 12."""
+    place = torch.tensor([0.0, 0.24, -0.76, 1.8, -3.0], requires_grad=True)
+    lengths = grid.code_lengths(place, 3)
+    often, twice, once = math.log2(12 / 3), math.log2(12 / 2), math.log2(12)
+    by_hand = [
+        often,
+        0.76 * often + 0.24 * once,  # between 0 and 1
+        0.76 * twice + 0.24 * often,  # between -1 and 0
+        0.2 * once + 0.8 * twice,  # between 1 and 2
+        twice,
+    ]
+    assert lengths.tolist() == pytest.approx(by_hand, rel=1e-5)
+    lengths.sum().backward()
+    slopes = [once - often, once - often, often - twice, twice - once, once - twice]
+    assert place.grad.tolist() == pytest.approx(slopes, rel=1e-4)
+
+
+def test_the_rate_pulls_weights_towards_zero_and_widens_the_steps():
+    network = trained(TINY)
+    grid.put_on_grid(network, 4)
+    grid.bits_per_weight(network).backward()
+    own, weight = grid.grid_of(network.convolutions[1])
+    outward = (weight * weight.grad)[own.place(weight).abs() < own.largest]
+    assert outward.sum() > 0.5 * outward.abs().sum() > 0
+    assert (own.log_step.grad < 0).all()
+    assert [grid.grid_of(layer)[0].largest for layer in network.weighted_layers] == [127, 7, 7, 7, 127]
+
+
+@pytest.fixture(scope="module")
+def gridded(context):
+    network = trained(TINY.model_copy(update={"pooled_side": 3}))
+    with torch.no_grad():
+        network.features[4].weight[::2] *= -1  # BatchNorm turns signs
+        network.convolutions[1].weight[3] = 0
+    training = TRAINING.model_copy(update={"ema_decay": 0.5})
+    chosen = grid.Settings(train=training, budget=2, bits=3, rate=0.1, calibration_images=40, method="minmax")
+    return grid.apply(made(network), context, chosen)
+
+
+def test_the_int8_file_holds_the_grid_of_the_trained_network(gridded, context, tmp_path):
+    save(gridded.network, tmp_path / "a.safetensors", {})
+    network = folded(load(tmp_path / "a.safetensors"))  # as the stage export does
+    images = context.train.images.numpy()
+    export(network, tmp_path / "a.onnx", calibration=Calibration(images, "minmax"))
+    stored = {tensor.name: to_array(tensor) for tensor in onnx.load(tmp_path / "a.onnx").graph.initializer}
+    for number, (name, scale) in enumerate(gridded.network.scales.items()):
+        codes, weight = stored[f"{name}_quantized"], gridded.network.get_parameter(name).detach()
+        assert codes.dtype == np.int8
+        assert np.abs(codes).max() == 3 or number in (0, 4)
+        assert np.array_equal(stored[f"{name}_scale"], scale)
+        assert torch.equal(torch.tensor(codes) * scale.view(-1, *[1] * (codes.ndim - 1)), weight)
+    export(network, tmp_path / "float.onnx")
+    expected = outputs(gridded.network, context.train.images / 255).numpy()
+    np.testing.assert_allclose(logits(tmp_path / "float.onnx", images), expected, atol=1e-4, rtol=0)
+    # In int8 the activations are rounded too
+    assert np.abs(logits(tmp_path / "a.onnx", images) - expected).max() < 0.1 * np.abs(expected).max()
+
+
+def test_a_grid_ends_folded_and_its_record_says_how_to_export_it(gridded):
+    assert not has_batch_norm(gridded.network)
+    assert (gridded.network.plan.grid, gridded.network.plan.pooled_side) == (True, 1)
+    expected = Export(fold=True, precision="int8", calibration_images=40, calibration_method="minmax")
+    assert gridded.record.export == expected
+    assert "weights of 3 bits, rate 0.1, fine-tuned" in gridded.record.steps[0]
+
+
+def test_settling_folds_batch_norm_and_changes_no_logit_but_by_the_rounding_of_scales():
+    network = trained(TINY)
+    grid.put_on_grid(network, 3)
+    with torch.no_grad():
+        network.features[4].weight[::2] *= -1
+        grid.grid_of(network.convolutions[1])[1][3] = 0
+        expected = network(IMAGES)
+    settled = grid.settled(network)
+    assert torch.equal(settled.scales["features.3.weight"][3], torch.tensor(grid.EMPTY_SCALE))
+    torch.testing.assert_close(outputs(settled), expected, rtol=0, atol=0.02 * expected.abs().max().item())
 
 
 def test_keep_and_half_change_the_file_alone(context):

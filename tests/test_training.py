@@ -12,14 +12,14 @@ from threading import Thread
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import plan
+from networks import plan, vgg
 from test_recipe import recipe
 
 from src.core.errors import UserError
 from src.data.prepared import Split
 from src.network.cost import parameters
 from src.network.inference import predict
-from src.network.vgg import VGG, ModelSettings, vgg16_plan
+from src.network.vgg import VGG
 from src.training.checkpoints import Checkpoints
 from src.training.loop import Hooks, Reporter, fit
 from src.training.optimizers import flops_of_step
@@ -66,7 +66,7 @@ class InterruptFrom(Reporter):
 @pytest.mark.parametrize("optimizer", ["sgd", "muon"])
 def test_overfits_64_images(optimizer):
     data = Split(torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8), torch.arange(64) % 10)
-    model = VGG(vgg16_plan(ModelSettings(head="compact", width=0.125)))
+    model = VGG(vgg())
     plain = {"flip": "never", "crop_padding": 0, "dropout": 0.0, "lr_peak": 0.02}
     network, _ = train(
         model=model, data=data, epochs=40, phases=[], warmup=0.025, optimizer=optimizer, batch_size=16, **plain

@@ -156,8 +156,8 @@ def test_mistakes_outside_the_recipes_are_named_where_they_stand():
         ),
         (
             "train",
-            COMMITTED["train"] | {"scratch": {"phases": [{"side": 0.1, "epochs": 1}]}},
-            r"compress\.train\.scratch\.phases\.0\.side: .*found 0\.1",
+            COMMITTED["train"] | {"scratch": {"phases": [{"side": 1.5, "epochs": 1}]}},
+            r"compress\.train\.scratch\.phases\.0\.side: .*found 1\.5",
         ),
         (
             "train",
@@ -181,6 +181,10 @@ def test_mistakes_outside_the_recipes_are_named_where_they_stand():
     [
         (None, r"train: must be a mapping of keys to values \(found None\)"),
         ({"defaults": DEFAULTS}, r"train\.recipes: missing"),
+        (
+            {"defaults": DEFAULTS, "recipes": {}, "stop_att": 0.9},
+            r"train\.stop_att: unknown key; .* recipes, stop_at, ",
+        ),
         ({"defaults": DEFAULTS, "recipes": {"short": {}}}, r"train\.recipes\.short\.epochs: missing"),
         ({"defaults": {}, "recipes": {"short": {"epochs": 1}}}, r"train\.defaults\.batch_size: missing"),
     ],

@@ -7,29 +7,42 @@ from pathlib import Path
 
 import pytest
 import torch
-from networks import plan, trained
+from networks import plan, trained, vgg
 from pydantic import ValidationError
 from safetensors.torch import save_file
 from torchvision_compat import torchvision
 
-from src.core.errors import UserError
-from src.network.vgg import VGG, ModelSettings, Plan, load, load_with_record, rebuild, save, set_dropout, vgg16_plan
+from src.core.errors import ParamsError, UserError
+from src.network.vgg import VGG, Plan, load, load_with_record, rebuild, save, set_dropout
 
 ROOT = Path(__file__).parent.parent
-NARROW = {head: ModelSettings(head=head, width=0.125) for head in ("compact", "imagenet")}
 
 
-def test_imagenet_head_is_torchvisions_vgg16_bn():
-    ours = VGG(vgg16_plan(ModelSettings(head="imagenet", width=1.0))).eval()
-    theirs = torchvision.models.vgg16_bn(num_classes=10).eval()
-    theirs.load_state_dict({name: t for name, t in ours.state_dict().items() if name not in ("mean", "std")})
-    images = torch.rand(2, 3, 32, 32)
-    torch.testing.assert_close(ours(images), theirs(images), rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("depth", [11, 13, 16, 19])
+def test_layers_and_names_are_torchvisions_at_every_depth(depth):
+    with torch.device("meta"):
+        ours, theirs = VGG(vgg(1.0, "imagenet", depth, 7)), getattr(torchvision.models, f"vgg{depth}_bn")(num_classes=7)
+    tensors = {name: tensor.shape for name, tensor in ours.state_dict().items() if name not in ("mean", "std")}
+    assert tensors == {name: tensor.shape for name, tensor in theirs.state_dict().items()}
+    kinds = [type(module) for module in theirs.features]
+    assert [type(module) for module in ours.features] == kinds
+    assert ours.plan.depth == depth
+
+
+def test_the_head_imagenet_takes_small_images_alone():
+    assert vgg(head="imagenet", side=32).pooled_side == 7
+    with pytest.raises(ParamsError, match=r"params\.yaml: model\.head: imagenet takes .* 32 pixels \(found 33\)"):
+        vgg(head="imagenet", side=33)
+
+
+def test_plans_from_before_they_had_a_side_are_for_32_pixels():
+    before = {name: value for name, value in vgg(side=48).model_dump().items() if name != "side"}
+    assert Plan.model_validate(before) == vgg()
 
 
 def test_normalization_is_inside():
     mean, std = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.5, 0.6, 0.7])
-    plain, inside = VGG(vgg16_plan(NARROW["compact"])).eval(), VGG(vgg16_plan(NARROW["compact"]), mean, std).eval()
+    plain, inside = VGG(vgg()).eval(), VGG(vgg(), mean, std).eval()
     tensors = plain.state_dict()
     inside.load_state_dict({**tensors, "mean": mean, "std": std})
     images = torch.rand(2, 3, 32, 32)
@@ -38,18 +51,18 @@ def test_normalization_is_inside():
 
 @pytest.mark.parametrize("side", [8, 16, 24, 31, 32])
 def test_smaller_images_go_through(side):
-    assert VGG(vgg16_plan(NARROW["imagenet"]))(torch.rand(2, 3, side, side)).shape == (2, 10)
+    assert VGG(vgg(head="imagenet"))(torch.rand(2, 3, side, side)).shape == (2, 10)
 
 
 def test_width():
-    half = vgg16_plan(ModelSettings(head="compact", width=0.5))
+    half = vgg(0.5)
     assert half.widths == (32, 32, 64, 64, *[128] * 3, *[256] * 6, 256, 256)
     assert [block.name for block in half.features[:4]] == ["conv1_1", "conv1_2", "pool1", "conv2_1"]
 
 
 @pytest.mark.parametrize("head", ["compact", "imagenet"])
 def test_saved_and_loaded(tmp_path, head):
-    model = trained(vgg16_plan(NARROW[head]))
+    model = trained(vgg(head=head))
     save(model, tmp_path / "a.safetensors", {"x": 1, "y": [2]}, half=True)
     save(model, tmp_path / "b.safetensors", {"x": 1, "y": [2]}, half=True)
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
@@ -76,7 +89,7 @@ def test_no_network_in_the_file(tmp_path):
 
 
 def test_dropout():
-    model = VGG(vgg16_plan(NARROW["compact"]))
+    model = VGG(vgg())
     set_dropout(model, 0.5)
     images = torch.rand(8, 3, 32, 32)
     assert not torch.equal(model(images), model(images))

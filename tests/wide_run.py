@@ -3,13 +3,12 @@
 import hashlib
 
 import torch
-from networks import INFO
 
 from src.core.params import PARAMS, read_yaml
 from src.data.prepared import Split
-from src.network.vgg import ModelSettings, vgg16_plan
 from src.training.recipe import TrainRecipe
 from src.training.run import train
+from tests.networks import INFO, vgg
 
 if __name__ == "__main__":
     torch.set_num_threads(2)
@@ -17,7 +16,7 @@ if __name__ == "__main__":
     images = Split(noise, torch.arange(60) % 10)
     changes = {"batch_size": 20, "epochs": 1, "warmup": 1.0}
     recipe = TrainRecipe(**read_yaml(PARAMS)["train"]["defaults"] | changes)
-    plan = vgg16_plan(ModelSettings(head="compact", width=1.0))
+    plan = vgg(1.0)
     network, _ = train(plan, recipe, images, images[:20], INFO, 0, torch.device("cpu"))
     tensors = (tensor.numpy().tobytes() for tensor in network.state_dict().values())
     print(hashlib.sha256(b"".join(tensors)).hexdigest())

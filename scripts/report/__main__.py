@@ -22,7 +22,7 @@ from src.core.params import PARAMS, parse_yaml, read_yaml
 from src.core.recipes import DENSE
 from src.results.comparison import BENCHMARK, COMPARISON
 from src.results.history import RECIPES
-from src.results.table import LEGEND
+from src.results.table import LEGEND, data_set
 
 FOLDER = Path(__file__).parent
 OUT = Path("report.html")
@@ -58,18 +58,20 @@ def page_of(revision: Revision) -> str:
 
 def _results(revision: Revision, rows: list[sections.Row]) -> dict[str, Any]:
     """Return what the page says of the recipes."""
-    by_name = {row["recipe"]: row for row in rows}
+    by_name, info = {row["recipe"]: row for row in rows}, revision.dataset()
     history = revision.values(str(RECIPES), "recipes").get("recipes", {})
     predictions = revision.values(PREDICTIONS, "labels", "recipes")
     text = revision.text(str(PARAMS))
     params = parse_yaml(text, f"{PARAMS} in {revision.label}") if text else {}
     return {
         "edition": rows[0]["edition"],
-        "headline": sections.headline(by_name, len(predictions.get("labels", ""))),
+        "data": info,
+        "heading": data_set(info, rows),
+        "headline": sections.headline(by_name, sections.test_images(info)),
         "table": sections.comparison(rows),
         "legend": LEGEND,
         "family": sections.family(rows, history, params.get("compress", {}).get("recipes", {})),
-        "card": sections.model_card(by_name, history, params, predictions),
+        "card": sections.model_card(by_name, history, params, predictions, info),
         "pictures": sections.captioned(revision.pictures(), read_yaml(FOLDER / "captions.yaml")),
     }
 

@@ -8,9 +8,10 @@ import numpy as np
 from scipy.stats import binomtest
 
 from src.core.recipes import DENSE
-from src.data.prepared import CLASSES
-from src.results.columns import COLUMNS, Row
-from src.results.table import ARROWS, cell, engineering
+from src.data.prepared import DatasetInfo
+from src.results.accuracy import class_accuracies, from_text
+from src.results.columns import BY_NAME, COLUMNS, Row
+from src.results.table import ARROWS, cell, engineering, shown
 
 FLAGSHIP = "flagship"
 HIDDEN = ("edition", "difference_low", "difference_high")  # in the heading of the page, or in another column's cell
@@ -38,7 +39,7 @@ def cells_of(row: Row) -> dict[str, str]:
 
 def comparison(rows: Sequence[Row]) -> Row:
     """Return the table: its columns, and for each of ``rows`` the cells with the text and the key that sorts it."""
-    columns = [column for column in COLUMNS if column.name in rows[0] and column.name not in HIDDEN]
+    columns = [column for column in shown(rows, BY_NAME) if column.name not in HIDDEN]
     headings = [
         {
             "text": HEADINGS.get(column.name, column.heading) + ARROWS[column.better].replace(" ", NO_BREAK),
@@ -87,41 +88,46 @@ def own_steps(recipe: str, parent: str, history: Mapping[str, Row]) -> list[str]
     return steps[len(before) :] if steps[: len(before)] == before else steps
 
 
-def class_scores(predictions: Row, recipe: str) -> list[Row]:
+def class_scores(predictions: Row, recipe: str, info: DatasetInfo) -> list[Row]:
     """Return the accuracy (%) of ``recipe`` on each class of the test images, the lowest first; [] if not known.
 
-    ``predictions``: metrics/predictions.json, one digit for each image.
+    ``predictions``: metrics/predictions.json.
     """
-    answers = predictions.get("recipes", {}).get(recipe)
+    answers, images = predictions.get("recipes", {}).get(recipe), info.images["test"]
     if not answers:
         return []
-    labels, predicted = (
-        np.frombuffer(digits.encode(), np.uint8) - ord("0") for digits in (predictions["labels"], answers)
-    )
-    shares = {
-        name: np.mean(predicted[labels == index] == index) for index, name in enumerate(CLASSES) if index in labels
-    }
-    return [{"name": name, "accuracy": f"{100 * shares[name]:.1f}"} for name in sorted(shares, key=shares.__getitem__)]
+    labels, predicted = (from_text(text, images, "predictions") for text in (predictions["labels"], answers))
+    shares = class_accuracies(predicted == labels, labels, len(info.classes))
+    order = np.argsort(shares, kind="stable")
+    return [{"name": info.classes[index], "accuracy": f"{100 * shares[index]:.1f}"} for index in order]
 
 
-def model_card(rows: Mapping[str, Row], history: Mapping[str, Row], params: Row, predictions: Row) -> Row:
+def model_card(
+    rows: Mapping[str, Row], history: Mapping[str, Row], params: Row, predictions: Row, info: DatasetInfo | None
+) -> Row:
     """Return what is known of the flagship, {} if no recipe has this name.
 
-    ``rows``: those of the comparison by recipe; ``history``: metrics/recipes.json; ``params``: params.yaml.
+    ``rows``: those of the comparison by recipe; ``history``: metrics/recipes.json; ``params``: params.yaml. Without
+    ``info``, in older commits, nothing is said of its classes.
     """
     if FLAGSHIP not in rows:
         return {}
-    row, images = rows[FLAGSHIP], len(predictions.get("labels", ""))
+    row, images = rows[FLAGSHIP], test_images(info)
     return {
         "cells": cells_of(row),
         "test": score(row["test_accuracy"], images),
         "images": f"{images:,}" if images else "",
         "done": list(history.get(FLAGSHIP, {}).get("steps", [])),
-        "classes": class_scores(predictions, FLAGSHIP),
+        "classes": class_scores(predictions, FLAGSHIP, info) if info else [],
         "training": training(params),
         "passes": engineering(row["image_passes"]) if "image_passes" in row else "",
         "int8": params.get("compress", {}).get("recipes", {}).get(FLAGSHIP, {}).get("step") == "quantize",
     }
+
+
+def test_images(info: DatasetInfo | None) -> int:
+    """Return the number of test images; 0 if it is not known."""
+    return info.images["test"] if info else 0
 
 
 def training(params: Row) -> Row:

@@ -32,9 +32,16 @@ class CompressSettings(Settings):
     recipes: dict[str, Any]
 
 
-class TrainSettings(Settings, extra="ignore"):
-    """What all trainings share, and those of the root, in the section ``train`` of params.yaml."""
+class TrainSettings(Settings):
+    """The section ``train`` of params.yaml: trainings. Of the other keys only the names matter: stages check them."""
 
+    launcher: Any = None
+    weights: Any = None
+    weights_mean: Any = None
+    weights_std: Any = None
+    recipe: Any = None
+    stop_at: Any = None
+    target_accuracy: Any = None
     defaults: dict[str, Any]
     recipes: dict[str, Any]
 

@@ -16,6 +16,7 @@ from typing import Any
 from src.core.errors import NO_SPACE, UserError, one_line
 
 DECIMALS = 6
+NAMES = ("class", "actual", "predicted", "recipe", "reference", "parent")  # columns of text; "007" is a name too
 
 
 @contextlib.contextmanager
@@ -87,8 +88,8 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: tuple[str,
 def read_csv(path: Path, *columns: str) -> list[dict[str, Any]]:
     """Return the rows of the CSV file ``path``, each a mapping from the header's names to values.
 
-    An empty cell is NaN. Raises `UserError` if the file is missing or damaged, if a row has fewer or more cells than
-    the header, or if the header lacks one of ``columns``.
+    An empty cell is NaN; in the columns `NAMES` every other cell is text. Raises `UserError` if the file is missing or
+    damaged, if a row has fewer or more cells than the header, or if the header lacks one of ``columns``.
     """
     try:
         return parse_csv(path.read_bytes(), *columns)
@@ -103,7 +104,8 @@ def parse_csv(content: bytes, *columns: str) -> list[dict[str, Any]]:
     cells = [len(row) for row in csv.reader(io.StringIO(content.decode(), newline="")) if row]
     if len(set(cells)) > 1:
         raise ValueError(f"the header has {cells[0]} cells; there are rows with {min(cells)} to {max(cells)}")
-    table = pd.read_csv(io.BytesIO(content), keep_default_na=False, na_values=[""])
+    text = dict.fromkeys(NAMES, str)
+    table = pd.read_csv(io.BytesIO(content), keep_default_na=False, na_values=[""], dtype=text)
     _require(columns, table.columns)
     return table.to_dict("records")  # type: ignore[return-value]  # pandas does not know that the header is text
 

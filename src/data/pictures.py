@@ -6,13 +6,13 @@ from typing import IO, Literal
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL.Image import Resampling
 
 from src.core.errors import UserError, one_line
 
 Image.MAX_IMAGE_PIXELS = None  # Pillow's limit refuses photos that can be read in part; `read_picture` has another one
 LARGEST = 100_000_000  # pixels; about two gigabytes of memory
 CONVERT = "convert HEIC, SVG, PDF and raw files to JPEG or PNG first"
-FILTER = Image.Resampling.BILINEAR  # smooth where it enlarges; where it reduces, every pixel counts
 TURNS = {  # by the orientation in the EXIF data; 1 is upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -51,12 +51,13 @@ def scaled(picture: Image.Image, side: int, fit: Fit) -> Image.Image:
     """Return ``picture`` as a square of ``side`` pixels; one that has this size stays as it is.
 
     ``fit``: how another shape becomes a square. stretch: width and height are scaled apart; crop: its central square
-    counts; pad: black bars are added.
+    counts; pad: black bars are added. A pixel of a smaller picture is the mean of those that it covers; a larger
+    picture is interpolated.
     """
-    size = (side, side)
+    size, method = (side, side), Resampling.BOX if min(picture.size) >= side else Resampling.BILINEAR
     if fit == "stretch":
-        return picture.resize(size, FILTER)
-    return ImageOps.fit(picture, size, FILTER) if fit == "crop" else ImageOps.pad(picture, size, FILTER)
+        return picture.resize(size, method)
+    return ImageOps.fit(picture, size, method) if fit == "crop" else ImageOps.pad(picture, size, method)
 
 
 def opaque(picture: Image.Image) -> Image.Image:

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from onnx.numpy_helper import from_array
 from torch import nn
 
-from src.export.runtime import INPUT, OUTPUT, SIDE
+from src.export.runtime import INPUT, OUTPUT
 from src.network.vgg import VGG, MeanPool
 
 OPSET = 20
@@ -43,8 +43,9 @@ def onnx_model(network: VGG) -> onnx.ModelProto:
         helper.make_node(step.operator, [given, *step.constants], [result], step.name, **step.attributes)
         for step, (given, result) in zip(steps, pairwise([INPUT, *results]), strict=True)
     ]
-    images = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["N", 3, SIDE, SIDE])
-    logits = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["N", network.plan.classes])
+    plan = network.plan
+    images = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["N", 3, plan.side, plan.side])
+    logits = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["N", plan.classes])
     initializers = [from_array(values, name) for name, values in _constants(network).items()]
     return helper.make_model(
         helper.make_graph(nodes, "VGG", [images], [logits], initializers),
@@ -80,8 +81,15 @@ def _steps(network: VGG) -> Iterator[_Step]:
 
 
 def _constants(network: VGG) -> dict[str, np.ndarray]:
-    """Return the initializers: parameters and buffers in float32, then the shapes of the pool."""
-    tensors = {name: tensor.cpu().numpy() for name, tensor in network.state_dict().items() if tensor.dim()}
+    """Return the initializers: parameters and buffers in float32, then the shapes of the pool.
+
+    The scales of a grid are left out: the weights hold them.
+    """
+    tensors = {
+        name: tensor.cpu().numpy()
+        for name, tensor in network.state_dict().items()
+        if tensor.dim() and not name.endswith(".scale")
+    }
     for name in ("mean", "std"):
         tensors[name] = tensors[name].reshape(3, 1, 1)
     side = network.plan.pooled_side

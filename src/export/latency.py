@@ -20,7 +20,7 @@ from src.core.cpu import cpu_info
 from src.core.params import Settings
 from src.core.progress import progress
 from src.core.recipes import DENSE
-from src.export.runtime import INPUT
+from src.export.runtime import INPUT, input_side
 
 THREADS = 1
 LARGE_BATCH = 64
@@ -41,9 +41,9 @@ class BenchmarkSettings(Settings):
     batch_calls: int = Field(ge=1, le=100_000)
 
 
-def noise_images(batch_size: int) -> np.ndarray:
-    """Return images of random pixels, float32 [batch_size, 3, 32, 32] in 0..1; the same images at every call."""
-    return np.random.default_rng(0).random((batch_size, 3, 32, 32), dtype=np.float32)
+def noise_images(batch_size: int, side: int) -> np.ndarray:
+    """Return images of random pixels, float32 [batch_size, 3, side, side] in 0..1; the same images at every call."""
+    return np.random.default_rng(0).random((batch_size, 3, side, side), dtype=np.float32)
 
 
 def latencies(
@@ -57,7 +57,7 @@ def latencies(
     dense's block / median of the recipe's block): the two blocks of a round see the machine in the same state, which
     need not be true of all blocks.
     """
-    feed = {INPUT: noise_images(batch_size)}
+    feed = {INPUT: noise_images(batch_size, input_side(sessions[DENSE]))}
     networks = {recipe: partial(network.run, None, feed) for recipe, network in sessions.items()}
     times = round_robin(networks, blocks, calls, f"benchmark, batch of {batch_size}")
     return {recipe: _latency(own, times[DENSE], batch_size) for recipe, own in times.items()}

@@ -1,15 +1,16 @@
 """Writing ONNX files: what is shipped, and therefore what is measured.
 
-Every file takes ``images``, float32 [N, 3, 32, 32] in 0..1 (the normalization is inside), and gives ``logits``,
-float32 [N, classes]. It holds the network's own tensors, and no trace of where it was made: the same network exported
-in two folders gives the same bytes.
+Every file takes ``images``, float32 [N, 3, side, side] in 0..1 (the normalization is inside), and gives ``logits``,
+float32 [N, classes]. Its metadata may name the classes. It holds the network's own tensors, and no trace of where it
+was made: the same network exported in two folders gives the same bytes.
 """
 
 import contextlib
 import io
+import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,10 +20,11 @@ import onnx
 from onnx import TensorProto, helper
 from onnx.numpy_helper import from_array, to_array
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, quantize_static
+from torch import Tensor
 
 from src.core.files import atomic
 from src.export.graph import onnx_model
-from src.export.runtime import BATCH, batches, feeds
+from src.export.runtime import BATCH, CLASSES, batches, feeds
 from src.network.vgg import HALF_FROM_DIMENSIONS, VGG
 
 METHODS = {
@@ -35,25 +37,34 @@ QUANTIZED = ["Conv", "Relu", "MaxPool", "ReduceMean", "Reshape", "Gemm"]  # the 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How to write an int8 file: uint8 ``images`` [N, 3, 32, 32] and the method that finds its activations' ranges."""
+    """How to write an int8 file: uint8 ``images`` [N, 3, side, side], and how to find its activations' ranges."""
 
     images: np.ndarray
     method: Literal["minmax", "entropy", "percentile"]
 
 
-def export(network: VGG, path: Path, half: bool = False, calibration: Calibration | None = None) -> None:
+def export(
+    network: VGG,
+    path: Path,
+    half: bool = False,
+    calibration: Calibration | None = None,
+    classes: Sequence[str] | None = None,
+) -> None:
     """Write ``network`` to ``path`` in float32; with ``half`` weights in float16; with ``calibration`` in int8.
 
-    Raises `UserError` where the file cannot be written.
+    The int8 weights of a network on a grid are its integers and its scales. ``classes``: their names, in the order of
+    the logits, for the metadata. Raises `UserError` where the file cannot be written.
     """
     model = onnx_model(network)
+    if classes is not None:
+        model.metadata_props.add(key=CLASSES, value=json.dumps(classes))
     if half:
         _store_half(model.graph, {name for name, _ in network.named_parameters()})
     with atomic(path) as temporary:
         if calibration is None:
             onnx.save(model, temporary)
         else:
-            _quantize(model, temporary, calibration)
+            _quantize(model, temporary, calibration, network.scales)
 
 
 def nonzero_parameters(network: VGG, path: Path) -> int:
@@ -87,11 +98,16 @@ def _store_half(graph: onnx.GraphProto, learned: set[str]) -> None:
     graph.node.extend(nodes)
 
 
-def _quantize(model: onnx.ModelProto, path: Path, calibration: Calibration) -> None:
+def _quantize(model: onnx.ModelProto, path: Path, calibration: Calibration, scales: Mapping[str, Tensor]) -> None:
     """Write ``model`` in int8 (QDQ): weights symmetric per channel, activations uint8 per tensor.
 
-    x86 has an instruction for uint8 times int8 (VNNI), and ONNX Runtime a kernel.
+    A weight without ``scales`` gets those that put the largest magnitude of each channel at 127. x86 has an instruction
+    for uint8 times int8 (VNNI), and ONNX Runtime a kernel.
     """
+    grids = {
+        name: [{"axis": 0, "quant_type": QuantType.QInt8, "scale": scale, "zero_point": 0} for scale in own.tolist()]
+        for name, own in scales.items()
+    }
     with _quiet():
         quantize_static(
             model,
@@ -102,7 +118,7 @@ def _quantize(model: onnx.ModelProto, path: Path, calibration: Calibration) -> N
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=METHODS[calibration.method],
-            extra_options={"CalibStridedMinMax": 1},
+            extra_options={"CalibStridedMinMax": 1, "TensorQuantOverrides": grids},
         )
 
 

@@ -1,9 +1,9 @@
-"""VGG16 as a plan plus tensors.
+"""VGG as a plan plus tensors.
 
 A `Plan` is plain data: named blocks, which are convolutions, pools and hidden layers. `VGG(plan)` builds the
 network. `save` and `load` keep plan and tensors in one safetensors file; loading a file runs no code from it.
-Architecture: Simonyan & Zisserman 2015 (arXiv:1409.1556), configuration D, with BatchNorm. Modules have the names
-that torchvision's ``vgg16_bn`` gives them.
+Architectures: Simonyan & Zisserman 2015 (arXiv:1409.1556), configurations A, B, D and E, with BatchNorm. Modules have
+the names that torchvision gives them in ``vgg11_bn``, ``vgg13_bn``, ``vgg16_bn`` and ``vgg19_bn``.
 """
 
 import json
@@ -17,18 +17,22 @@ from safetensors import safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
-from src.core.errors import UserError, one_line
-from src.core.params import Settings
+from src.core.errors import ParamsError, UserError, one_line
+from src.core.params import PARAMS, Settings
 
-WIDTHS = ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3)  # of the five blocks of configuration D
+WIDTHS = (64, 128, 256, 512, 512)  # of the convolutions in each of the five blocks
+CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}  # in each block
 HEADS = {"compact": ((512, 512), 1), "imagenet": ((4096, 4096), 7)}
+POOLED_TO_ONE = 2 ** len(WIDTHS)  # pixels; the largest side of which five pools leave one value per channel
 HALF_FROM_DIMENSIONS = 2  # float16 files keep vectors in float32: they are few, and sums depend on them
 MAX_WIDTH = 1 << 16  # of a layer in a file, so that a damaged plan cannot ask for all memory
+MAX_SIDE = 96  # pixels, of the images of a network in a file, for the same reason
 
 
 class ModelSettings(Settings):
     """The section ``model`` of params.yaml."""
 
+    depth: Literal[11, 13, 16, 19]
     head: Literal["compact", "imagenet"]
     width: float = Field(gt=0, le=4)
 
@@ -46,7 +50,7 @@ class Conv(Settings):
 
 
 class Pool(Settings):
-    """A 2 x 2 max pool of stride 2; an odd side is rounded up."""
+    """A 2 x 2 max pool of stride 2; an odd side is rounded up, where torchvision rounds it down."""
 
     kind: Literal["pool"] = "pool"
     name: str
@@ -61,12 +65,19 @@ class Hidden(Settings):
 
 
 class Plan(Settings, strict=False):
-    """Everything that is needed to build a network except its tensors."""
+    """Everything that is needed to build a network except its tensors.
+
+    ``side``: of the images in pixels; the network takes other sides too, but its costs are counted with this one.
+    ``grid``: the weights of each output channel are integers from -127 to 127 times the channel's ``scale``, a tensor
+    that lies beside them.
+    """
 
     features: tuple[Conv | Pool, ...]
     head: tuple[Hidden, ...]
     pooled_side: int = Field(default=1, ge=1, le=32)
     classes: int = Field(default=10, ge=2, le=MAX_WIDTH)
+    side: int = Field(default=32, ge=8, le=MAX_SIDE)
+    grid: bool = False
 
     @model_validator(mode="after")
     def _sound(self) -> "Plan":
@@ -76,6 +87,11 @@ class Plan(Settings, strict=False):
         if len(set(names)) < len(names):
             raise ValueError(f"two blocks have one name: {', '.join(names)}")
         return self
+
+    @property
+    def depth(self) -> int:
+        """The number of layers with weights, which numbers a VGG: 16 in VGG16."""
+        return len(self.widths) + 1
 
     @property
     def convolutions(self) -> tuple[Conv, ...]:
@@ -110,26 +126,36 @@ class Plan(Settings, strict=False):
         return ends[1:]
 
 
-def vgg16_plan(settings: ModelSettings) -> Plan:
-    """Return the plan of VGG16 with every width times ``settings.width``, rounded to multiples of 8."""
+def vgg_plan(settings: ModelSettings, classes: int, side: int) -> Plan:
+    """Return the plan of a VGG for images of ``side`` x ``side`` pixels in ``classes`` classes.
+
+    Every width is multiplied by ``settings.width`` and rounded to a multiple of 8. Raises `ParamsError` for the head
+    imagenet with images of which five pools leave more than one value per channel.
+    """
+    if settings.head == "imagenet" and side > POOLED_TO_ONE:
+        raise ParamsError(
+            f"{PARAMS}: model.head: imagenet takes images of at most {POOLED_TO_ONE} pixels (found {side}); compact "
+            "takes any"
+        )
 
     def scaled(width: int) -> int:
         return max(8, round(width * settings.width / 8) * 8)
 
     features: list[Conv | Pool] = []
-    for block, widths in enumerate(WIDTHS, start=1):
-        features += [Conv(name=f"conv{block}_{i}", channels=scaled(width)) for i, width in enumerate(widths, start=1)]
+    for block, (width, count) in enumerate(zip(WIDTHS, CONVOLUTIONS[settings.depth], strict=True), start=1):
+        features += [Conv(name=f"conv{block}_{i}", channels=scaled(width)) for i in range(1, count + 1)]
         features.append(Pool(name=f"pool{block}"))
-    hidden, side = HEADS[settings.head]
+    hidden, pooled_side = HEADS[settings.head]
     head = tuple(Hidden(name=f"hidden{i}", width=scaled(width)) for i, width in enumerate(hidden, start=1))
-    return Plan(features=tuple(features), head=head, pooled_side=side)
+    return Plan(features=tuple(features), head=head, pooled_side=pooled_side, classes=classes, side=side)
 
 
 class MeanPool(nn.Module):
     """Mean over the map, repeated ``side`` x ``side`` times: [N, C, H, W] -> [N, C, side, side].
 
     After five pools a map of an image of up to 32 pixels has one value, and there torchvision's
-    ``AdaptiveAvgPool2d(side)`` gives the same. Unlike that one, the gradient of a mean is deterministic on CUDA.
+    ``AdaptiveAvgPool2d(side)`` gives the same. For a larger map it does so with ``side`` 1 only. Unlike that one, the
+    gradient of a mean is deterministic on CUDA.
     """
 
     def __init__(self, side: int) -> None:
@@ -160,6 +186,9 @@ class VGG(nn.Module):
         self.avgpool = MeanPool(plan.pooled_side)
         self.classifier = nn.Sequential(*_classifier(plan))
         self.apply(_he_init)
+        if plan.grid:
+            for layer in self.weighted_layers:
+                layer.register_buffer("scale", torch.ones(len(layer.weight)))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # PyTorch's types lack this form
 
     def forward(self, images: Tensor) -> Tensor:
@@ -179,6 +208,12 @@ class VGG(nn.Module):
     def linear_layers(self) -> list[nn.Linear]:
         """The hidden layers and the last layer in order."""
         return [module for module in self.classifier if isinstance(module, nn.Linear)]
+
+    @property
+    def scales(self) -> dict[str, Tensor]:
+        """For each weight, by its name, the scale of each output channel; empty unless the plan has a grid."""
+        buffers = self.named_buffers()
+        return {f"{name.removesuffix('.scale')}.weight": scale for name, scale in buffers if name.endswith(".scale")}
 
     @property
     def weighted_layers(self) -> list[nn.Conv2d | nn.Linear]:
@@ -277,7 +312,7 @@ def load_with_record(path: Path, device: torch.device | str = "cpu") -> tuple[VG
             raise TypeError("its record is not a mapping of keys to values")
         model = rebuild(plan, tensors).float()
         with torch.inference_mode():
-            model(torch.zeros(1, 3, 32, 32))  # fails if a kernel of the plan is larger than its map
+            model(torch.zeros(1, 3, plan.side, plan.side))  # fails if a kernel of the plan is larger than its map
         return model.to(device), record
     except Exception as error:  # a damaged file can raise almost anything
         raise UserError(f"{path}: not a network of this project, or damaged: {one_line(error)}") from None

@@ -7,15 +7,15 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from src.data.prepared import CLASSES, Split, rank_in_class
-from src.pictures.style import hide_ticks, new_figure, titled
+from src.data.prepared import DatasetInfo, Split, rank_in_class
+from src.pictures.style import hide_ticks, new_figure, short, titled
 from src.training.augment import Crops, cut_out, draw_centers
 
 VERSIONS = 8
 CELL = 0.9  # inches
 
 
-def augmentation(shown: Split, padding: int, flipped: bool, seed: int, edition: str, cutout: int = 0) -> Figure:
+def augmentation(shown: Split, padding: int, flipped: bool, seed: int, info: DatasetInfo, cutout: int = 0) -> Figure:
     """Return a figure with one row for each image of ``shown``: the original, then `VERSIONS` augmented versions.
 
     A version is a random crop of the image with ``padding`` zero pixels on each side. If ``flipped``, each version is
@@ -27,21 +27,21 @@ def augmentation(shown: Split, padding: int, flipped: bool, seed: int, edition: 
     flips = ", flipped or not" if flipped else ""
     squares = f", with a black square of {cutout} pixels" if cutout else ""
     hint = f"Crops of the image with {padding} black pixels around it{flips}{squares}"
-    figure.suptitle(titled("Training images and random augmentations", edition, hint))
+    figure.suptitle(titled("Training images and random augmentations", info, hint))
     grid = figure.subplots(len(shown), len(columns), squeeze=False)
     for axes, images in zip(grid.T, columns, strict=True):
         for cell, image in zip(axes, images, strict=True):
             cell.imshow(image.permute(1, 2, 0).numpy())
             hide_ticks(cell)
     for cell, label in zip(grid[:, 0], shown.labels, strict=True):
-        cell.set_ylabel(CLASSES[label], rotation=0, ha="right", va="center")
+        cell.set_ylabel(short(info.classes[label]), rotation=0, ha="right", va="center")
     grid[0, 0].set_title("original")
     grid[0, 1].set_title("augmented", loc="left")
     return figure
 
 
 def _augmented(images: Tensor, padding: int, flipped: bool, seed: int, cutout: int) -> Sequence[Tensor]:
-    """Return `VERSIONS` augmented versions of ``images`` [N, 3, 32, 32], each of the same shape."""
+    """Return `VERSIONS` augmented versions of ``images`` [N, 3, side, side], each of the same shape."""
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.arange(len(images)).repeat(VERSIONS)
     flip = torch.rand(len(chosen), generator=generator) < (0.5 if flipped else 0)

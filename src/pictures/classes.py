@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
-from src.pictures.style import DARK, DIVERGING, new_figure, titled
+from src.data.prepared import DatasetInfo
+from src.pictures.style import DARK, DIVERGING, ENDS, new_figure, short, tilted, titled, worst_and_best
 
 Row = Mapping[str, Any]
 LEVEL = 0.05  # of the test of all classes together, and of that of a row's classes together
@@ -16,31 +17,37 @@ GRAY = "#555555"
 HINT = "Bold: more than chance over test images (exact McNemar test, 5 % per row). Not bold: within chance"
 
 
-def accuracy_by_class(rows: Sequence[Row], images: Mapping[str, int], edition: str) -> Figure:
+def accuracy_by_class(rows: Sequence[Row], images: Mapping[str, int], info: DatasetInfo) -> Figure:
     """Return a heat map of the change of test accuracy in points: a row per recipe, a column per class, one for all.
 
     The change is against the recipe's reference. ``rows`` are those of plots/flips.csv; ``images`` is the number of
-    test images per class.
+    test images per class. Of many classes those with the lowest and the highest mean change are shown.
     """
     if not rows:
         figure = new_figure(11, 2)
-        figure.suptitle(titled("No recipe to compare with dense", edition))
+        figure.suptitle(titled("No recipe to compare with dense", info))
         return figure
     recipes = [*dict.fromkeys(f"{row['recipe']} (against {row['reference']})" for row in rows)]
     classes = [*dict.fromkeys(row["class"] for row in rows)]
     gained, lost = (_counts(rows, key, len(recipes)) for key in ("became_right", "became_wrong"))
     totals = [images[name] for name in classes]
     points = 100 * (gained - lost) / np.maximum([*totals, sum(totals)], 1)
+    shown = [*worst_and_best(points[:, :-1].mean(0)), len(classes)]
+    names = [short([*classes, "all"][place]) for place in shown]
+    hint = f"{HINT}\nThe {ENDS} lowest and the {ENDS} highest mean changes of {len(classes)} classes"
+    points, beyond = points[:, shown], beyond_chance(gained, lost)[:, shown]
     figure = new_figure(12.5, 2.1 + 0.34 * len(recipes))
     axes = figure.add_subplot()
     limit = max(1.0, np.abs(points).max())
     image = axes.imshow(points, cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
-    _write_points(axes, points, limit, beyond_chance(gained, lost))
-    axes.axvline(len(classes) - 0.5, color="white", linewidth=6)
-    axes.set_xticks(range(len(classes) + 1), [*classes, "all"], fontsize=9.5)
+    _write_points(axes, points, limit, beyond)
+    axes.axvline(len(shown) - 1.5, color="white", linewidth=6)
+    axes.set_xticks(range(len(shown)), names, fontsize=9.5, **tilted(names))
     axes.set_yticks(range(len(recipes)), recipes, fontsize=9)
     axes.set(xlabel="class", ylabel="recipe")
-    axes.set_title(titled("Change of test accuracy per class, points", edition, HINT))
+    axes.set_title(
+        titled("Change of test accuracy per class, points", info, hint if len(shown) <= len(classes) else HINT)
+    )
     axes.grid(visible=False)
     figure.colorbar(image, ax=axes, label="change of test accuracy (points)")
     return figure

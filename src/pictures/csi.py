@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from src.data.prepared import CLASSES
+from src.data.prepared import DatasetInfo
 from src.pictures.style import COLORS, SPLIT_COLORS, new_figure, titled
 
 Row = Mapping[str, Any]
@@ -24,22 +24,22 @@ REFERENCE = (
 )
 
 
-def separation_by_layer(rows: Sequence[Row], reference: Sequence[Row], edition: str) -> Figure:
+def separation_by_layer(rows: Sequence[Row], reference: Sequence[Row], info: DatasetInfo) -> Figure:
     """Return a figure of the CSI of every layer on train and test in both protocols, and below it what lies between.
 
     In-sample minus held-out has two parts. Inclusion: each image is a part of its own center (in-sample minus
     leave-one-out on the same images). Few images per center: leave-one-out with the centers of few images minus
     held-out with those of the whole training set. ``rows`` are those of plots/csi.csv. ``reference`` holds the values
-    of the original study, with the columns layer, train_csi and test_csi. Of these, only layers that are in ``rows``
-    are drawn, and none of the head, because the original study has another head.
+    of the original study, with the columns layer, train_csi and test_csi; on other data there are none. Of these, only
+    layers that are in ``rows`` are drawn, and none of the head, because the original study has another head.
     """
     figure = new_figure(12, 9.5)
     upper, middle, lower = panels = figure.subplots(3, sharex=True, height_ratios=[3, 1, 1])
-    _draw_csi(upper, rows, reference)
+    _draw_csi(upper, rows, reference, len(info.classes))
     _draw_parts(middle, rows, "train")
     _draw_parts(lower, rows, "test")
     _mark_blocks(panels, rows)
-    upper.set_title(titled("Center Separation Index across layers", edition, HINT))
+    upper.set_title(titled("Center Separation Index across layers", info, HINT))
     lower.set_xticks(range(len(rows)), [f"{row['layer']}  {row['kind']}" for row in rows], rotation=90, fontsize=8.5)
     lower.set(xlim=(-0.6, len(rows) - 0.4), xlabel="layer, in order")
     curves, parts = upper.get_legend_handles_labels(), middle.get_legend_handles_labels()
@@ -47,11 +47,11 @@ def separation_by_layer(rows: Sequence[Row], reference: Sequence[Row], edition: 
     return figure
 
 
-def _draw_csi(axes: Axes, rows: Sequence[Row], reference: Sequence[Row]) -> None:
+def _draw_csi(axes: Axes, rows: Sequence[Row], reference: Sequence[Row], classes: int) -> None:
     _draw_reference(axes, rows, reference)
     for column, label, color, style in CURVES:
         axes.plot([row[column] for row in rows], style, color=color, label=label, markersize=4, linewidth=1.4)
-    axes.axhline(1 / len(CLASSES), color=COLORS["red"], linestyle="--", label=f"chance (1/{len(CLASSES)})")
+    axes.axhline(1 / classes, color=COLORS["red"], linestyle="--", label=f"chance (1/{classes})")
     axes.set(ylim=(0, 1.05), ylabel="CSI (share of images)")
 
 
@@ -83,6 +83,6 @@ def _draw_reference(axes: Axes, rows: Sequence[Row], reference: Sequence[Row]) -
     places = {row["layer"]: place for place, row in enumerate(rows) if not row["layer"].startswith("classifier")}
     shared = [row for row in reference if row["layer"] in places]
     at = [places[row["layer"]] for row in shared]
-    for column, label, marker in REFERENCE:
+    for column, label, marker in REFERENCE if shared else ():
         values = [row[column] for row in shared]
         axes.plot(at, values, marker, color=COLORS["gray"], alpha=0.7, markersize=5.5, label=label)

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure, SubFigure
 
+from src.data.prepared import DatasetInfo
 from src.pictures.style import COLOR_MAP, COLORS, hide_ticks, new_figure, titled
 
 Row = Mapping[str, Any]
@@ -20,7 +21,7 @@ NOTABLE = 0.0005  # share of exact zeros from which they are drawn; even whole n
 RAREST = 1e-7  # the share of the lightest color; one weight of the largest layer is a larger share
 
 
-def weights_and_codebooks(bins: Sequence[Row], books: Sequence[Row], edition: str) -> Figure:
+def weights_and_codebooks(bins: Sequence[Row], books: Sequence[Row], info: DatasetInfo) -> Figure:
     """Return a figure with a histogram of the weights of each recipe, and below them the codebooks.
 
     ``bins`` are the rows of plots/weights.csv, ``books`` those of plots/codebook.csv, which may be none. The weights
@@ -34,7 +35,7 @@ def weights_and_codebooks(bins: Sequence[Row], books: Sequence[Row], edition: st
     upper, lower = figure.subfigures(2, squeeze=False, height_ratios=heights)[:, 0]
     _draw_histograms(upper, [*dict.fromkeys(row["value"] for row in bins)], groups)
     _draw_codebooks(lower, books)
-    upper.suptitle(titled("Weights of each recipe as stored, before rounding", edition, _hint(groups)), fontsize=11)
+    upper.suptitle(titled("Weights of each recipe as stored, before rounding", info, _hint(groups)), fontsize=11)
     return figure
 
 

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from src.core.recipes import DENSE
+from src.data.prepared import DatasetInfo
 from src.pictures.history import technique
 from src.pictures.style import COLORS, hide_ticks, new_figure, titled
 from src.results.columns import Row
@@ -23,7 +24,9 @@ FILL = "#E3EEF6"  # a light blue
 ROUNDED = "round,pad=0,rounding_size=0.06"
 
 
-def family_tree(rows: Sequence[Row], histories: Mapping[str, Mapping[str, Any]], controls: Collection[str]) -> Figure:
+def family_tree(
+    rows: Sequence[Row], histories: Mapping[str, Mapping[str, Any]], controls: Collection[str], info: DatasetInfo
+) -> Figure:
     """Return a figure of the tree of recipes from the root at the left: a node for each of ``rows`` of the comparison.
 
     A node says what its technique is and which settings its recipe changes, its accuracy on validation and test, and
@@ -47,7 +50,7 @@ def family_tree(rows: Sequence[Row], histories: Mapping[str, Mapping[str, Any]],
         corner = _left(places[row["recipe"]][0]), TITLE + LINE * places[row["recipe"]][1]
         _draw_node(axes, corner, row, technique(histories[row["recipe"]]), row["recipe"] in controls)
         axes.add_patch(Rectangle(corner, WIDTH * min(1, row["bytes"] / largest), BAR, color=COLORS["blue"]))
-    _write_title(axes, rows[0]["edition"], not parents.keys().isdisjoint(controls))
+    _write_title(axes, info, not parents.keys().isdisjoint(controls))
     return figure
 
 
@@ -110,8 +113,8 @@ def _draw_node(axes: Axes, corner: tuple[float, float], row: Row, done: str, con
     axes.text(left, top + 0.48, accuracy, va="center", fontsize=9)
 
 
-def _write_title(axes: Axes, edition: str, with_controls: bool) -> None:
+def _write_title(axes: Axes, info: DatasetInfo, with_controls: bool) -> None:
     hint = "Each box is one technique, applied to the network at its left. Blue bar: file size; dense: the whole width"
     hint += ". Hollow: a control" if with_controls else ""
-    title = titled("The tree of recipes", edition, hint)
+    title = titled("The tree of recipes", info, hint)
     axes.text(MARGIN, 0.15, title, va="top", fontsize=11, linespacing=1.4)

@@ -14,6 +14,7 @@ from matplotlib.ticker import EngFormatter, Formatter, FuncFormatter, LogLocator
 from matplotlib.transforms import Bbox
 
 from src.core.recipes import DENSE
+from src.data.prepared import DatasetInfo
 from src.pictures.style import COLORS, new_figure, titled
 from src.results.columns import BY_NAME, Row
 from src.results.comparison import pareto_front
@@ -35,7 +36,7 @@ SIDES = {-1: "right", 0: "center", 1: "left"}  # horizontal alignment of a label
 DIRECTIONS = ((0, 1), (-1, 1), (-1, 0), (1, 0), (0, -1), (1, -1), (1, 1), (-1, -1))
 
 
-def pareto(rows: Sequence[Row], cost: str, controls: Collection[str] = ()) -> Figure:
+def pareto(rows: Sequence[Row], cost: str, info: DatasetInfo, controls: Collection[str] = ()) -> Figure:
     """Return a figure of test accuracy (%) of the ``rows`` of the comparison against ``cost``, a column with an axis.
 
     A thin line goes from each recipe to those that start from its network. A bar is the 95 % interval of a recipe's
@@ -48,7 +49,7 @@ def pareto(rows: Sequence[Row], cost: str, controls: Collection[str] = ()) -> Fi
     _draw_family(axes, rows, points)
     bars = _draw_intervals(axes, rows, points)
     _draw_points(axes, points, controls)
-    _describe(axes, rows, cost)
+    _describe(axes, rows, cost, info)
     place_labels(axes, points, [*front, *bars])
     return figure
 
@@ -111,12 +112,12 @@ def _draw_front(axes: Axes, points: Sequence[tuple[float, float]]) -> list[Bbox]
     return lines
 
 
-def _describe(axes: Axes, rows: Sequence[Row], cost: str) -> None:
+def _describe(axes: Axes, rows: Sequence[Row], cost: str, info: DatasetInfo) -> None:
     column = BY_NAME[cost]
     costs = [row[cost] for row in rows]
     axes.set(xscale="log", xlim=(min(costs) / MARGIN, max(costs) * MARGIN), xlabel=f"{column.axis}, logarithmic")
     what, hint = f"Accuracy against {column.axis.partition(' (')[0]}", "The further up and to the left, the better"
-    axes.set(ylabel="test accuracy (%)", title=titled(what, rows[0]["edition"], hint))
+    axes.set(ylabel="test accuracy (%)", title=titled(what, info, hint))
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FORMATTERS[column.kind]())

@@ -7,11 +7,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from src.data.prepared import CLASSES
-from src.pictures.style import COLOR_MAP, COLORS, new_figure, titled
+from src.data.prepared import DatasetInfo
+from src.pictures.style import COLOR_MAP, COLORS, ENDS, new_figure, thinned, titled
 from src.separation.scores import first_within
 
 Row = Mapping[str, Any]
+LABELED = 25  # the most classes whose names all stand at the axis
 Z = 1.96  # standard errors on each side of a 95 % interval
 SCORES = (
     ("csi", "CSI, flattened, validation", "blue", "o-"),
@@ -24,7 +25,7 @@ CLASSES_HINT = (
 )
 
 
-def positions(rows: Sequence[Row], epsilon: float, edition: str) -> Figure:
+def positions(rows: Sequence[Row], epsilon: float, info: DatasetInfo) -> Figure:
     """Return a figure of what each index says at each position where the network can be cut.
 
     ``rows`` are those of plots/positions.csv. Left: how far each score is below its highest value, with the paired 95 %
@@ -46,7 +47,7 @@ def positions(rows: Sequence[Row], epsilon: float, edition: str) -> Figure:
         axes.set_xlabel("cut after")
     figure.legend(loc="outside lower center", ncols=3)
     hint = f"Dotted: the first position at most {100 * epsilon:g} points below the highest value, where recipes cut"
-    figure.suptitle(titled("Separation at the end of each block", edition, hint))
+    figure.suptitle(titled("Separation at the end of each block", info, hint))
     return figure
 
 
@@ -70,16 +71,26 @@ def _draw_rank(axes: Axes, rows: Sequence[Row]) -> None:
     other.spines.right.set_visible(True)
 
 
-def separation_by_class(rows: Sequence[Row], edition: str) -> Figure:
-    """Return a heat map of the CSI on test per class and layer; ``rows`` are those of plots/csi_by_class.csv."""
-    grid = np.array([[row[name] for row in rows] for name in CLASSES])
-    figure = new_figure(13, 4.6)
+def separation_by_class(rows: Sequence[Row], info: DatasetInfo) -> Figure:
+    """Return a heat map of the CSI on test per class and layer; ``rows`` are those of plots/csi_by_class.csv.
+
+    Many classes are in the order of their CSI in the last layer, the highest at the top.
+    """
+    classes, hint, height = info.classes, CLASSES_HINT, 4.6
+    if len(classes) > 2 * ENDS:
+        classes = tuple(sorted(classes, key=lambda name: -rows[-1][name]))
+        hint, height = (
+            f"{hint}\nOrdered by the last layer, from the highest to the lowest; some of the classes are named",
+            7.5,
+        )
+    grid = np.array([[row[name] for row in rows] for name in classes])
+    figure = new_figure(13, height)
     axes = figure.add_subplot()
     image = axes.imshow(grid, cmap=COLOR_MAP, vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(rows)), [row["layer"] for row in rows], rotation=90, fontsize=8.5)
-    axes.set_yticks(range(len(CLASSES)), CLASSES)
+    axes.set_yticks(*thinned(classes, LABELED))
     axes.set(xlabel="layer, in order", ylabel="class")
     axes.grid(visible=False)
-    axes.set_title(titled("CSI per class on test", edition, CLASSES_HINT))
+    axes.set_title(titled("CSI per class on test", info, hint))
     figure.colorbar(image, label="CSI (share of images)")
     return figure

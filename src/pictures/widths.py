@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from src.core.recipes import DENSE
+from src.data.prepared import DatasetInfo
 from src.pictures.style import COLORS, new_figure, titled
 
 Widths = dict[str, int]
@@ -15,7 +16,7 @@ PANEL = 1.55  # height of the panel of one shape, inches
 LONGEST = 120  # characters of a line of names
 
 
-def widths_by_layer(histories: Mapping[str, Mapping[str, Any]], controls: Collection[str], edition: str) -> Figure:
+def widths_by_layer(histories: Mapping[str, Mapping[str, Any]], controls: Collection[str], info: DatasetInfo) -> Figure:
     """Return a figure with a panel for each shape that has other widths than dense: the channels of every layer.
 
     ``histories`` are the recipes of metrics/recipes.json. Recipes of one shape share a panel. Bars are hollow where all
@@ -25,12 +26,12 @@ def widths_by_layer(histories: Mapping[str, Mapping[str, Any]], controls: Collec
     shapes = pruned_shapes(histories)
     figure = new_figure(12, (1.7 if shapes else 0.8) + PANEL * len(shapes))
     if not shapes:
-        title = titled("Channels of each layer", edition)
+        title = titled("Channels of each layer", info)
         figure.suptitle(f"{title}: no recipe has fewer channels than dense in a layer that it keeps")
         return figure
     hint = "Gray outline: dense. Blue, and the numbers: the channels that are left, and their share"
     hint += ". Not filled: controls" if any(set(names) <= set(controls) for names, _ in shapes) else ""
-    figure.suptitle(titled("Channels of each layer", edition, hint))
+    figure.suptitle(titled("Channels of each layer", info, hint))
     panels = figure.subplots(len(shapes), sharex=True, squeeze=False)[:, 0]
     for axes, (names, widths) in zip(panels, shapes, strict=True):
         _draw_widths(axes, dense, widths, hollow=set(names) <= set(controls))

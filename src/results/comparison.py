@@ -9,11 +9,12 @@ import numpy as np
 
 from src.core.errors import UserError
 from src.core.recipes import DENSE, HALF, TUNED
-from src.data.prepared import CLASSES
+from src.results.accuracy import as_text, balanced_accuracy, from_text
 from src.results.columns import COLUMNS, SUMMARY, Row
 from src.results.intervals import flips, paired_difference
 
 COMPARISON = Path("metrics/comparison.csv")
+DATASET = Path("metrics/dataset.json")
 PREDICTIONS = Path("metrics/predictions.json")
 BENCHMARK = Path("metrics/benchmark.json")
 TRIALS = Path("docs/trials.csv")
@@ -49,6 +50,7 @@ def comparison_rows(
             **tested[recipe],
             "recipe": recipe,
             "parent": parents[recipe],
+            "balanced_accuracy": balanced_accuracy(correct[recipe], labels),
             "reference": other,
             **{f"difference_{name}": value for name, value in asdict(difference).items()},
             **_ratios(tested[recipe], tested),
@@ -86,28 +88,24 @@ def _path(recipe: str, parents: Mapping[str, str]) -> set[str]:
 
 
 def _correct(tested: Mapping[str, Row], labels: np.ndarray) -> dict[str, np.ndarray]:
-    return {recipe: classified_right(values["predicted"], labels) for recipe, values in tested.items()}
+    """Return whether each image is classified correctly, bool [images], by recipe."""
+    return {
+        recipe: from_text(values["predicted"], len(labels), f"models/tested/{recipe}.json: predicted") == labels
+        for recipe, values in tested.items()
+    }
 
 
-def classified_right(predicted: str, labels: np.ndarray) -> np.ndarray:
-    """Return whether each image is classified correctly, bool [images].
-
-    ``predicted`` has a digit per image, as the stage test stores it; ``labels`` int [images] are the true classes.
-    """
-    return np.frombuffer(predicted.encode(), np.uint8) - ord("0") == labels
-
-
-def flip_rows(tested: Mapping[str, Row], labels: np.ndarray) -> list[Row]:
+def flip_rows(tested: Mapping[str, Row], labels: np.ndarray, classes: Sequence[str]) -> list[Row]:
     """Return a row per recipe, except dense, and class: images that became wrong and right against the reference.
 
-    ``labels`` int [images] are the true classes of test.
+    ``labels`` int [images] are the true classes of test; ``classes`` are their names.
     """
     correct = _correct(tested, labels)
     rows = []
     for recipe in (name for name in tested if name != DENSE):
         other = reference(recipe, tested)
-        changed = flips(correct[recipe], correct[other], labels, len(CLASSES)).tolist()
-        for name, (lost, gained) in zip(CLASSES, changed, strict=True):
+        changed = flips(correct[recipe], correct[other], labels, len(classes)).tolist()
+        for name, (lost, gained) in zip(classes, changed, strict=True):
             rows.append(dict(zip(FLIP_COLUMNS, (recipe, other, name, lost, gained), strict=True)))
     return rows
 
@@ -125,9 +123,9 @@ def pair_rows(tested: Mapping[str, Row], labels: np.ndarray) -> list[Row]:
 
 
 def predicted_classes(tested: Mapping[str, Row], labels: np.ndarray) -> Row:
-    """Return the true classes of the test images and those that each recipe predicts, a digit per image."""
+    """Return the true classes of the test images and those that each recipe predicts, as `as_text` writes them."""
     predicted = {recipe: values["predicted"] for recipe, values in tested.items()}
-    return {"edition": tested[DENSE]["edition"], "labels": "".join(map(str, labels)), "recipes": predicted}
+    return {"edition": tested[DENSE]["edition"], "labels": as_text(labels), "recipes": predicted}
 
 
 def require_one_edition(*groups: Mapping[str, Row]) -> None:

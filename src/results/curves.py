@@ -15,15 +15,16 @@ Curves = Mapping[str, Sequence[float]]
 def read_curves(folder: Path) -> dict[str, list[float]]:
     """Return the curves of `CURVES` in ``folder``, the plots of DVCLive, by name: a value per epoch, in order.
 
-    ``pflop`` is the cost of training up to the end of each epoch, in 10^15 floating-point operations. Raises
-    `UserError` if a curve is missing or damaged, or if the curves have different numbers of epochs.
+    ``step`` is the number of each epoch, from 1; weights from elsewhere have one row, of epoch 0. ``pflop`` is the cost
+    of training up to the end of each epoch, in 10^15 floating-point operations. Raises `UserError` if a curve is
+    missing or damaged, or if the curves have different numbers of epochs.
     """
     paths = {name: folder / f"{name}.tsv" for name in CURVES}
     curves = {name: _read_column(path, path.stem) for name, path in paths.items()}
     if len({len(values) for values in curves.values()}) > 1:
         lengths = ", ".join(f"{name} {len(values)}" for name, values in curves.items())
         raise UserError(f"{folder}: the curves have different numbers of epochs ({lengths}); run `dvc repro train`")
-    return curves
+    return {"step": _read_column(paths["val/accuracy"], "step"), **curves}
 
 
 def _read_column(path: Path, column: str) -> list[float]:
@@ -42,15 +43,20 @@ def _read_column(path: Path, column: str) -> list[float]:
 
 
 def epoch_of_target(curves: Curves, target: float) -> int | None:
-    """Return the first epoch, counted from 1, whose validation accuracy is at least ``target``; None if there is none.
+    """Return the first epoch whose validation accuracy is at least ``target``; None if there is none.
 
-    ``curves`` needs only ``val/accuracy``.
+    ``curves`` needs only ``step`` and ``val/accuracy``.
     """
-    epochs = enumerate(curves["val/accuracy"], start=1)
-    return next((epoch for epoch, accuracy in epochs if accuracy >= target), None)
+    place = _place_of_target(curves, target)
+    return None if place is None else int(curves["step"][place])
 
 
 def target_metrics(curves: Curves, target: float) -> dict[str, Any]:
     """Return the epoch and the PFLOP at which the target accuracy was first reached; None if it never was."""
-    epoch = epoch_of_target(curves, target)
-    return {"target_epoch": epoch, "target_pflop": None if epoch is None else curves["pflop"][epoch - 1]}
+    place = _place_of_target(curves, target)
+    pflop = None if place is None else curves["pflop"][place]
+    return {"target_epoch": epoch_of_target(curves, target), "target_pflop": pflop}
+
+
+def _place_of_target(curves: Curves, target: float) -> int | None:
+    return next((place for place, accuracy in enumerate(curves["val/accuracy"]) if accuracy >= target), None)

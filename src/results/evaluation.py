@@ -13,9 +13,7 @@ from sklearn.metrics import accuracy_score, precision_recall_fscore_support, top
 from torch import Tensor
 
 from src.core.params import Settings
-from src.data.prepared import CLASSES
-
-CLASS_NUMBERS = np.arange(len(CLASSES))
+from src.results.accuracy import balanced_accuracy
 
 
 class EvaluateSettings(Settings):
@@ -64,29 +62,38 @@ def predictions(logits: Tensor, labels: Tensor) -> Predictions:
 
 
 def split_metrics(scored: Predictions, bins: int) -> dict[str, float]:
-    """Return the figures of a whole split: loss, accuracy, error rate, top-2 accuracy, calibration errors.
+    """Return the figures of a whole split: loss, accuracies, error rate, top-2 accuracy, calibration errors.
 
-    The loss is in nats, the others are shares in 0..1. ``bins`` is the number of bins of the calibration errors:
-    bins of equal width in confidence, and bins of the same number of images.
+    The loss is in nats, the others are shares in 0..1. Balanced accuracy is the mean over classes. ``bins`` is the
+    number of bins of the calibration errors: bins of equal width in confidence, and bins of the same number of images.
     """
     accuracy = float(accuracy_score(scored.labels, scored.predicted))
     return {
         "loss": scored.loss,
         "accuracy": accuracy,
         "error_rate": 1 - accuracy,  # `dvc metrics show` takes a key named "error" for a failure
-        "top2_accuracy": float(top_k_accuracy_score(scored.labels, scored.probabilities, k=2, labels=CLASS_NUMBERS)),
+        "top2_accuracy": _top2_accuracy(scored),
         "expected_calibration_error": calibration_error(reliability(scored, bins)),
         "calibration_error_equal_mass": calibration_error(equal_mass(scored, bins)),
+        "balanced_accuracy": balanced_accuracy(scored.predicted == scored.labels, scored.labels),
     }
+
+
+def _top2_accuracy(scored: Predictions) -> float:
+    classes = scored.probabilities.shape[1]
+    if classes == 2:  # scikit-learn wants other scores for two classes
+        return 1.0
+    return float(top_k_accuracy_score(scored.labels, scored.probabilities, k=2, labels=np.arange(classes)))
 
 
 def per_class(scored: Predictions) -> list[dict[str, float]]:
     """Return precision, recall, F1, accuracy and number of images per class, in the order of the classes.
 
     A figure whose denominator is 0 is 0. The accuracy of a class, the share of its images that are classified
-    correctly, is its recall; both names are used, because tables for CIFAR-10 call it accuracy.
+    correctly, is its recall; both names are used, because tables of image classifiers call it accuracy.
     """
-    figures = precision_recall_fscore_support(scored.labels, scored.predicted, labels=CLASS_NUMBERS, zero_division=0)
+    numbers = np.arange(scored.probabilities.shape[1])
+    figures = precision_recall_fscore_support(scored.labels, scored.predicted, labels=numbers, zero_division=0)
     return [
         {"precision": float(p), "recall": float(r), "f1": float(f), "accuracy": float(r), "images": int(n)}
         for p, r, f, n in zip(*figures, strict=True)

@@ -1,10 +1,11 @@
 """The comparison as text for people: one cell for each column that a reader needs."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from matplotlib.ticker import EngFormatter
 
+from src.data.prepared import DatasetInfo
 from src.results.columns import BY_NAME, Column, Row
 
 LEGEND = (
@@ -13,16 +14,36 @@ LEGEND = (
     "bootstrap); within chance: the interval contains 0."
 )
 SMALLEST_PREFIX = 1000  # k
+BALANCED, SAME = "balanced_accuracy", 1e-4  # the difference that is rounding
 ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}
+
+
+def data_set(info: DatasetInfo | None, rows: Sequence[Row]) -> str:
+    """Return what the results ``rows`` were measured on, in a sentence; without ``info`` only the edition is known."""
+    if info is None:
+        return f"{rows[0]['edition']} edition."
+    images = ", ".join(f"{number:,} {split}" for split, number in info.images.items())
+    return f"{info.title}: {len(info.classes)} classes; {images} images of {info.side} x {info.side} pixels."
+
+
+def shown(rows: Sequence[Row], names: Iterable[str]) -> list[Column]:
+    """Return those columns in ``names`` that ``rows`` have: tables of older commits have fewer.
+
+    Balanced accuracy is left out where it is test accuracy: that is so if all classes have as many images.
+    """
+    columns = [BY_NAME[name] for name in names if name in rows[0]]
+    if all(math.isclose(row.get(BALANCED, 0), row.get("test_accuracy", 0), abs_tol=SAME) for row in rows):
+        columns = [column for column in columns if column.name != BALANCED]
+    return columns
 
 
 def readable(rows: Sequence[Row], names: Sequence[str], arrows: bool = False) -> list[dict[str, str]]:
     """Return heading and cell of each column in ``names``, for each of ``rows``, in units that are easy to read.
 
-    A column that ``rows`` do not have is left out: tables of older commits have fewer. The cell of difference_points
-    shows its interval too. With ``arrows`` the headings show which values are better.
+    The columns are those that `shown` returns. The cell of difference_points shows its interval too. With ``arrows``
+    the headings show which values are better.
     """
-    columns = [BY_NAME[name] for name in names if name in rows[0]]
+    columns = shown(rows, names)
     headings = [column.heading + (ARROWS[column.better] if arrows else "") for column in columns]
     return [dict(zip(headings, [cell(column, row) for column in columns], strict=True)) for row in rows]
 

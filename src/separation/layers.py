@@ -45,7 +45,7 @@ def layers(model: VGG) -> list[Layer]:
         ran.append(Layer(name, kind, block, output.shape[1], output[0].numel()))
 
     with output_hooks(model, add), torch.no_grad():
-        model(torch.zeros(1, 3, 32, 32, device=device_of(model)))
+        model(torch.zeros(1, 3, model.plan.side, model.plan.side, device=device_of(model)))
     return ran
 
 

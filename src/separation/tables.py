@@ -57,7 +57,7 @@ def position_rows(measured: Separation, model: VGG) -> list[Row]:
             "block": block,
             "layer": name,
             "channels": channels[name],
-            "macs": macs(model.features[:modules]),
+            "macs": macs(model.features[:modules], model.plan.side),
             "csi": csi[name].value,
             "csi_pooled": measured.csi["validation_pooled"][name].value,
             "csi_gap_error": paired_error(best_csi, csi[name]),

@@ -1,7 +1,7 @@
 """Half: matrices and filter banks stored in float16; the computation stays in float32.
 
-A trained network is stored in this way already. It is the fair baseline for bytes, because float16 halves the size of
-any network.
+The stage train stores what it trained in this way already. It is the fair baseline for bytes, because float16 halves
+the size of any network.
 """
 
 from typing import ClassVar

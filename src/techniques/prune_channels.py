@@ -71,7 +71,7 @@ def prune(network: VGG, images: Split, settings: Settings, seed: int = 0) -> VGG
     floored = Floored(scored, 1 - settings.max_layer_ratio, settings.round_to)
     pruner = tp.pruner.BasePruner(
         network,
-        torch.zeros(1, 3, 32, 32, device=network.mean.device),
+        torch.zeros(1, 3, network.plan.side, network.plan.side, device=network.mean.device),
         floored,
         global_pruning=settings.ranking == "global",
         pruning_ratio=_reachable(network.plan, floored, settings),

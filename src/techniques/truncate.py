@@ -110,7 +110,7 @@ def _fit_head(network: VGG, train: Split, c: float) -> bool:
 
 
 def _pooled(network: VGG, images: Tensor) -> Tensor:
-    """Return what the head of ``network`` sees of uint8 ``images`` [N, 3, 32, 32]: float32 [N, channels]."""
+    """Return what the head of ``network`` sees of uint8 ``images`` [N, 3, side, side]: float32 [N, channels]."""
     headless = copy.deepcopy(network)
     headless.classifier = nn.Sequential()
     return predict(headless, images)

@@ -24,7 +24,7 @@ class Batches:
 
     def __init__(self, train: Split, recipe: TrainRecipe, seed: int, device: torch.device) -> None:
         self.recipe, self.seed, self.device = recipe, seed, device
-        self.labels = train.labels
+        self.labels, self.full_side = train.labels, train.images.shape[-1]
         self.batch_size = min(recipe.batch_size, len(train))
         self.steps_per_epoch = len(train) // self.batch_size
         _check_shares(self.batch_size, recipe.accumulate)
@@ -43,7 +43,7 @@ class Batches:
             centers = draw_centers(len(chosen), images.shape[-1], random)
             images = cut_out(images, parallel.share(centers), self.recipe.cutout)
         labels = self.labels[parallel.share(chosen)].to(self.device)
-        return resize(to_unit(images), image_side(self.recipe, epoch)), labels
+        return resize(to_unit(images), image_side(self.recipe, epoch, self.full_side)), labels
 
 
 def _check_shares(batch_size: int, accumulate: int) -> None:

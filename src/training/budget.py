@@ -5,7 +5,7 @@ from functools import cache
 from src.network.cost import FLOPS_PER_MAC_INFERENCE, FLOPS_PER_MAC_TRAINING, macs, parameters
 from src.network.vgg import VGG
 from src.training.optimizers import flops_of_step
-from src.training.recipe import FULL_SIDE, Training, TrainRecipe, image_side
+from src.training.recipe import Training, TrainRecipe, image_side
 
 FLOPS_PER_AVERAGED = 3  # to move the average of one parameter
 
@@ -20,6 +20,7 @@ class StepCost:
     def __init__(self, network: VGG, training: Training, images: int, teacher: VGG | None = None) -> None:
         self.batch_size = min(training.batch_size, images)
         self.steps_per_epoch = images // self.batch_size
+        self.full_side = network.plan.side
         average = FLOPS_PER_AVERAGED * parameters(network) if training.ema_decay else 0
         fixed = flops_of_step(network, training) + average
 
@@ -35,11 +36,11 @@ class StepCost:
     @property
     def full_epoch(self) -> int:
         """The FLOPs of an epoch with images of the full side."""
-        return self.steps_per_epoch * self.flops(FULL_SIDE)
+        return self.steps_per_epoch * self.flops(self.full_side)
 
     def whole(self, recipe: TrainRecipe) -> int:
         """Return the FLOPs of all epochs of ``recipe``."""
-        sides = (image_side(recipe, epoch) for epoch in range(recipe.epochs))
+        sides = (image_side(recipe, epoch, self.full_side) for epoch in range(recipe.epochs))
         return self.steps_per_epoch * sum(map(self.flops, sides))
 
 

@@ -7,7 +7,7 @@ from src.network.inference import to_unit
 from src.network.vgg import VGG
 from src.training.recipe import Training
 
-PATCH_IMAGES = 5000  # more do not move the principal components of 3x3 patches
+PATCH_PIXELS = 5000 * 32**2  # more do not move the principal components of 3x3 patches
 
 
 def initialize(model: VGG, training: Training, images: Tensor) -> VGG:
@@ -31,7 +31,8 @@ def whiten(model: VGG, images: Tensor) -> None:
     There are 27 components; filters after the 54th stay random. A narrow network takes the strongest components.
     """
     filters = model.convolutions[0].weight
-    components = principal_components(model.normalized(to_unit(images[:PATCH_IMAGES])))[: len(filters) // 2]
+    few = images[: PATCH_PIXELS // images[0, 0].numel()]
+    components = principal_components(model.normalized(to_unit(few)))[: len(filters) // 2]
     bank = torch.cat([components, -components])
     filters[: len(bank)] = bank.to(filters)
     filters.requires_grad_(False)

@@ -161,7 +161,8 @@ class _Run:
     def announce(self) -> None:
         """Tell the reporter how much is still to do, if the run does not end early."""
         steps = self.batches.steps_per_epoch
-        sides = (image_side(self.recipe, step // steps) for step in range(self.state.steps, self.recipe.epochs * steps))
+        left = range(self.state.steps, self.recipe.epochs * steps)
+        sides = (image_side(self.recipe, step // steps, self.batches.full_side) for step in left)
         flops = sum(map(self.cost.flops, sides)) // parallel.processes()
         bfloat16 = uses_bfloat16(self.device, self.recipe.mixed_precision)
         self.hooks.reporter.start(self.recipe.epochs - self.epoch, flops, self.device, bfloat16)
@@ -245,7 +246,7 @@ def _epoch_row(run: _Run) -> Row:
         "val/loss": float(F.cross_entropy(logits, labels)),
         "val/accuracy": accuracy(logits, labels),
         "learning_rate": learning_rate(run.recipe, (run.state.steps - 1) / run.batches.steps_per_epoch),
-        "image_size": image_side(run.recipe, run.epoch),
+        "image_size": image_side(run.recipe, run.epoch, run.batches.full_side),
         "pflop": run.state.flops / 1e15,
     }
 

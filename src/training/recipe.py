@@ -9,15 +9,14 @@ from pydantic import Field, model_validator
 from src.core.device import MixedPrecision
 from src.core.params import Settings, layered, validate
 
-FULL_SIDE = 32  # pixels
 LEAST_SIDE = 8  # pixels
 DEFAULTS = "train.defaults"  # where in params.yaml every training has its defaults
 
 
 class Phase(Settings):
-    """Images of ``side`` times the full side, during the share ``epochs`` of all epochs."""
+    """Images of ``side`` times the full side, at least `LEAST_SIDE`, during the share ``epochs`` of all epochs."""
 
-    side: float = Field(ge=LEAST_SIDE / FULL_SIDE, le=1)
+    side: float = Field(gt=0, le=1)
     epochs: float = Field(gt=0, le=1)
 
 
@@ -48,7 +47,7 @@ class Training(Settings):
     identity_init: bool
     flip: Literal["random", "alternate", "never"]
     crop_padding: int = Field(ge=0, le=16)
-    cutout: int = Field(ge=0, le=32)
+    cutout: int = Field(ge=0, le=96)
 
     @model_validator(mode="after")
     def _parts(self) -> "Training":
@@ -88,8 +87,8 @@ def chosen_recipe(name: str, defaults: Mapping[str, Any], recipes: Mapping[str, 
     return layered(TrainRecipe, {DEFAULTS: defaults, f"train.recipes.{name}": recipes[name]})
 
 
-def image_side(recipe: TrainRecipe, epoch: int) -> int:
-    """Return the side in pixels of the training images in ``epoch`` (from 0).
+def image_side(recipe: TrainRecipe, epoch: int, full_side: int) -> int:
+    """Return the side in pixels of the training images in ``epoch`` (from 0) where they have ``full_side`` as a whole.
 
     A phase ends after a whole number of epochs: the one nearest to its share.
     """
@@ -97,8 +96,8 @@ def image_side(recipe: TrainRecipe, epoch: int) -> int:
     for phase in recipe.phases:
         share += phase.epochs
         if epoch < round(share * recipe.epochs):
-            return round(phase.side * FULL_SIDE)
-    return FULL_SIDE
+            return max(LEAST_SIDE, round(phase.side * full_side))
+    return full_side
 
 
 def learning_rate(recipe: TrainRecipe, epochs: float) -> float:

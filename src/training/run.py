@@ -1,9 +1,11 @@
-"""A training run from scratch, with or without DVC."""
+"""A training run from scratch, with or without DVC, and the row of a network that is not trained here."""
 
 import torch
+import torch.nn.functional as F
 
 from src.core.device import seed_everything
 from src.data.prepared import DatasetInfo, Split
+from src.network.inference import accuracy, predict
 from src.network.vgg import VGG, Plan
 from src.training.initialization import initialize
 from src.training.loop import Hooks, Row, fit
@@ -29,3 +31,16 @@ def train(
     model = VGG(plan, torch.tensor(info.mean), torch.tensor(info.std))
     model = initialize(model, recipe, images.images).to(device)
     return fit(model, images, validation, recipe, seed, hooks)
+
+
+def row_without_training(network: VGG, train: Split, validation: Split, seed: int) -> Row:
+    """Return the row of ``network`` before any training, measured in float32 on the device of the images.
+
+    Of ``train`` as many images count as ``validation`` has, drawn by ``seed``.
+    """
+    row: Row = {}
+    for name, split in (("train", train.sample(len(validation), seed)), ("val", validation)):
+        logits = predict(network, split.images, description=f"measure {name}")
+        row[f"{name}/loss"] = float(F.cross_entropy(logits, split.labels))
+        row[f"{name}/accuracy"] = accuracy(logits, split.labels)
+    return row | {"learning_rate": 0.0, "image_size": network.plan.side, "pflop": 0.0}

@@ -19,15 +19,15 @@ LOGS = Path("logs")
 class Tracker(Reporter):
     """A progress bar, and a line per epoch in the terminal and ``logs/<name>.log``.
 
-    With a folder ``curves`` DVCLive writes the curves there.
+    With a folder ``curves`` DVCLive writes the curves there. ``first`` is the number of the first epoch.
     """
 
-    def __init__(self, name: str, images_per_epoch: int, curves: Path | None = None) -> None:
+    def __init__(self, name: str, images_per_epoch: int, curves: Path | None = None, first: int = 1) -> None:
         self.live = _live(curves) if curves else None
         self.images_per_epoch = images_per_epoch
         LOGS.mkdir(exist_ok=True)
         self.log = (LOGS / f"{name}.log").open("a", encoding="utf-8")
-        self.epochs = 0
+        self.epochs = first - 1
         self.bar: tqdm | None = None
         self.started, self.share = time.monotonic(), 0.0
 

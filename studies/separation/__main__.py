@@ -13,7 +13,7 @@ from typing import Any
 from src.core.files import write_csv
 from src.core.params import PARAMS, read_yaml
 from src.data.prepared import PREPARED, load_info, load_split
-from src.network.vgg import ModelSettings, vgg16_plan
+from src.network.vgg import ModelSettings, vgg_plan
 from src.pictures.style import save_figure
 from src.training.recipe import chosen_recipe
 from studies.items import Row, computed, results_folder, run
@@ -43,8 +43,9 @@ def setup_of(section: dict[str, Any], splits: dict[str, Any]) -> networks.Setup:
     recipe = chosen_recipe(RECIPE, section["defaults"], section["recipes"])
     images = [PREPARED / "train.npz", PREPARED / "validation.npz"]
     folder = results_folder("separation/networks", images, recipe, WIDTH)
-    plan = vgg16_plan(ModelSettings(head="compact", width=WIDTH))
-    return networks.Setup(plan, recipe, splits["train"], splits["validation"], load_info(), folder)
+    info = load_info()
+    plan = vgg_plan(ModelSettings(depth=16, head="compact", width=WIDTH), len(info.classes), info.side)
+    return networks.Setup(plan, recipe, splits["train"], splits["validation"], info, folder)
 
 
 def write(rows: dict[str, list[Row]], counts: Counts, epsilon: float) -> None:

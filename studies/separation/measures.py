@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from src.data.prepared import CLASSES, Split
+from src.data.prepared import Split
 from src.network.cost import macs
 from src.network.vgg import VGG
 from src.separation.centers import CenterReceiver, Centers, SumReceiver, center_separation, class_sums
@@ -60,9 +60,9 @@ def _flattened(
     Columns: ``csi``, held-out on validation; for each n of ``per_class`` ``in_sample_n``, ``own_n`` (leave-one-out) and
     ``many_n`` (leave-one-out with the centers of the largest n), all three on the images that make the centers of n.
     """
-    train = splits["train"]
-    chosen = {n: drawn(train.labels, n * len(CLASSES), SEED) for n in per_class}
-    sums = {n: SumReceiver(train.labels, len(CLASSES), among) for n, among in chosen.items()}
+    train, classes = splits["train"], network.plan.classes
+    chosen = {n: drawn(train.labels, n * classes, SEED) for n in per_class}
+    sums = {n: SumReceiver(train.labels, classes, among) for n, among in chosen.items()}
     keepers = {split: PooledKeeper(len(splits[split]), ends) for split in SPLITS}
     stream(network, train.images, [*sums.values(), keepers["train"]], ends, description="centers")
     centers = {n: receiver.centers() for n, receiver in sums.items()}
@@ -103,7 +103,12 @@ def _classified(features: Features, splits: Mapping[str, Split], scored: str, co
 def _rows(name: str, network: VGG, measured: Mapping[str, ByLayer]) -> list[Row]:
     ends = zip(block_ends(network.plan).items(), network.plan.module_ends(), strict=True)
     return [
-        {"network": name, "position": position, "block": block, "macs": macs(network.features[:modules])}
+        {
+            "network": name,
+            "position": position,
+            "block": block,
+            "macs": macs(network.features[:modules], network.plan.side),
+        }
         | {column: scores[end].value for column, scores in measured.items()}
         for position, ((block, end), modules) in enumerate(ends)
     ]

@@ -1,0 +1,111 @@
+"""Train a VGG on your own pictures and compress it: python -m scripts.mine PATH [-S KEY=VALUE ...].
+
+PATH is what download.path may be; params.yaml says what that is. Everything runs as the DVC experiment `mine`, and your
+working tree stays as it is. Small batches and many epochs make up for few images.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from scripts.check_tree import check, lines_of, overridden
+from scripts.revision import open_revision
+from scripts.table import read, table
+from src.compression.tree import budget_of, read_tree
+from src.core.device import pick_device, uses_bfloat16
+from src.core.errors import UserError, exit_cleanly
+from src.core.params import PARAMS, read_yaml, validate
+from src.core.signals import interruption
+from src.data.look import opened
+from src.network.vgg import VGG, ModelSettings, vgg_plan
+from src.training.budget import StepCost
+from src.training.estimate import in_words, matrix_rate
+from src.training.recipe import chosen_recipe
+
+NAME = "mine"
+OVERRIDES = Path("mine.overrides")
+OUT = Path("mine/flagship.onnx")
+STEPS = 1000  # of the optimizer, about as many as the recipe fast makes on CIFAR-10
+BATCHES = 20  # per epoch, at least, unless they would be smaller than LEAST_BATCH
+LEAST_BATCH, LARGEST_BATCH = 10, 300
+LEAST_EPOCHS, MOST_EPOCHS = 3, 100
+BUDGET = 2 / 7  # of the epochs of the training: what `make quick` has
+
+
+def main() -> None:
+    """Say how long it will take, run the pipeline, print the table, and say where the ONNX file lies."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("path", type=Path, help="a folder with a folder of pictures for each class, or another form")
+    parser.add_argument("-S", "--set", action="append", default=[], help="as of `dvc exp run`; may be repeated")
+    given = parser.parse_args()
+    images, classes = counted(given.path)
+    own = [f"download.path={given.path.resolve()}", *fitted(images), *given.set]
+    lines = [*lines_of(OVERRIDES), *own]
+    with overridden(lines, "-S") as params:
+        check(params)
+        print(f"{given.path}: about {images:,} images for training", *own, sep="\n  ")
+        time = in_words(seconds(params, images, classes))
+        print(f"Training takes {time} or more, the other stages some minutes. Ctrl-C is safe.", flush=True)
+    run(lines)
+    OUT.parent.mkdir(exist_ok=True)
+    OUT.write_bytes(open_revision(NAME).content("released/flagship.onnx"))
+    print(f"\n{table(read(NAME))}\n\n{OUT}: the flagship, which needs no code of this project (docs/use-it.md). Next:")
+    print(f"  make predict IMAGE=picture.jpg MODEL={OUT}", f"  make report REV={NAME}", sep="\n")
+
+
+def counted(path: Path) -> tuple[int, int]:
+    """Return about how many images of ``path`` are for training, and how many classes there are at most."""
+    params = read_yaml(PARAMS)["split"]
+    with opened(path) as dataset:
+        shares = {name: params[f"{name}_fraction"] for name in ("test", "validation") if name not in dataset.parts}
+        images = float(len(dataset.parts["train"]))
+        classes = len(dataset.classes or range(10))
+    for share in shares.values():
+        images *= 1 - share
+    return round(images), classes
+
+
+def fitted(images: int) -> list[str]:
+    """Return overrides for a training on ``images`` images: batches and epochs for about `STEPS` steps."""
+    batch = min(LARGEST_BATCH, max(LEAST_BATCH, images // BATCHES))
+    epochs = min(MOST_EPOCHS, max(LEAST_EPOCHS, round(STEPS * batch / max(images, 1))))
+    return [
+        f"train.recipes.fast.epochs={epochs}",
+        f"train.defaults.batch_size={batch}",
+        *(f"compress.train.{name}.batch_size={min(batch, 250)}" for name in ("repair", "refine")),
+        f"compress.budget={max(1, round(BUDGET * epochs))}",
+    ]
+
+
+def seconds(params: Path, images: int, classes: int) -> float:
+    """Return how long the trainings by the file ``params`` will take, at the rate of a matrix product."""
+    values, recipes = read_yaml(params), read_tree(params)
+    recipe = chosen_recipe(values["train"]["recipe"], values["train"]["defaults"], values["train"]["recipes"])
+    network = VGG(vgg_plan(validate(ModelSettings, values["model"], "model"), classes, values["download"]["side"]))
+    cost = StepCost(network, recipe, images)
+    epochs = sum(budget_of(each, recipes) for each in recipes.values())
+    device = pick_device(values["device"])
+    rate = matrix_rate(torch.device(device), uses_bfloat16(device, recipe.mixed_precision))
+    return (cost.whole(recipe) + epochs * cost.full_epoch) / rate
+
+
+def run(lines: list[str]) -> None:
+    """Run the pipeline with the overrides ``lines`` as the experiment `NAME`; `UserError` if it fails."""
+    dvc = [sys.executable, "-m", "dvc", "exp"]
+    subprocess.run([*dvc, "remove", "--quiet", NAME], stderr=subprocess.DEVNULL, check=False)
+    options = [part for line in lines for part in ("-S", line)]
+    environment = os.environ | {"SCRATCH_FOLDER": str(Path("scratch").absolute())}
+    with interruption() as interrupted:  # DVC gets the signal too, and needs time to write a checkpoint
+        code = subprocess.Popen([*dvc, "run", "--temp", "--name", NAME, *options], env=environment).wait()
+    if interrupted():
+        raise KeyboardInterrupt
+    if code:
+        raise UserError("`dvc exp run` failed; its messages are above")
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)
