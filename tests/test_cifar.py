@@ -278,6 +278,14 @@ def test_statistics_are_numpys(raw):
     assert measured.std == pytest.approx(unit.std(axis=(0, 2, 3)), abs=1e-8)
 
 
+def test_pictures_of_one_color_are_refused(raw):
+    for name in ("train", "test"):
+        _, labels = load_arrays(name, raw)
+        save_arrays(raw, name, np.full((len(labels), 3, 32, 32), 255, np.uint8), labels)
+    with pytest.raises(UserError, match="CIFAR-10: all training pixels of a channel are equal"):
+        split(raw, SHARES, seed=0)
+
+
 def test_rank_in_class_counts_earlier_ones():
     assert rank_in_class(np.array([3, 1, 3, 3, 1, 0])).tolist() == [0, 0, 1, 2, 1, 0]
 

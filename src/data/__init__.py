@@ -1,4 +1,4 @@
-"""The files of CIFAR-10: their layout and checksums, how to fetch and read them, how to split them.
+"""Pictures from any source, brought into one form and split: CIFAR, folders, archives, npz files, torchvision's sets.
 
 May import src.core.
 """

@@ -3,7 +3,7 @@
 Source of the layouts: https://www.cs.toronto.edu/~kriz/cifar.html
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,66 +21,30 @@ EDITIONS = {  # of CIFAR-10, by the SHA-256 that `src.data.raw` finds
     "6983ebf07e6c2a815a65a0319d2cd2c42515126a3be20baacaf672084103dee1": "official",
     "36e06ddf6f939b475bdb875e8530decb96b8dbf09ad2fdd235971a5d25481cb1": "sample",
 }
-Reader = Callable[[bytes], Arrays]
+BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The files of a data set: ``names`` reads the classes from ``meta``, ``read`` the pixels and labels of another."""
+    """The files of a data set: of images, and ``meta`` with the names of the classes.
+
+    A binary record has so many ``labels``, of which the last counts, and the pixels. A pickle has its labels under the
+    name ``key`` with an s.
+    """
 
     name: str
     train: tuple[str, ...]
     test: str
     meta: str
-    names: Callable[[bytes], list[str]]
-    read: Reader
+    labels: int = 0
+    key: str = ""
 
 
-def _binary(labels: int) -> Reader:
-    """Return the reader of records of so many ``labels``, the last of which counts, and the pixels."""
-
-    def read(content: bytes) -> Arrays:
-        size = labels + PIXELS
-        if not content or len(content) % size:
-            raise ValueError(f"{len(content)} bytes; expected a whole number of {size}-byte records")
-        records = np.frombuffer(content, np.uint8).reshape(-1, size)
-        return _arrays(records[:, labels:], records[:, labels - 1])
-
-    return read
-
-
-def _pickled(labels: str) -> Reader:
-    """Return the reader of a pickled mapping with ``data`` and, under the name ``labels``, the labels."""
-
-    def read(content: bytes) -> Arrays:
-        values = load_plain(content, "data", labels)
-        return _arrays(np.asarray(values["data"]), np.asarray(values[labels]))
-
-    return read
-
-
-def _arrays(pixels: np.ndarray, labels: np.ndarray) -> Arrays:
-    """Return ``pixels`` ([N, 3072]: all red values, then green, then blue, each row by row) as images."""
-    return Arrays(pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels)
-
-
-def _lines(content: bytes) -> list[str]:
-    return [line.strip() for line in content.decode().splitlines() if line.strip()]
-
-
-def _pickled_names(key: str) -> Callable[[bytes], list[str]]:
-    return lambda content: [name if isinstance(name, str) else name.decode() for name in load_plain(content, key)[key]]
-
-
-BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
 LAYOUTS = (
-    Layout(
-        *("CIFAR-10", tuple(f"{name}.bin" for name in BATCHES), "test_batch.bin"),
-        *("batches.meta.txt", _lines, _binary(1)),
-    ),
-    Layout("CIFAR-10", BATCHES, "test_batch", "batches.meta", _pickled_names("label_names"), _pickled("labels")),
-    Layout("CIFAR-100", ("train.bin",), "test.bin", "fine_label_names.txt", _lines, _binary(2)),
-    Layout("CIFAR-100", ("train",), "test", "meta", _pickled_names("fine_label_names"), _pickled("fine_labels")),
+    Layout("CIFAR-10", tuple(f"{name}.bin" for name in BATCHES), "test_batch.bin", "batches.meta.txt", labels=1),
+    Layout("CIFAR-10", BATCHES, "test_batch", "batches.meta", key="label"),
+    Layout("CIFAR-100", ("train.bin",), "test.bin", "fine_label_names.txt", labels=2),
+    Layout("CIFAR-100", ("train",), "test", "meta", key="fine_label"),
 )
 
 
@@ -92,9 +56,8 @@ def find(source: Path, files: Sequence[Member]) -> Dataset | None:
     near = [file for file in files if len(file.parts) <= 2]
     found = [layout for layout in LAYOUTS if any(file.parts[-1] in layout.train for file in near)]
     if len(found) > 1:
-        raise UserError(
-            f"{source}: holds {' and '.join(layout.train[0] for layout in found)}; one data set is expected"
-        )
+        both = " and ".join(layout.train[0] for layout in found)
+        raise UserError(f"{source}: holds {both}; one data set is expected")
     return _read(source, near, found[0]) if found else None
 
 
@@ -109,9 +72,9 @@ def _read(source: Path, files: Sequence[Member], layout: Layout) -> Dataset:
     for file in sorted(files, key=lambda file: file.place):  # the order in which an archive is read fastest
         try:
             if file.parts[-1] in needed:
-                read[file.parts[-1]] = layout.read(file.read())
+                read[file.parts[-1]] = _images(layout, file.read())
             elif file.parts[-1] == layout.meta:
-                classes = tuple(layout.names(file.read()))
+                classes = _names(layout, file.read())
         except UserError:
             raise
         except Exception as error:  # a damaged file can raise almost anything
@@ -121,5 +84,27 @@ def _read(source: Path, files: Sequence[Member], layout: Layout) -> Dataset:
     return Dataset(str(source), layout.name, classes, parts)
 
 
+def _images(layout: Layout, content: bytes) -> Arrays:
+    """Return the images in a file; its pixels are all red values, then the green and the blue ones, row by row."""
+    if layout.key:
+        values = load_plain(content, "data", f"{layout.key}s")
+        pixels, labels = np.asarray(values["data"]), np.asarray(values[f"{layout.key}s"])
+    else:
+        size = layout.labels + PIXELS
+        if not content or len(content) % size:
+            raise ValueError(f"{len(content)} bytes; expected a whole number of {size}-byte records")
+        records = np.frombuffer(content, np.uint8).reshape(-1, size)
+        pixels, labels = records[:, layout.labels :], records[:, layout.labels - 1]
+    return Arrays(pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels)
+
+
+def _names(layout: Layout, content: bytes) -> tuple[str, ...]:
+    if not layout.key:
+        return tuple(line.strip() for line in content.decode().splitlines() if line.strip())
+    names = load_plain(content, key := f"{layout.key}_names")[key]
+    return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)
+
+
 def _joined(pieces: Sequence[Arrays]) -> Arrays:
-    return Arrays(*(np.concatenate([getattr(piece, name) for piece in pieces]) for name in ("images", "labels")))
+    images, labels = [piece.images for piece in pieces], [piece.labels for piece in pieces]
+    return Arrays(np.concatenate(images), np.concatenate(labels))

@@ -11,13 +11,11 @@ from src.data.prepared import SplitName
 
 
 class Part(Protocol):
-    """The pictures of a split. torchvision's data sets have this form."""
+    """The pictures of a split, of any mode and size, with their labels. torchvision's data sets have this form."""
 
-    def __len__(self) -> int:
-        """Return how many pictures there are."""
+    def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        """Return a picture of any mode and size, and its label."""
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]: ...
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,6 @@ class Arrays:
     labels: np.ndarray
 
     def __post_init__(self) -> None:
-        """Check types and shapes."""
         if self.images.dtype != np.uint8:
             raise ValueError(f"images are {self.images.dtype}; expected uint8")
         if 0 in self.images.shape:
@@ -59,5 +56,4 @@ class Arrays:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        """Return the image number ``index`` and its label."""
         return Image.fromarray(self.images[index]), int(self.labels[index])

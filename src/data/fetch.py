@@ -80,16 +80,16 @@ def fetch(settings: DownloadSettings, raw: Path, site: Site = OFFICIAL_SITE) -> 
 @contextlib.contextmanager
 def _opened(settings: DownloadSettings, place: Path, site: Site) -> Iterator[Dataset]:
     """Give the data set that ``settings`` name; what is downloaded lies in ``place`` until the end."""
-    with tempfile.TemporaryDirectory(prefix=".download-", dir=place) as scratch, contextlib.ExitStack() as stack:
+    with tempfile.TemporaryDirectory(prefix=".download-", dir=place) as scratch:
         if settings.source.startswith(TORCHVISION):
             yield sets.read(settings.source.removeprefix(TORCHVISION), Path(scratch))
             return
+        path = SAMPLE if settings.source == "sample" else Path(settings.path)
         if settings.source == "official":
             copy = os.environ.get(LOCAL_COPY)
             path = Path(copy) if copy else download(site, Path(scratch))
-        else:
-            path = SAMPLE if settings.source == "sample" else Path(settings.path)
-        yield stack.enter_context(look.opened(path))
+        with look.opened(path) as dataset:
+            yield dataset
 
 
 def download(site: Site, folder: Path) -> Path:

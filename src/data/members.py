@@ -48,32 +48,26 @@ def members(source: Path) -> Iterator[list[Member]]:
         try:
             if source.is_dir():
                 files = [*_in_folder(source)]
-            elif is_zip(source):
+            elif _is_zip(source):
                 files = [*_in_zip(source, stack.enter_context(zipfile.ZipFile(source)))]
             else:
-                files = [*_in_tar(source, stack.enter_context(_tar(source)))]
+                files = [*_in_tar(source, stack.enter_context(tarfile.open(source)))]
         except UserError:
             raise
+        except tarfile.ReadError:
+            raise UserError(f"{source}: no folder, and no tar, zip or npz file that can be read") from None
         except Exception as error:  # a damaged archive can raise almost anything
             raise UserError(f"{source}: cannot be read: {one_line(error)}") from error
         yield [file for file in files if not any(map(_ignored, file.parts))]
 
 
-def is_zip(source: Path) -> bool:
-    """Return whether the file ``source`` begins as a zip does."""
+def _is_zip(source: Path) -> bool:
     with source.open("rb") as file:
-        return file.read(2) == b"PK"
+        return file.read(4) in (b"PK\3\4", b"PK\5\6")
 
 
 def _ignored(part: str) -> bool:
     return part.startswith(".") or part.lower() in IGNORED
-
-
-def _tar(source: Path) -> tarfile.TarFile:
-    try:
-        return tarfile.open(source)
-    except tarfile.ReadError:
-        raise UserError(f"{source}: neither a folder nor a tar, zip or npz file") from None
 
 
 def _in_folder(source: Path) -> Iterator[Member]:
@@ -96,18 +90,17 @@ def _in_tar(source: Path, archive: tarfile.TarFile) -> Iterator[Member]:
     for info in archive:
         if info.size < 0:  # would be read forever
             raise UserError(f"{source}: cannot be read: {_shown(info.name)} has a negative size")
-        if not (info.isreg() or info.isdir()):
-            raise _refusal(source, info.name)
-        file = _archived(source, info.name, info.offset_data, partial(archive.extractfile, info))
         if info.isreg():
-            yield file
+            yield _archived(source, info.name, info.offset_data, partial(archive.extractfile, info))
+        elif not info.isdir():
+            raise _refusal(source, info.name)
     while archive.fileobj.read(1 << 20):  # the checksum of the compressed data comes after the last member
         pass
 
 
 def _archived(source: Path, name: str, place: int, opener: Callable[[], Any]) -> Member:
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
+    if path.is_absolute() or ".." in path.parts or not path.name:
         raise _refusal(source, name)
     return Member(path.parts, f"{source}: {_shown(name)}", place, opener)
 

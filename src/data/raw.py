@@ -24,7 +24,7 @@ LISTED = 12  # classes whose counts are printed; of more, the ends
 
 
 class Form(Settings):
-    """What becomes of pictures: see params.yaml."""
+    """What becomes of pictures; params.yaml explains each setting."""
 
     side: int = Field(ge=SIDES[0], le=SIDES[1])
     fit: Fit
@@ -113,13 +113,13 @@ def _collect(dataset: Dataset, name: SplitName, form: Form) -> Collected:
 def _told(name: str, part: Collected, classes: Sequence[str], form: Form) -> Iterator[str]:
     """Yield what a user must know of ``part``: one line, and one more for each kind of file that was left out."""
     counts = np.bincount(part.labels, minlength=len(classes)).tolist()
-    ordered = sorted(zip(counts, classes, strict=True), reverse=True)
-    shown = ordered if len(ordered) <= LISTED else [*ordered[:NAMED], (0, "..."), *ordered[-NAMED:]]
-    by_class = ", ".join(name if name == "..." else f"{name} {count:,}" for count, name in shown)
+    shown = [f"{name} {count:,}" for count, name in sorted(zip(counts, classes, strict=True), reverse=True)]
     if len(set(counts)) == 1:
-        by_class = f"{counts[0]:,} in each of {len(classes)} classes"
-    yield f"{name}: {len(part.labels):,} pictures, {part.scaled:,} scaled ({form.fit}): {by_class}"
+        shown = [f"{counts[0]:,} in each of {len(classes)} classes"]
+    elif len(classes) > LISTED:
+        shown[NAMED:-NAMED] = ["..."]
+    yield f"{name}: {len(part.labels):,} pictures, {part.scaled:,} scaled ({form.fit}): {', '.join(shown)}"
     for reason, files in (("a text", part.texts), ("unreadable", part.unreadable)):
         if files:
-            more = ", ..." if len(files) > NAMED else ""
-            yield f"{name}: {len(files):,} left out ({reason}): {', '.join(files[:NAMED])}{more}"
+            named = [*files[:NAMED], "..."] if len(files) > NAMED else files
+            yield f"{name}: {len(files):,} left out ({reason}): {', '.join(named)}"

@@ -22,12 +22,7 @@ def read(name: str, folder: Path) -> Dataset:
     try:
         from torchvision import datasets  # takes seconds
 
-        kind = getattr(datasets, name, None)
-        if kind is None:
-            raise ValueError(
-                "torchvision.datasets has no such set; it has CIFAR100, SVHN and FashionMNIST, for example"
-            )
-        parts = _parts(kind, folder)
+        parts = _parts(getattr(datasets, name), folder)
     except Exception as error:  # a set, its site and its files can raise almost anything
         raise UserError(f"{source}: {one_line(error)}") from error
     return Dataset(source, name, getattr(parts["train"], "classes", None), parts)

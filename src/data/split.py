@@ -74,10 +74,12 @@ def described(splits: Mapping[SplitName, Split], source: SourceInfo) -> DatasetI
     """Return what is known of the data set ``source`` that was split into ``splits``.
 
     Mean and standard deviation are those of each channel over all training pixels, for values in 0..1, computed in
-    float64 and rounded to 8 decimals.
+    float64 and rounded to 8 decimals. Raises `UserError` if all pixels of a channel are equal.
     """
     images = splits["train"].images
     channels = images.permute(1, 0, 2, 3).reshape(CHANNELS, -1).double() / 255
+    if not channels.std(1, correction=0).min() > 0:
+        raise UserError(f"{source.name}: all training pixels of a channel are equal; nothing can be learned from them")
     return DatasetInfo(
         **source.model_dump(),
         side=images.shape[-1],
