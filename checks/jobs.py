@@ -83,7 +83,7 @@ def make(folder: Path) -> None:
 
 def variables() -> dict[str, str]:
     """Return the variables of the environment in which the project runs."""
-    return os.environ | faults.VARIABLES
+    return os.environ | faults.VARIABLES | {"DVC_NO_ANALYTICS": "1"}
 
 
 def networks(folder: Path) -> dict[str, bytes]:
