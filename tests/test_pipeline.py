@@ -216,6 +216,17 @@ def test_a_changed_param_reruns_what_depends_on_it_alone(project, override, stag
     assert would_run(project) == stages
 
 
+def test_a_changed_file_of_the_user_reruns_the_download(project):
+    batch = project.parent / "cifar/test_batch.bin"
+    before = batch.read_bytes()
+    try:
+        batch.write_bytes(bytes([9]) + before[1:])
+        assert "download" in would_run(project)
+    finally:
+        batch.write_bytes(before)
+    assert "download" not in would_run(project)
+
+
 @pytest.mark.usefixtures("restored")
 def test_another_budget_reruns_its_branch_and_the_controls_below_it_alone(project):
     apply_overrides(project / "params.yaml", ["+compress.recipes.slim.budget=3"])
