@@ -22,7 +22,8 @@ from src.compression.tree import Recipe, budget_of, read_tree
 from src.core.errors import UserError, exit_cleanly, one_line
 from src.core.params import PARAMS, read_yaml, validate
 from src.core.recipes import ROOT
-from src.data.prepared import CLASSES, INFO, PREPARED, load_info
+from src.data.cifar import CLASSES
+from src.data.prepared import INFO, PREPARED, load_info
 from src.network.record import network_path
 from src.network.vgg import VGG, ModelSettings, vgg_plan
 from src.training.budget import StepCost

@@ -7,8 +7,8 @@ from statistics import median
 import numpy as np
 
 from src.core.errors import exit_cleanly
+from src.data.cifar import CLASSES
 from src.data.pictures import read_picture, scaled
-from src.data.prepared import CLASSES
 from src.export.latency import THREADS, cpu_name, milliseconds
 from src.export.runtime import class_names, input_side, session
 

@@ -20,9 +20,10 @@ from scripts.report import sections
 from scripts.revision import open_revision
 from src.core.errors import exit_cleanly
 from src.core.files import atomic, read_csv
+from src.data.cifar import CLASSES
 from src.data.fetch import SAMPLE
 from src.data.look import opened
-from src.data.prepared import CLASSES, rank_in_class
+from src.data.prepared import rank_in_class
 from src.export.runtime import class_names, session
 from src.results.comparison import COMPARISON
 

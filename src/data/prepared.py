@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 RAW = Path("data/raw")
 PREPARED = Path("data/prepared")
 CIFAR10 = "CIFAR-10"  # the name of the data set that the original study used
-CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CHANNELS = 3
 SIDES = (16, 96)  # pixels, the least and the greatest
 MOST_CLASSES = 256  # labels are stored as uint8
