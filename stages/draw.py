@@ -125,8 +125,9 @@ def _recipes(info: DatasetInfo) -> dict[str, Figure]:
     histories = read_json(RECIPES, "recipes")["recipes"]
     chosen = controls(histories)
     bins, books = read_csv(WEIGHTS, *WEIGHT_COLUMNS), read_csv(CODEBOOK, *CODEBOOK_COLUMNS)
+    seen = {column: _seen(rows, column, histories) for column in PARETO}
     return {
-        **{name: pareto(_seen(rows, column, histories), pairs, column, info, chosen) for column, name in PARETO.items()},
+        **{name: pareto(seen[column], pairs, column, info, chosen) for column, name in PARETO.items()},
         "family": family_tree(rows, histories, chosen, info),
         "widths": widths_by_layer(histories, chosen, info),
         "weights": weights_and_codebooks(bins, books, info),

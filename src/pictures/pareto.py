@@ -1,6 +1,6 @@
 """Pictures of test accuracy against bytes, MACs or latency, with the Pareto front."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise, product
 from typing import Any
@@ -125,8 +125,8 @@ def place_labels(axes: Axes, points: Points, lines: Sequence[Bbox]) -> None:
     """Write the name of each point at the nearest place where it covers no name and no point.
 
     A thin line connects a label to its point; it crosses no name and no other such line. A place whose line touches no
-    other point, and that covers none of ``lines``, boxes in the units of the axes, is preferred. If no place near the
-    point is free, the last one that was tried is used.
+    other point, and that covers none of ``lines``, boxes in the units of the axes, is preferred. If there is none, the
+    thin line may cross anything; if no place near the point is free at all, the last one that was tried is used.
     """
     figure = axes.figure.get_figure(root=True)
     figure.draw_without_rendering()
@@ -139,28 +139,30 @@ def place_labels(axes: Axes, points: Points, lines: Sequence[Bbox]) -> None:
         label = axes.annotate(name, point, (0, 0), textcoords="offset points", arrowprops=ARROW, bbox=PAPER)
         label.set_verticalalignment("center")
         others = [dot for other, dot in dots.items() if other != name]
-        for kept_free, not_crossed in product(([*dots.values(), *drawn], [*dots.values()]), (others, [])):
+        strict = product(([*dots.values(), *drawn], [*dots.values()]), (others, []))
+        for kept_free, not_crossed in (*strict, (dots.values(), None)):
             if _moved_to_a_free_place(label, kept_free, not_crossed, labels):
                 break
         labels.append(label)
 
 
 def _moved_to_a_free_place(
-    label: Annotation, taken: Sequence[Bbox], not_crossed: Sequence[Bbox], others: Sequence[Annotation]
+    label: Annotation, taken: Iterable[Bbox], not_crossed: Sequence[Bbox] | None, others: Sequence[Annotation]
 ) -> bool:
     """Move ``label`` to the nearest place where it covers nothing; return whether there is one inside the axes.
 
     The name stays off the boxes ``taken`` and its line off those ``not_crossed``, all in pixels. ``others`` are the
-    labels that have a place; their names and lines stay free too.
+    labels that have a place; their names and lines stay free too. With None the line may cross all of these.
     """
     names, lines = [_text_box(other) for other in others], [_leader(other) for other in others]
-    obstacles = [*names, *not_crossed]
+    obstacles = [] if not_crossed is None else [*names, *not_crossed]
+    uncrossed = [] if not_crossed is None else lines
     for distance in DISTANCES:
         for right, up in DIRECTIONS:
             label.set(position=(distance * right, distance * up), ha=SIDES[right])
             box, leader = _text_box(label), _leader(label)
             covers = box.count_overlaps([*taken, *names]) or any(line.intersects_bbox(box) for line in lines)
-            crosses = any(map(leader.intersects_bbox, obstacles)) or any(map(leader.intersects_path, lines))
+            crosses = any(map(leader.intersects_bbox, obstacles)) or any(map(leader.intersects_path, uncrossed))
             if _inside(box, label.axes.bbox) and not covers and not crosses:  # type: ignore[union-attr]  # it has axes
                 return True
     return False

@@ -48,8 +48,9 @@ def positions(rows: Sequence[Row], epsilon: float, info: DatasetInfo) -> Figure:
         axes.set_xticks(range(len(rows)), [row["block"] for row in rows], rotation=90)
         axes.set_xlabel("cut after")
     figure.legend(loc="outside lower center", ncols=3)
-    hint = f"Dotted: the cut that truncate makes, at the first position at most {100 * epsilon:g} points below the highest"
-    figure.suptitle(titled("What each index says of a cut", info, f"{hint}\nLeft: linear from -1 to 1, else logarithmic"))
+    cut = f"Dotted: the cut of truncate, the first position at most {100 * epsilon:g} points below the highest value"
+    scale = "Left: the scale is linear from -1 to 1, and logarithmic below"
+    figure.suptitle(titled("What each index says of a cut", info, f"{cut}\n{scale}"))
     return figure
 
 

@@ -73,8 +73,8 @@ def _draw_widths(axes: Axes, dense: Widths, widths: Widths, hollow: bool) -> Non
     """Draw the outline of ``dense``, the bars of ``widths``, and what both say of each layer."""
     axes.bar(range(len(dense)), [*dense.values()], 0.8, facecolor="none", edgecolor=COLORS["gray"], linewidth=0.8)
     face = "none" if hollow else COLORS["sky"]
-    places = [place for place, layer in enumerate(dense) if layer in widths]
-    axes.bar(places, [widths[layer] for layer in dense if layer in widths], 0.8, facecolor=face, edgecolor=COLORS["blue"], linewidth=1.2)
+    left = {place: widths[layer] for place, layer in enumerate(dense) if layer in widths}
+    axes.bar([*left], [*left.values()], 0.8, facecolor=face, edgecolor=COLORS["blue"], linewidth=1.2)
     for place, (layer, width) in enumerate(dense.items()):
         text = f"{widths[layer]}\n{widths[layer] / width:.0%}" if layer in widths else "removed"
         if ranks := _ranks(widths, layer):

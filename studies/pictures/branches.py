@@ -11,6 +11,7 @@ from src.pictures.style import COLORS, new_figure
 Row = Mapping[str, Any]
 STYLES = ("blue", "orange", "green", "red", "purple")
 COLUMNS = 3  # panels beside each other
+SPACE = 0.13  # below the lines, for the legend, in units of CSI
 PANEL = 3.1, 3.4  # width and height of a panel, inches
 
 
@@ -28,11 +29,12 @@ def separation_of_branches(rows: Sequence[Row], root: str, branches: Mapping[str
         _draw_branch(axes, rows, [root, *names], blocks)
         axes.set(title=title, ylabel="CSI on test, flattened maps")
         axes.legend(fontsize=8, loc="lower center")
+    panels[0].set_ylim(bottom=min(row["csi"] for row in rows) - SPACE)
     for axes in panels[len(branches) :]:
         axes.remove()
     figure.suptitle(
         "Separation of the last layers before and after compression: held-out CSI on test\n"
-        f"Dashed: {root}, the trained network. A line above it separates better at the same block"
+        "Dashed: the trained network. A line above it separates better at the same block"
     )
     return figure
 
