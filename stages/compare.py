@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
 from src.core.errors import UserError
 from src.core.files import read_csv, read_json, write_csv, write_json
 from src.core.params import Settings, load_params
@@ -23,6 +21,7 @@ from src.results.comparison import (
     PREDICTIONS,
     TRIALS,
     WEIGHT_COLUMNS,
+    CompareSettings,
     better_on_validation,
     comparison_rows,
     flip_rows,
@@ -46,17 +45,11 @@ class CompareSection(RecipesSection):
     steps: dict[str, dict[str, str]]
 
 
-class MarginSection(Settings):
-    """The section ``compare`` of params.yaml."""
-
-    margin: float = Field(ge=0, le=100)
-
-
 class Params(Settings):
     """What this stage reads from params.yaml."""
 
     compress: CompareSection
-    compare: MarginSection
+    compare: CompareSettings
     coded: list[str]
     release: list[str]
 

@@ -7,8 +7,10 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+from pydantic import Field
 
 from src.core.errors import UserError
+from src.core.params import Settings
 from src.core.recipes import DENSE, HALF, TUNED
 from src.results.accuracy import as_text, balanced_accuracy, from_text
 from src.results.columns import COLUMNS, SUMMARY, Row
@@ -27,6 +29,12 @@ CODEBOOK_COLUMNS = ("recipe", "layer", "value", "count")
 EQUAL = 0.05  # the share by which MACs or bytes may differ and still count as equal
 
 
+class CompareSettings(Settings):
+    """The section ``compare`` of params.yaml. ``margin``: the loss in points below which a recipe costs nothing."""
+
+    margin: float = Field(ge=0, le=100)
+
+
 def comparison_rows(
     tested: Mapping[str, Row],
     timings: Mapping[str, Row],
@@ -40,7 +48,7 @@ def comparison_rows(
     ``tested`` and ``timings`` hold what the stages test and benchmark measured, by recipe. ``parents`` maps each recipe
     to the one that it starts from. ``labels`` int [images] are the true classes of test. ``trials`` names, for each
     setting that was tried on validation, the recipe or the root for which it was tried. ``margin``: the loss in points
-    up to which a recipe counts as costing nothing (see `verdict`).
+    below which a recipe costs nothing (see `verdict`).
 
     Differences are against `reference`, and without an interval also against dense and against tuned. A ratio says how
     many times fewer or faster than dense (larger is better); ``bytes_ratio_half`` is against half, the same network in
@@ -51,16 +59,13 @@ def comparison_rows(
     rows = []
     for recipe in sorted(tested, key=lambda name: name != DENSE):
         other, timing, path = reference(recipe, tested), timings[recipe], _path(recipe, parents)
-        difference = paired_difference(correct[recipe], correct[other])
         values = {
             **tested[recipe],
             "recipe": recipe,
             "parent": parents[recipe],
             "balanced_accuracy": balanced_accuracy(correct[recipe], labels),
             "reference": other,
-            **{f"difference_{name}": value for name, value in asdict(difference).items()},
-            "claim": "" if recipe == other else verdict(difference, margin),
-            **{f"{name}_points": _points(correct, recipe, name) for name in (DENSE, TUNED)},
+            **_differences(correct, recipe, other, margin),
             **_ratios(tested[recipe], tested),
             "stored_bytes": stored_bytes(tested[recipe]),
             "latency_ms_b1": timing["b1"]["median_ms"],
@@ -98,6 +103,16 @@ def better_on_validation(rows: Sequence[Row], released: str) -> str:
     ]
     best = max(at_its_cost, key=lambda row: row["val_accuracy"])
     return best["recipe"] if best["val_accuracy"] > own["val_accuracy"] else ""
+
+
+def _differences(correct: Mapping[str, np.ndarray], recipe: str, other: str, margin: float) -> Row:
+    """Return the difference of ``recipe`` from ``other``, what it decides, and the points against dense and tuned."""
+    difference = paired_difference(correct[recipe], correct[other])
+    return {
+        **{f"difference_{name}": value for name, value in asdict(difference).items()},
+        "claim": "" if recipe == other else verdict(difference, margin),
+        **{f"{name}_points": _points(correct, recipe, name) for name in (DENSE, TUNED)},
+    }
 
 
 def _points(correct: Mapping[str, np.ndarray], recipe: str, other: str) -> float:
