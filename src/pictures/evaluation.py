@@ -39,7 +39,7 @@ TITLE = 80  # characters of a line
 NAMED = 3  # confusions that the title names where cells have no numbers
 Row = Mapping[str, Any]
 
-BELOW: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8, "ha": "center"}
+BESIDE: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7.5, "va": "center"}
 
 
 def confusion(rows: Sequence[Row], info: DatasetInfo) -> Figure:
@@ -92,7 +92,7 @@ def class_accuracy(rows: Sequence[Row], info: DatasetInfo) -> Figure:
         places = np.arange(len(rows)) + 0.2 * offset
         axes.plot(places, [row[f"{name}_accuracy"] for row in rows], "o", label=name, color=SPLIT_COLORS[name])
     for place, row in enumerate(rows):
-        axes.annotate(f"{row['test_accuracy']:.3f}", (place, row["test_accuracy"]), (8, -14), **BELOW)
+        axes.annotate(f"{row['test_accuracy']:.3f}", (place + 0.2, row["test_accuracy"]), (5, 0), **BESIDE)
     names = [short(row["class"]) for row in rows]
     axes.set_xticks(range(len(rows)), names, **tilted(names))
     axes.set(xlabel="class", ylabel="accuracy (share correct)")
