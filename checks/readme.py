@@ -80,7 +80,7 @@ def short(rows: Sequence[Row]) -> str:
     chosen = [row for row in rows if row["recipe"] in FIRST]
     note = (
         f"{_data(rows)} Difference: percentage points against `tuned` (recipes that were fine-tuned) or `dense`, with "
-        "its 95 % interval over test images, for one seed. x: times smaller, fewer or faster than `dense`. "
+        "its 95 % interval over test images. x: times smaller, fewer or faster than `dense`. "
         f"{CLAIM + ' ' if 'claim' in rows[0] else ''}All recipes: [{RESULTS}]({RESULTS})."
     )
     return "\n".join([*_markdown(chosen, SHORT), "", textwrap.fill(note, WIDTH, break_long_words=False)])
