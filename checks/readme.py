@@ -18,14 +18,14 @@ from src.core.files import atomic, read_csv, read_json
 from src.results.columns import Row
 from src.results.comparison import BENCHMARK, COMPARISON
 from src.results.history import RECIPES
-from src.results.table import LEGEND, data_set, readable
+from src.results.table import CLAIM, data_set, legend, readable
 
 README = Path("README.md")
 RESULTS = Path("docs/results.md")
 WIDTH = 120
 CONDITIONS = ("threads", "cpu", "instruction_sets", "onnxruntime", "numpy", "python", "blocks", "calls")
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-SHORT = ("recipe", "test_accuracy", "difference_points", "bytes_ratio", "macs_ratio", "latency_b1_ratio")
+SHORT = ("recipe", "test_accuracy", "difference_points", "claim", "bytes_ratio", "macs_ratio", "latency_b1_ratio")
 FIRST = ("dense", "tuned", "int8", "truncated", "flagship", "scratch", "channels_magnitude", "low_rank")  # in README
 COLUMNS = (
     "recipe",
@@ -33,6 +33,9 @@ COLUMNS = (
     "balanced_accuracy",
     "difference_points",
     "reference",
+    "claim",
+    "dense_points",
+    "tuned_points",
     "parameters",
     "macs",
     "macs_ratio",
@@ -45,6 +48,7 @@ COLUMNS = (
     "latency_ms_b1",
     "latency_b1_ratio",
     "pflop",
+    "pflop_after_root",
     "settings_tried",
 )
 
@@ -77,7 +81,7 @@ def short(rows: Sequence[Row]) -> str:
     note = (
         f"{_data(rows)} Difference: percentage points against `tuned` (recipes that were fine-tuned) or `dense`, with "
         "its 95 % interval over test images. x: times smaller, fewer or faster than `dense`. "
-        f"All recipes: [{RESULTS}]({RESULTS})."
+        f"{CLAIM + ' ' if 'claim' in rows[0] else ''}All recipes: [{RESULTS}]({RESULTS})."
     )
     return "\n".join([*_markdown(chosen, SHORT), "", textwrap.fill(note, WIDTH, break_long_words=False)])
 
@@ -89,7 +93,7 @@ def whole(rows: Sequence[Row]) -> str:
     sources = f"Written by `make readme` from `{COMPARISON}`, `{BENCHMARK}`, `{RECIPES}` and `{MINUTES}`."
     title = ["# Results", "", textwrap.fill(sources, WIDTH), ""]
     table = _markdown(rows, COLUMNS, {"minutes ↓": spent(rows)})
-    return "\n".join([*title, *table, "", _conditions(_data(rows)), "", *steps, ""])
+    return "\n".join([*title, *table, "", _conditions(_data(rows), legend(rows)), "", *steps, ""])
 
 
 def spent(rows: Sequence[Row]) -> list[str]:
@@ -113,7 +117,7 @@ def _data(rows: Sequence[Row]) -> str:
     return data_set(Revision().dataset(), rows)
 
 
-def _conditions(data: str) -> str:
+def _conditions(data: str, meaning: str) -> str:
     """Return what the numbers of the table are, and on what the latency was measured."""
     timing = read_json(BENCHMARK, *CONDITIONS)
     measured = (
@@ -127,7 +131,7 @@ def _conditions(data: str) -> str:
     calls_in_all = timing["blocks"] * timing["calls"]
     told = measured.format(**timing, software=software, calls_in_all=calls_in_all, machines=machines)
     first = f"{data} Accuracy, size and latency are those of the ONNX file that a recipe ends in."
-    return textwrap.fill(f"{first} {LEGEND} {told}", WIDTH)
+    return textwrap.fill(f"{first} {meaning} {told}", WIDTH)
 
 
 def _steps(recipe: str, history: dict[str, Any]) -> str:

@@ -30,7 +30,7 @@ LEFT_OUT = re.compile(  # lines that the page does not show
 CHANGING = re.compile(  # words that are not compared
     r"[-+]?\d[\d.,:e+-]*|[0-9a-f]{7,40}"  # numbers and hashes
     r"|AM|PM|Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"  # times
-    r"|\S*accuracy|within|chance"  # no row where an accuracy did not change; what follows from numbers
+    r"|\S*accuracy|inside|outside|not|decided"  # no row where an accuracy did not change; what follows from numbers
 )
 BLOCK = re.compile(r"^```(console|python)( slow)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 STEP = re.compile(r"^\$ ((?:.*\\\n)*.*\n)((?:(?!\$ ).*\n)*)", re.MULTILINE)  # a command, and what it printed

@@ -9,7 +9,7 @@ import pandas as pd
 from scripts.revision import Revision, open_revision
 from src.core.errors import UserError, exit_cleanly
 from src.results.comparison import COMPARISON
-from src.results.table import LEGEND, data_set, readable
+from src.results.table import data_set, legend, readable
 
 WIDTH = 120
 LONGEST_NAME = 20
@@ -20,6 +20,7 @@ COLUMNS = (
     "balanced_accuracy",
     "difference_points",
     "reference",
+    "claim",
     "macs_ratio",
     "bytes",
     "bytes_ratio",
@@ -51,7 +52,7 @@ def table(rows: list[dict[str, Any]], data: str) -> str:
     lines = _aligned(rows, longest)
     if (surplus := lines.index("\n") - WIDTH) > 0:
         lines = _aligned(rows, longest - surplus)
-    return f"{textwrap.fill(f'{data} {LEGEND}', WIDTH)}\n{lines}"
+    return f"{textwrap.fill(f'{data} {legend(rows)}', WIDTH)}\n{lines}"
 
 
 def _aligned(rows: list[dict[str, Any]], longest: int) -> str:

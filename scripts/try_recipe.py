@@ -22,7 +22,7 @@ from src.export.latency import LARGE_BATCH, THREADS, BenchmarkSettings, latencie
 from src.export.measured import measured
 from src.export.runtime import FILES, session
 from src.network.record import network_path
-from src.results.comparison import TRIALS, comparison_rows
+from src.results.comparison import TRIALS, CompareSettings, comparison_rows
 from src.results.table import data_set
 
 
@@ -84,13 +84,15 @@ def timed(names: list[str], recipes: dict[str, Recipe]) -> list[dict[str, object
     """Return the rows of the comparison for the recipes ``names``, with latencies measured now, all in turn."""
     sessions = {name: session(FILES / f"{name}.onnx", THREADS) for name in names}
     tested = {name: measured(name) for name in names}
-    settings = validate(BenchmarkSettings, read_yaml(PARAMS)["benchmark"], "benchmark")
+    params = read_yaml(PARAMS)
+    settings = validate(BenchmarkSettings, params["benchmark"], "benchmark")
+    margin = validate(CompareSettings, params["compare"], "compare").margin
     one = latencies(sessions, 1, settings.blocks, settings.calls)
     many = latencies(sessions, LARGE_BATCH, settings.blocks, settings.batch_calls)
     timings = {name: {"edition": tested[name]["edition"], "b1": one[name], "b64": many[name]} for name in names}
     parents = {name: recipe.parent for name, recipe in recipes.items()}
     _, labels = load_arrays("test")
-    return comparison_rows(tested, timings, parents, labels, [row["recipe"] for row in read_csv(TRIALS)])
+    return comparison_rows(tested, timings, parents, labels, [row["recipe"] for row in read_csv(TRIALS)], margin)
 
 
 if __name__ == "__main__":

@@ -17,9 +17,12 @@ from src.results.comparison import (
     DATASET,
     FLIP_COLUMNS,
     PAIR_COLUMNS,
+    PAIRS,
     PREDICTIONS,
     TRIALS,
     WEIGHT_COLUMNS,
+    CompareSettings,
+    better_on_validation,
     comparison_rows,
     flip_rows,
     formatted,
@@ -31,7 +34,6 @@ from src.results.comparison import (
 from src.results.history import RECIPES, recipe_history
 
 SUMMARY = Path("metrics/summary.json")
-PAIRS = Path("metrics/pairs.csv")
 FLIPS = Path("plots/flips.csv")
 WEIGHTS = Path("plots/weights.csv")
 CODEBOOK = Path("plots/codebook.csv")
@@ -47,7 +49,9 @@ class Params(Settings):
     """What this stage reads from params.yaml."""
 
     compress: CompareSection
+    compare: CompareSettings
     coded: list[str]
+    release: list[str]
 
 
 def main() -> None:
@@ -59,16 +63,26 @@ def main() -> None:
     timings, trials = _timings(recipes), [row["recipe"] for row in read_csv(TRIALS, "recipe")]
     require_one_edition(tested, timings, {str(PREPARED): {"edition": info.edition}})
     _, labels = load_arrays("test")
-    rows = comparison_rows(tested, timings, parents, labels, trials)
+    rows = comparison_rows(tested, timings, parents, labels, trials, params.compare.margin)
     write_csv(COMPARISON, map(formatted, rows))
     write_csv(PAIRS, pair_rows(tested, labels), PAIR_COLUMNS)
     write_csv(FLIPS, flip_rows(tested, labels, info.classes), FLIP_COLUMNS)
     write_csv(WEIGHTS, _of_all(tested, "weights"), WEIGHT_COLUMNS)
     write_csv(CODEBOOK, _of_all(tested, "codebook"), CODEBOOK_COLUMNS)
     write_json(DATASET, info.model_dump())
-    write_json(SUMMARY, headline_metrics(rows))
+    write_json(SUMMARY, headline_metrics(rows) | _warned(rows, params.release))
     write_json(RECIPES, recipe_history(tested, recipes, params.compress.steps))
     write_json(PREDICTIONS, predicted_classes(tested, labels))
+
+
+def _warned(rows: list[dict[str, Any]], released: list[str]) -> dict[str, str]:
+    """Print a line for each recipe in ``released`` that is not the best at its cost; return the same as notes."""
+    recipes = {row["recipe"] for row in rows}
+    better = {name: better_on_validation(rows, name) for name in released if name in recipes}
+    for name, other in better.items():
+        if other:
+            print(f"warning: {name} is released, but {other} is better on validation at as many MACs and bytes")
+    return {f"{name}_better_on_validation": other for name, other in better.items() if other}
 
 
 def _of_all(tested: dict[str, dict[str, Any]], table: str) -> list[dict[str, Any]]:

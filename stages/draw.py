@@ -24,7 +24,7 @@ from src.pictures.style import save_figure
 from src.pictures.training import training
 from src.pictures.widths import widths_by_layer
 from src.results.columns import COLUMNS
-from src.results.comparison import CODEBOOK_COLUMNS, COMPARISON, FLIP_COLUMNS, WEIGHT_COLUMNS
+from src.results.comparison import CODEBOOK_COLUMNS, COMPARISON, FLIP_COLUMNS, PAIR_COLUMNS, PAIRS, WEIGHT_COLUMNS
 from src.results.curves import FOLDER, read_curves
 from src.results.evaluation import Bin
 from src.results.history import RECIPES
@@ -35,7 +35,13 @@ WEIGHTS = Path("plots/weights.csv")
 CODEBOOK = Path("plots/codebook.csv")
 REFERENCE_TRAINING = Path("data/reference/original-training.csv")
 REFERENCE_CSI = Path("data/reference/original-csi.csv")
-PARETO = {"bytes": "pareto_bytes", "macs": "pareto_macs", "latency_ms_b1": "pareto_latency"}  # by column
+PARETO = {  # by column
+    "bytes": "pareto_bytes",
+    "stored_bytes": "pareto_stored",
+    "macs": "pareto_macs",
+    "latency_ms_b1": "pareto_latency",
+}
+STORED = ("half", "quantize", "quantize_weights")  # techniques that change only how numbers are stored
 PROTOCOLS = ("train", "train_same", "train_in_sample", "test", "test_same", "test_in_sample")
 INDICES = ("csi", "csi_gap_error", "csi_pooled", "probe", "probe_gap_error", "si", "effective_rank")
 
@@ -115,15 +121,22 @@ def original(path: Path, info: DatasetInfo, *columns: str) -> list[dict[str, Any
 def _recipes(info: DatasetInfo) -> dict[str, Figure]:
     """Return the pictures of the recipes: accuracy against each cost, the tree, widths of pruned networks, weights."""
     rows = read_csv(COMPARISON, *(column.name for column in COLUMNS))
+    pairs = read_csv(PAIRS, *PAIR_COLUMNS)
     histories = read_json(RECIPES, "recipes")["recipes"]
     chosen = controls(histories)
     bins, books = read_csv(WEIGHTS, *WEIGHT_COLUMNS), read_csv(CODEBOOK, *CODEBOOK_COLUMNS)
+    seen = {column: _seen(rows, column, histories) for column in PARETO}
     return {
-        **{name: pareto(rows, column, info, chosen) for column, name in PARETO.items()},
+        **{name: pareto(seen[column], pairs, column, info, chosen) for column, name in PARETO.items()},
         "family": family_tree(rows, histories, chosen, info),
         "widths": widths_by_layer(histories, chosen, info),
         "weights": weights_and_codebooks(bins, books, info),
     }
+
+
+def _seen(rows: list[dict[str, Any]], cost: str, histories: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return those of ``rows`` that ``cost`` can tell from their parents: MACs do not see how numbers are stored."""
+    return [row for row in rows if cost != "macs" or histories[row["recipe"]]["step"] not in STORED]
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 Further operating points of four techniques on the trained network, by accuracy on validation. Techniques that fine-tune
 have a budget of one epoch of the trained network. Writes studies/results/curves.csv and .png. The picture shows
-published results beside them, which started from other networks (data/reference/published.csv has their baselines).
 """
 
 from functools import partial
@@ -13,7 +12,7 @@ from src.compression.candidate import Candidate
 from src.compression.context import Context
 from src.compression.positions import POSITIONS, separation_by_block
 from src.compression.tree import SECTION, CompressSettings, compress, recipe_of
-from src.core.files import read_csv, write_csv
+from src.core.files import write_csv
 from src.core.params import PARAMS, read_yaml, validate
 from src.core.recipes import ROOT
 from src.data.prepared import PREPARED, load_split
@@ -24,7 +23,6 @@ from studies.items import Items, Row, computed, results_folder, run
 from studies.pictures.curves import accuracy_against_cost
 
 RESULTS = Path("studies/results/curves.csv")
-PUBLISHED = Path("data/reference/published.csv")
 SEED, BUDGET = 0, 1
 UNIFORM = {"step": "prune_channels", "ranking": "uniform"}
 POINTS: dict[str, dict[str, Any]] = {  # the number in a name is its level in percent
@@ -45,7 +43,7 @@ def main() -> None:
     context = Context(load_split("train"), load_split("validation"), SEED, root, separation_by_block())
     rows = computed(folder, items(params, context))
     write_csv(RESULTS, rows)
-    save_figure(accuracy_against_cost(rows, read_csv(PUBLISHED)), RESULTS.with_suffix(".png"))
+    save_figure(accuracy_against_cost(rows), RESULTS.with_suffix(".png"))
 
 
 def items(params: dict[str, Any], context: Context) -> Items:

@@ -12,11 +12,12 @@ from scipy import stats
 
 from src.core.errors import ParamsError, UserError
 from src.data.prepared import save_info
-from src.pictures.pareto import pareto
+from src.pictures.pareto import colors, pareto
 from src.pictures.style import save_figure
 from src.results.accuracy import as_text, from_text
 from src.results.columns import BY_NAME, COLUMNS, COSTS, SUMMARY
 from src.results.comparison import (
+    better_on_validation,
     comparison_rows,
     flip_rows,
     formatted,
@@ -24,17 +25,18 @@ from src.results.comparison import (
     pareto_front,
     reference,
     require_one_edition,
+    stored_bytes,
 )
 from src.results.history import is_control
-from src.results.intervals import flips, paired_difference
+from src.results.intervals import Difference, flips, paired_difference, verdict
 from stages import compare as stage
 from stages.draw import PARETO
 
 ROOT = Path(__file__).parents[1]
 HEADER = (
     "recipe,edition,parent,val_accuracy,test_accuracy,balanced_accuracy,reference,difference_points,difference_low,"
-    "difference_high,parameters,nonzero_parameters,macs,macs_ratio,bytes,bytes_ratio,bytes_ratio_half,packed_bytes,"
-    "xz_bytes,coded_bytes,latency_ms_b1,latency_b1_ratio,latency_ms_b64,image_passes,pflop,pflop_after_root,"
+    "difference_high,claim,dense_points,tuned_points,parameters,nonzero_parameters,macs,macs_ratio,bytes,bytes_ratio,bytes_ratio_half,packed_bytes,"
+    "xz_bytes,coded_bytes,stored_bytes,latency_ms_b1,latency_b1_ratio,latency_ms_b64,image_passes,pflop,pflop_after_root,"
     "settings_tried"
 )
 LABELS = np.arange(20) % 10
@@ -90,7 +92,7 @@ TIMINGS = {"small": timing(0.5, 8.2), "dense": timing(4, 1.0), "int8": timing(2,
 
 
 def compared(tested: dict = TESTED, timings: dict = TIMINGS) -> list[dict]:
-    return comparison_rows(tested, timings, PARENTS, LABELS, TRIALS)
+    return comparison_rows(tested, timings, PARENTS, LABELS, TRIALS, 0.5)
 
 
 @pytest.fixture
@@ -157,14 +159,58 @@ def test_a_control_from_scratch_is_compared_with_tuned():
     assert [reference(name, tested) for name in ("scratch", "scratch8", "of_dense")] == ["tuned", "tuned", "dense"]
 
 
-def test_trials_count_from_the_root_to_the_recipe():
-    assert [row["settings_tried"] for row in compared()] == [2, 3, 3, 2]
+def test_trials_are_those_of_a_recipe_and_its_ancestors_and_not_the_roots():
+    assert [row["settings_tried"] for row in compared()] == [0, 1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (-0.36, 0.0, "inside"),
+        (0.1, 0.4, "inside"),
+        (-0.89, -0.31, "not decided"),
+        (-0.5, 0.1, "not decided"),
+        (-1.2, -0.5, "not decided"),
+        (-1.89, -0.97, "outside"),
+    ],
+)
+def test_a_claim_is_decided_where_the_whole_interval_is_on_one_side_of_the_margin(low, high, expected):
+    assert verdict(Difference((low + high) / 2, low, high), 0.5) == expected
+
+
+def test_points_stand_against_dense_and_against_tuned():
+    dense, small, int8, tuned = compared()
+    assert [row["dense_points"] for row in (dense, small, int8, tuned)] == pytest.approx([0, 5, -20, 10])
+    assert [row["tuned_points"] for row in (dense, small, int8, tuned)] == pytest.approx([-10, -5, -30, 0])
+    assert [row["claim"] for row in (dense, small, int8, tuned)] == ["", "not decided", "outside", "inside"]
+    without = compared({name: found for name, found in TESTED.items() if name != "tuned"})
+    assert all(np.isnan(row["tuned_points"]) for row in without)
+
+
+def test_stored_is_the_coded_file_where_there_is_one_and_else_gzip():
+    assert stored_bytes(cost(0)) == 4800
+    assert stored_bytes(cost(0) | {"coded_bytes": 5000}) == 5000
+
+
+def rows_of(**recipes):
+    """Rows of recipes with their MACs, bytes and accuracy on validation."""
+    names = ("macs", "bytes", "val_accuracy")
+    return [{"recipe": name, **dict(zip(names, values, strict=True))} for name, values in recipes.items()]
+
+
+def test_another_recipe_is_better_if_validation_says_so_at_the_same_cost():
+    released = {"flagship": (100, 40, 0.92)}
+    assert better_on_validation(rows_of(**released), "flagship") == ""
+    assert better_on_validation(rows_of(**released, scratch_int8=(104, 41, 0.921)), "flagship") == "scratch_int8"
+    assert better_on_validation(rows_of(**released, a=(96, 10, 0.93), b=(100, 40, 0.94)), "flagship") == "b"
+    no_rivals = {"as_good": (100, 40, 0.92), "slower": (106, 40, 0.93), "faster": (94, 40, 0.93)}
+    assert better_on_validation(rows_of(**released, **no_rivals, in_floats=(100, 160, 0.93)), "flagship") == ""
 
 
 def test_size_is_also_compared_with_half():
     tested = {"dense": cost(2), "half": cost(2) | {"bytes": 3000}, "small": cost(2) | {"bytes": 100}}
     timings = dict.fromkeys(tested, timing(1, 1))
-    rows = comparison_rows(tested, timings, dict.fromkeys(tested, "trained"), LABELS, [])
+    rows = comparison_rows(tested, timings, dict.fromkeys(tested, "trained"), LABELS, [], 0.5)
     assert [row["bytes_ratio_half"] for row in rows] == [0.5, 1, 30]
 
 
@@ -221,7 +267,7 @@ def test_predictions_hold_256_classes():
 def test_balanced_accuracy_of_a_recipe_counts_each_class_the_same():
     labels = np.array([0] * 8 + [1, 1])
     tested = {"dense": cost(0) | {"predicted": as_text(np.array([0] * 9 + [1]))}}
-    (row,) = comparison_rows(tested, {"dense": timing(1, 1)}, {"dense": "trained"}, labels, [])
+    (row,) = comparison_rows(tested, {"dense": timing(1, 1)}, {"dense": "trained"}, labels, [], 0.5)
     assert row["balanced_accuracy"] == 0.75
 
 
@@ -276,7 +322,7 @@ def test_pareto_front_against_brute_force(seed):
 def test_labels_cover_neither_each_other_nor_a_point_even_where_points_coincide():
     dense, *others = compared()
     rows = [dense, *(row | {"recipe": f"recipe {i}"} for i, row in enumerate([*others, *[dense] * 6]))]
-    axes = pareto(rows, "bytes", INFO).axes[0]
+    axes = pareto(rows, [], "bytes", INFO).axes[0]
     boxes = [super(type(label), label).get_window_extent() for label in axes.texts]
     assert sorted(label.get_text() for label in axes.texts) == sorted(row["recipe"] for row in rows)
     assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
@@ -287,27 +333,43 @@ def test_labels_cover_neither_each_other_nor_a_point_even_where_points_coincide(
 
 @pytest.mark.parametrize("column", COSTS)
 def test_pictures_name_axes_units_and_edition_and_keep_their_bytes(tmp_path, column):
-    axes = pareto(compared(), column, INFO).axes[0]
+    axes = pareto(compared(), [], column, INFO).axes[0]
     assert "(" in axes.get_xlabel()
     assert "(%)" in axes.get_ylabel()
     assert "sample" in axes.get_title()
     for name in ("one.png", "two.png"):
-        save_figure(pareto(compared(), column, INFO), tmp_path / name)
+        save_figure(pareto(compared(), [], column, INFO), tmp_path / name)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
 
 
 def test_each_picture_shows_the_column_that_its_name_says():
     assert set(PARETO) == set(COSTS)
-    for column, word in (("bytes", "(bytes)"), ("macs", "(MACs)"), ("latency_ms_b1", "(ms)")):
-        assert word in pareto(compared(), column, INFO).axes[0].get_xlabel()
+    words = {"bytes": "(bytes)", "stored_bytes": "gzip (bytes)", "macs": "(MACs)", "latency_ms_b1": "(ms)"}
+    for column, word in words.items():
+        assert word in pareto(compared(), [], column, INFO).axes[0].get_xlabel()
         assert PARETO[column].removeprefix("pareto_") in column
 
 
-def test_family_lines_go_from_parents_to_their_children_and_from_dense_for_the_root():
-    axes = pareto(compared(), "bytes", INFO).axes[0]
-    lines = [line.get_xydata().round(6).tolist() for line in axes.lines if line.get_linestyle() == "--"]
-    dense, small, int8, tuned = [6000, 90], [1500, 95], [3000, 70], [6000, 100]
-    assert lines == [[dense, small], [small, int8], [dense, tuned]]
+def test_the_front_goes_through_what_is_best_on_validation_and_only_what_differs_from_it_is_ranked():
+    names = ("recipe", "bytes", "val_accuracy", "test_accuracy")
+    table = (
+        ("dense", 100, 0.94, 0.93),
+        ("front", 10, 0.92, 0.91),
+        ("lucky", 20, 0.91, 0.95),  # better on test, which must not choose it
+        ("same", 30, 0.90, 0.91),
+        ("small", 5, 0.90, 0.92),
+    )
+    rows = [dict(zip(names, values, strict=True)) for values in table]
+    pairs = [
+        {"recipe": "lucky", "reference": "front", "low": 3.0, "high": 5.0},
+        {"recipe": "front", "reference": "same", "low": -1.0, "high": 1.0},  # in the other order
+        {"recipe": "same", "reference": "dense", "low": -5.0, "high": -1.0},  # not the one at its cost
+    ]
+    axes = pareto(rows, pairs, "bytes", INFO).axes[0]
+    assert axes.lines[0].get_xydata().tolist() == [[5, 92], [10, 91], [100, 93], [100, 93]]
+    front = [rows[4], rows[1], rows[0]]
+    orange = dict.fromkeys(("dense", "front", "small"), "orange")
+    assert colors(rows, "bytes", front, pairs) == {**orange, "lucky": "blue", "same": "gray"}
 
 
 def test_stage_writes_table_summary_and_history_of_the_recipes_in_params(workspace):
@@ -316,9 +378,8 @@ def test_stage_writes_table_summary_and_history_of_the_recipes_in_params(workspa
     assert header == HEADER
     assert [row.split(",")[0] for row in rows] == ["dense", "tuned", "small", "int8"]
     assert rows[2] == (
-        "small,sample,trained,0.9100,0.9500,0.9500,tuned,-5.00,-15.00,0.00,300,275,1500,16.00,1500,4.00,,1200,900,800,"
-        "0.500,8.20,"
-        "25.000,9,0.500,0.200,3"
+        "small,sample,trained,0.9100,0.9500,0.9500,tuned,-5.00,-15.00,0.00,not decided,5.00,-5.00,300,275,1500,16.00,"
+        "1500,4.00,,1200,900,800,800,0.500,8.20,25.000,9,0.500,0.200,1"
     )
     assert json.loads((workspace / "metrics/summary.json").read_text()) == {"dense_val_accuracy": 0.91}
     history = json.loads((workspace / "metrics/recipes.json").read_text())["recipes"]
@@ -342,6 +403,21 @@ def test_stage_writes_table_summary_and_history_of_the_recipes_in_params(workspa
         "int8,tuned,-30.0",
         "int8,small,-25.0",
     ]
+
+
+def test_stage_warns_where_validation_prefers_another_recipe_to_the_released_one(workspace, capsys):
+    twins = {"flagship": cost(1, 4), "scratch_int8": cost(1, 4) | {"val_accuracy": 0.93}}
+    for name, values in twins.items():
+        write_measured(workspace, name, values)
+    timed = json.loads((workspace / "metrics/benchmark.json").read_text())
+    timed["recipes"] |= dict.fromkeys(twins, timed["recipes"]["small"])
+    (workspace / "metrics/benchmark.json").write_text(json.dumps(timed))
+    set_recipes(workspace, RECIPES | {name: {"from": "small", "step": "quantize"} for name in twins})
+    stage.main()
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("warning: flagship is released, but scratch_int8 is better on validation")
+    summary = json.loads((workspace / "metrics/summary.json").read_text())
+    assert summary["flagship_better_on_validation"] == "scratch_int8"
 
 
 def test_stage_writes_the_histograms_of_all_recipes_and_the_codebooks_of_those_that_have_one(workspace):

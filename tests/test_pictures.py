@@ -10,7 +10,6 @@ import pytest
 import torch
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
-from matplotlib.patches import FancyBboxPatch
 from matplotlib.text import Text
 from networks import CLASSES, INFO
 from PIL import Image
@@ -141,7 +140,7 @@ def all_figures(curves):
     rows, histories = tree()
     chosen = controls(histories)
     return {
-        "pareto": pareto(rows, "bytes", INFO, chosen),
+        "pareto": pareto(rows, [], "bytes", INFO, chosen),
         "family": family_tree(rows, histories, chosen, INFO),
         "widths": widths_by_layer(histories, chosen, INFO),
         "weights": weights_and_codebooks(WEIGHTS, BOOKS, INFO),
@@ -227,8 +226,8 @@ def test_csi_splits_the_bias_into_its_two_parts():
 @pytest.mark.parametrize(("epsilon", "block"), [(0.009, "pool1"), (0.01, "conv1_2")])
 def test_positions_mark_the_first_cut_within_epsilon_of_the_best(epsilon, block):
     figure = positions(POSITIONS, epsilon, INFO)
-    assert f"CSI: rises until {block}" in texts(figure)  # conv1_2 is one point below pool1
-    assert "linear probe: rises until conv1_1" in texts(figure)
+    assert f"CSI: cut after {block}" in texts(figure)  # conv1_2 is one point below pool1
+    assert "linear probe: cut after conv1_1" in texts(figure)
 
 
 def test_csi_by_class_has_a_row_for_each_class():
@@ -251,27 +250,19 @@ def test_technique_is_its_name_and_the_settings_that_the_recipe_changes():
 
 def test_pareto_shows_controls_as_rings_and_the_others_filled():
     rows, histories = tree()
-    axes = pareto(rows, "macs", INFO, controls(histories)).axes[0]
+    axes = pareto(rows, [], "macs", INFO, controls(histories)).axes[0]
     dots = [one for one in axes.collections if isinstance(one, PathCollection)]
     faces = {row["recipe"]: to_hex(dot.get_facecolor()[0]) for row, dot in zip(rows, dots, strict=True)}
     assert {name for name, face in faces.items() if face == "#ffffff"} == {"scratch", "small"}
     assert any("control" in text for text in texts(axes.figure))
-    assert not any("control" in text for text in texts(pareto(rows, "macs", INFO)))
-
-
-def test_pareto_draws_the_interval_of_the_difference_around_the_accuracy():
-    rows, _ = tree()
-    bars = pareto(rows, "bytes", INFO).axes[0].containers
-    assert len(bars) == len(rows) - 1  # dense is the reference
-    ((x, low), (_, high)) = bars[0].lines[2][0].get_segments()[0]
-    assert (x, low, high) == pytest.approx((rows[1]["bytes"], 79 - 2, 79 + 1))
+    assert not any("control" in text for text in texts(pareto(rows, [], "macs", INFO)))
 
 
 @pytest.mark.parametrize("draw", ["pareto", "family", "widths", "classes"])
 def test_pictures_of_recipes_work_with_dense_alone(draw, tmp_path):
     rows, histories = tree(dense=DEMO["dense"])
     figures = {
-        "pareto": lambda: pareto(rows, "bytes", INFO, controls(histories)),
+        "pareto": lambda: pareto(rows, [], "bytes", INFO, controls(histories)),
         "family": lambda: family_tree(rows, histories, controls(histories), INFO),
         "widths": lambda: widths_by_layer(histories, controls(histories), INFO),
         "classes": lambda: accuracy_by_class([], IMAGES, INFO),
@@ -281,34 +272,32 @@ def test_pictures_of_recipes_work_with_dense_alone(draw, tmp_path):
     assert any("sample edition" in text for text in texts(figure))
 
 
-def test_places_of_the_tree_are_leaves_on_lines_of_their_own_and_parents_in_the_middle():
-    places = tree_places({"a": "root", "b": "a", "c": "a", "d": "root"})
-    assert places == {"b": (2, 0), "c": (2, 1), "a": (1, 0.5), "d": (1, 2), "root": (0, 1.25)}
+def test_places_of_the_tree_are_lines_of_their_own_below_the_parent():
+    places = tree_places({"a": "root", "d": "root", "b": "a", "c": "a"})
+    assert places == {"root": (0, 0), "a": (1, 1), "b": (2, 2), "c": (2, 3), "d": (1, 4)}
 
 
-def test_every_node_of_the_family_has_accuracies_and_size_and_controls_are_hollow():
+def test_every_line_of_the_family_has_accuracies_and_size_and_controls_are_hollow():
     rows, histories = tree()
     figure = family_tree(rows, histories, controls(histories), INFO)
     found = texts(figure)
     assert {row["recipe"] for row in rows} <= set(found)
-    assert "val 88.00 %, test 78.00 %" in found  # tuned, the third row
+    assert {"88.00", "78.00"} <= set(found)  # tuned, the third row
     assert {"4.0 MB", "2.0 MB"} <= set(found)
     assert "prune_channels (ratio 0.5, importance taylor)" in found
-    boxes = [box for box in figure.axes[0].patches if isinstance(box, FancyBboxPatch) and box.get_label() in DEMO]
-    hollow = {box.get_label() for box in boxes if to_hex(box.get_facecolor()) == "#ffffff"}
-    assert (len(boxes), hollow) == (len(rows), {"scratch", "small"})
+    dots = {dot.get_label(): to_hex(dot.get_facecolor()[0]) for dot in figure.axes[0].collections}
+    assert dots.keys() == {"trained", *DEMO}
+    assert {name for name, face in dots.items() if face == "#ffffff"} == {"scratch", "small"}
 
 
-def test_no_text_of_the_family_leaves_its_box_and_no_box_overlaps_another():
-    rows, histories = tree()
+def test_no_text_of_the_family_leaves_the_figure_or_overlaps_another():
+    long = {"ranking": "uniform", "importance": "magnitude", "draw": 1}
+    rows, histories = tree(**DEMO, truncated_probe_int8=("channels", "prune_channels", long))
     figure = family_tree(rows, histories, controls(histories), INFO)
     figure.draw_without_rendering()
-    axes = figure.axes[0]
-    boxes = [box.get_window_extent() for box in axes.patches if isinstance(box, FancyBboxPatch)]
-    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
-    inside = [text.get_window_extent() for text in axes.texts if "edition" not in text.get_text()]
-    assert all(any(box.containsx(t.x0) and box.containsx(t.x1) and box.overlaps(t) for box in boxes) for t in inside)
-    assert not any(one.overlaps(other) for one, other in combinations(inside, 2))
+    texts = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert not any(one.overlaps(other) for one, other in combinations(texts, 2))
+    assert all(figure.bbox.x0 <= text.x0 and text.x1 <= figure.bbox.x1 for text in texts)
 
 
 def test_titles_are_inside_the_figure_even_of_a_tree_with_dense_alone():
@@ -320,25 +309,35 @@ def test_titles_are_inside_the_figure_even_of_a_tree_with_dense_alone():
         assert title.get_window_extent().x1 <= figure.bbox.x1
 
 
-def test_the_bar_of_a_node_is_the_share_of_the_file_of_dense():
+def test_the_bar_of_a_recipe_is_the_share_of_the_file_of_dense():
     rows, histories = tree()
-    patches = family_tree(rows, histories, (), INFO).axes[0].patches
-    bars = [bar for bar in patches if not isinstance(bar, FancyBboxPatch)]
+    bars = family_tree(rows, histories, (), INFO).axes[0].patches
     assert [bar.get_width() / bars[0].get_width() for bar in bars[:3]] == pytest.approx([1, 1 / 2, 1 / 3], rel=1e-3)
 
 
 def test_shapes_are_those_with_other_widths_than_dense_each_once():
     _, histories = tree()
-    shapes = pruned_shapes(histories)  # thin and truncated kept the width of every layer that they have
-    assert [names for names, _ in shapes] == [["channels", "flagship", "scratch"], ["small"]]
-    assert shapes[0][1] == {"conv1_1": 8, "conv1_2": 12}
+    shapes = pruned_shapes(histories)  # truncated kept the width of every layer that it has
+    assert [names for names, _ in shapes] == [["thin"], ["channels", "flagship", "scratch"], ["small"]]
+    assert shapes[1][1] == {"conv1_1": 8, "conv1_2": 12}
+
+
+def test_widths_show_the_ranks_of_factorized_layers():
+    _, histories = tree(dense=DEMO["dense"], thin=DEMO["thin"])
+    figure = widths_by_layer(histories, (), INFO)
+    assert [text.get_text() for text in figure.axes[0].texts] == ["16\n100%", "r 4, 5\n16\n100%", *["32\n100%"] * 2]
+    assert "thin: 96 of 96 channels" in texts(figure)
+    assert any("ranks" in text for text in texts(figure))
+    assert not any(
+        "ranks" in text for text in texts(widths_by_layer(tree()[1] | {"thin": histories["dense"]}, (), INFO))
+    )
 
 
 def test_widths_say_channels_share_and_removed_layers_and_are_hollow_for_controls():
     _, histories = tree()
     figure = widths_by_layer(histories, controls(histories), INFO)
-    assert len(figure.axes) == 2
-    first, second = figure.axes
+    assert len(figure.axes) == 3
+    _, first, second = figure.axes
     assert [text.get_text() for text in first.texts] == ["8\n50%", "12\n75%", "removed", "removed"]
     assert "channels, flagship, scratch (control): 20 of 96 channels" in texts(figure)
     filled = [[bar.get_facecolor()[3] for bar in axes.containers[1]] for axes in (first, second)]
@@ -347,7 +346,7 @@ def test_widths_say_channels_share_and_removed_layers_and_are_hollow_for_control
 
 
 def test_widths_without_a_pruned_recipe_say_so():
-    _, histories = tree(dense=DEMO["dense"], thin=DEMO["thin"])
+    _, histories = tree(dense=DEMO["dense"], truncated=DEMO["truncated"])
     assert any("no recipe has fewer" in text for text in texts(widths_by_layer(histories, (), INFO)))
 
 

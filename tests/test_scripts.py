@@ -1,6 +1,7 @@
 """The commands: the README's results, the table of any revision, and what is on a picture."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from src.core.errors import ParamsError, UserError
 from src.core.files import read_csv, write_csv, write_json
 from src.network.record import Record, network_path, save_recorded
 from src.results.curves import CURVES
-from src.results.table import readable
+from src.results.table import CHANCE, legend, readable
 
 ROOT = Path(__file__).parents[1]
 CONDITIONS = {
@@ -149,21 +150,41 @@ def test_table_is_aligned_and_narrow_whatever_the_names():
     assert all(len(line) <= 120 for line in lines)
     assert lines[-2].split()[:3] == ["dense", "92.00", "91.23"]
     assert "a_recipe_with_a_nam… " in lines[-1]
-    assert "-10.55 [-21.25, +10.75] within chance" in lines[-1]
+    assert "-10.55 [-21.25, +10.75]" in lines[-1]
 
 
-def test_table_says_where_a_difference_is_within_chance_and_leaves_out_columns_that_are_not_there():
-    within = row("int8") | {"difference_low": -1.2, "difference_high": 0.3}
-    text = table.table([row("dense"), within], "")
-    assert "-0.50 [-1.20, +0.30] within chance" in text
-    older = {name: value for name, value in within.items() if not name.startswith(("difference", "reference"))}
-    assert "within chance" not in table.table([older], "").splitlines()[-1]
+def test_table_says_what_the_margin_decides_and_leaves_out_columns_that_are_not_there():
+    first, claimed = row("dense") | {"claim": math.nan}, row("int8") | {"claim": "not decided"}
+    text = table.table([first, claimed], "")
+    assert "compare.margin" in text
+    assert "-0.50 [-0.80, -0.20]   dense   not decided" in text.splitlines()[-1]
+    older = {name: value for name, value in claimed.items() if name not in ("claim", "reference", "difference_points")}
+    text = table.table([older], "")
+    assert "decided" not in text
+    assert "margin" not in text
+
+
+def test_legend_counts_the_intervals_and_how_many_are_expected_to_miss():
+    rows = [row("dense"), *(row(f"recipe {number}") for number in range(30))]
+    assert "Of 30 such intervals 1.5 are expected to miss" in legend(rows)
+
+
+def test_the_deviation_between_seeds_in_the_legend_is_that_of_the_study():
+    """Of the differences from tuned, each with two seeds: half of the mean squared distance is their variance."""
+    found = {}
+    for pair in read_csv(ROOT / "studies/results/seeds-pairs.csv"):
+        if pair["reference"] == "tuned":
+            found.setdefault(pair["recipe"], []).append(pair["points"])
+    deviation = math.sqrt(np.mean([(one - two) ** 2 / 2 for one, two in found.values()]))
+    assert len(found) == 5
+    assert f"standard deviation of {deviation:.2f} points" in CHANCE
 
 
 def test_table_with_balanced_accuracy_is_narrow_too():
     wide = {"difference_points": -10.55, "difference_low": -21.25, "difference_high": 10.75, "latency_ms_b1": 123.45}
-    long = row("a_recipe_with_a_name_that_never_ends", 1000) | wide | {"balanced_accuracy": 0.5}
-    lines = table.table([row("dense") | {"balanced_accuracy": 0.9}, long], "").splitlines()[-3:]
+    wide |= {"balanced_accuracy": 0.5, "claim": "not decided"}
+    long = row("a_recipe_with_a_name_that_never_ends", 1000) | wide
+    lines = table.table([row("dense") | {"balanced_accuracy": 0.9, "claim": math.nan}, long], "").splitlines()[-3:]
     assert "balanced %" in lines[0]
     assert {len(line) for line in lines} == {120}
 

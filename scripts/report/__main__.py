@@ -22,7 +22,7 @@ from src.core.params import PARAMS, parse_yaml, read_yaml
 from src.core.recipes import DENSE
 from src.results.comparison import BENCHMARK, COMPARISON
 from src.results.history import RECIPES
-from src.results.table import LEGEND, data_set
+from src.results.table import data_set, legend
 
 FOLDER = Path(__file__).parent
 OUT = Path("report.html")
@@ -69,7 +69,7 @@ def _results(revision: Revision, rows: list[sections.Row]) -> dict[str, Any]:
         "heading": data_set(info, rows),
         "headline": sections.headline(by_name, sections.test_images(info)),
         "table": sections.comparison(rows),
-        "legend": LEGEND,
+        "legend": legend(rows),
         "family": sections.family(rows, history, params.get("compress", {}).get("recipes", {})),
         "card": sections.model_card(by_name, history, params, predictions, info),
         "pictures": sections.captioned(revision.pictures(), read_yaml(FOLDER / "captions.yaml")),

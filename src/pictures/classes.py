@@ -14,7 +14,7 @@ from src.pictures.style import DARK, DIVERGING, ENDS, new_figure, short, tilted,
 Row = Mapping[str, Any]
 LEVEL = 0.05  # of the test of all classes together, and of that of a row's classes together
 GRAY = "#555555"
-HINT = "Bold: more than chance over test images (exact McNemar test, 5 % per row). Not bold: within chance"
+HINT = "Bold: more than chance over test images (exact McNemar test at 5 %, for the classes of a row together)"
 
 
 def accuracy_by_class(rows: Sequence[Row], images: Mapping[str, int], info: DatasetInfo) -> Figure:

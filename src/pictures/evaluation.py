@@ -39,6 +39,8 @@ TITLE = 80  # characters of a line
 NAMED = 3  # confusions that the title names where cells have no numbers
 Row = Mapping[str, Any]
 
+BESIDE: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7.5, "va": "center"}
+
 
 def confusion(rows: Sequence[Row], info: DatasetInfo) -> Figure:
     """Return a figure of the confusion matrix: images by actual class (row) and predicted class (column).
@@ -77,7 +79,7 @@ def _largest_confusions(shares: np.ndarray, classes: Sequence[str]) -> str:
 
 
 def class_accuracy(rows: Sequence[Row], info: DatasetInfo) -> Figure:
-    """Return a figure with a bar for the accuracy per class and split; ``rows``: plots/per_class.csv.
+    """Return a figure with a dot for the accuracy per class and split; ``rows``: plots/per_class.csv.
 
     Of many classes those with the lowest and the highest accuracy on test are shown.
     """
@@ -86,15 +88,15 @@ def class_accuracy(rows: Sequence[Row], info: DatasetInfo) -> Figure:
     rows = [rows[place] for place in shown]
     figure = new_figure(11, 4.5)
     axes = figure.add_subplot()
-    width = 0.27
     for offset, name in enumerate(SPLITS, start=-1):
-        centers = np.arange(len(rows)) + offset * width
-        heights = [row[f"{name}_accuracy"] for row in rows]
-        bars = axes.bar(centers, heights, width, label=name, color=SPLIT_COLORS[name])
-    axes.bar_label(bars, fmt="%.3f", fontsize=7.5, rotation=90, padding=3)
+        places = np.arange(len(rows)) + 0.2 * offset
+        axes.plot(places, [row[f"{name}_accuracy"] for row in rows], "o", label=name, color=SPLIT_COLORS[name])
+    for place, row in enumerate(rows):
+        axes.annotate(f"{row['test_accuracy']:.3f}", (place + 0.2, row["test_accuracy"]), (5, 0), **BESIDE)
     names = [short(row["class"]) for row in rows]
     axes.set_xticks(range(len(rows)), names, **tilted(names))
-    axes.set(xlabel="class", ylabel="accuracy (share correct)", ylim=(0, 1.12), yticks=np.arange(0, 1.01, 0.2))
+    axes.set(xlabel="class", ylabel="accuracy (share correct)")
+    axes.margins(y=0.12)
     axes.set_title(titled("Accuracy per class", info, hint, "; numbers: test"))
     axes.grid(visible=False, axis="x")
     figure.legend(loc="outside lower center", ncols=3)

@@ -1,6 +1,6 @@
-"""Pictures of test accuracy against bytes, MACs or latency, with the Pareto front and the family of the recipes."""
+"""Pictures of test accuracy against bytes, MACs or latency, with the Pareto front."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise, product
 from typing import Any
@@ -30,81 +30,72 @@ DISTANCES = (12, 22, 34, 48, 62, 76)  # from a point to its label, in typographi
 DOT = 6  # half of the width of a point, pixels
 ARROW = {"arrowstyle": "-", "color": COLORS["gray"], "linewidth": 0.8, "shrinkA": 0, "shrinkB": 5}
 PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
+SIZE = (10, 7)  # inches
+MEANINGS = {
+    "orange": "on the front",
+    "blue": "differs from the front at its cost (95 % interval)",
+    "gray": "gray: not ranked, the interval contains 0",
+}
 Points = Mapping[str, tuple[float, float]]  # cost and accuracy (%) by recipe
 SIDES = {-1: "right", 0: "center", 1: "left"}  # horizontal alignment of a label, by its direction
 # Above and to the left of a point on the front there are no points, so those places are tried first.
 DIRECTIONS = ((0, 1), (-1, 1), (-1, 0), (1, 0), (0, -1), (1, -1), (1, 1), (-1, -1))
 
 
-def pareto(rows: Sequence[Row], cost: str, info: DatasetInfo, controls: Collection[str] = ()) -> Figure:
+def pareto(
+    rows: Sequence[Row], pairs: Sequence[Row], cost: str, info: DatasetInfo, controls: Collection[str] = ()
+) -> Figure:
     """Return a figure of test accuracy (%) of the ``rows`` of the comparison against ``cost``, a column with an axis.
 
-    A thin line goes from each recipe to those that start from its network. A bar is the 95 % interval of a recipe's
-    difference from its reference, around its accuracy. The markers of ``controls`` are hollow.
+    The front goes through the rows that are best on validation, so that test chooses nothing. ``pairs`` are the rows of
+    metrics/pairs.csv: a recipe whose interval against the front at its cost contains 0 is gray. The markers of
+    ``controls`` are hollow.
     """
     points = {row["recipe"]: (row[cost], 100 * row["test_accuracy"]) for row in rows}
-    figure = new_figure(9, 6)
+    front = [rows[place] for place in pareto_front([(row[cost], row["val_accuracy"]) for row in rows])]
+    figure = new_figure(*SIZE)
     axes = figure.add_subplot()
-    front = _draw_front(axes, [*points.values()])
-    _draw_family(axes, rows, points)
-    bars = _draw_intervals(axes, rows, points)
-    _draw_points(axes, points, controls)
+    lines = _draw_front(axes, [points[row["recipe"]] for row in front], max(x for x, _ in points.values()))
+    _draw_points(axes, points, colors(rows, cost, front, pairs), controls)
     _describe(axes, rows, cost, info)
-    place_labels(axes, points, [*front, *bars])
+    place_labels(axes, points, lines)
     return figure
 
 
-def _draw_points(axes: Axes, points: Points, controls: Collection[str]) -> None:
+def colors(rows: Sequence[Row], cost: str, front: Sequence[Row], pairs: Sequence[Row]) -> dict[str, str]:
+    """Return the color of each of ``rows``: orange on the ``front``, blue if it differs from the front, else gray.
+
+    ``front`` is by rising ``cost``; a recipe is compared with its last row that costs no more.
+    """
+    intervals = {frozenset((pair["recipe"], pair["reference"])): (pair["low"], pair["high"]) for pair in pairs}
+    found = {}
+    for row in rows:
+        rival = [member for member in front if member[cost] <= row[cost]][-1]
+        low, high = intervals.get(frozenset((row["recipe"], rival["recipe"])), (0, 0))
+        found[row["recipe"]] = "gray" if low <= 0 <= high else "blue"
+    return found | {row["recipe"]: "orange" for row in front}
+
+
+def _draw_points(axes: Axes, points: Points, chosen: Mapping[str, str], controls: Collection[str]) -> None:
     """Draw a star for dense, the first point, so that it covers no dot; a dot for each other, a ring for a control."""
-    ring: dict[str, Any] = {"facecolor": "white", "edgecolor": COLORS["blue"], "linewidth": 1.8}
     for name, (x, y) in points.items():
+        color = COLORS[chosen[name]]
         if name == DENSE:
             axes.scatter(x, y, s=300, marker="*", color=COLORS["red"], zorder=3)
         elif name in controls:
+            ring: dict[str, Any] = {"facecolor": "white", "edgecolor": color, "linewidth": 1.8}
             axes.scatter(x, y, s=40, zorder=3, label="hollow: a control", **ring)
         else:
-            axes.scatter(x, y, s=40, color=COLORS["blue"], zorder=3)
+            axes.scatter(x, y, s=40, color=color, zorder=3, label=MEANINGS[chosen[name]])
 
 
-def _draw_intervals(axes: Axes, rows: Sequence[Row], points: Points) -> list[Bbox]:
-    """Draw the interval of the difference of each recipe from its reference, moved to the accuracy of the recipe.
-
-    Return the bars as boxes without width, in the units of the axes.
-    """
-    style: dict[str, Any] = {"fmt": "none", "ecolor": COLORS["blue"], "elinewidth": 1.2, "capsize": 3, "zorder": 2.5}
-    label = "95 % interval of the difference from the reference"
-    bars = []
-    for row in rows:
-        if row["recipe"] != row["reference"]:
-            (x, y), (below, above) = points[row["recipe"]], _interval(row)
-            axes.errorbar(x, y, [[below], [above]], label=label, **style)
-            bars.append(Bbox([[x, y - below], [x, y + above]]))
-    return bars
-
-
-def _interval(row: Row) -> tuple[float, float]:
-    """Return how far the interval of the difference reaches below and above the difference, in points."""
-    below = row["difference_points"] - row["difference_low"]
-    return max(0.0, below), max(0.0, row["difference_high"] - row["difference_points"])
-
-
-def _draw_family(axes: Axes, rows: Sequence[Row], points: Points) -> None:
-    """Draw a line from the parent of each of ``rows`` to it; the root has the point of dense, the same network."""
-    label = "from a recipe to those made from its network"
-    for row in rows:
-        if row["recipe"] != DENSE:
-            ends = zip(points.get(row["parent"], points[DENSE]), points[row["recipe"]], strict=True)
-            axes.plot(*ends, "--", color=COLORS["gray"], linewidth=0.8, label=label)
-
-
-def _draw_front(axes: Axes, points: Sequence[tuple[float, float]]) -> list[Bbox]:
-    """Draw the Pareto front as steps, up to the highest cost of all points.
+def _draw_front(axes: Axes, points: Sequence[tuple[float, float]], highest: float) -> list[Bbox]:
+    """Draw the front ``points`` as steps, up to the ``highest`` cost of all recipes.
 
     Return its lines as boxes without width or height, in the units of the axes.
     """
-    front = [points[position] for position in pareto_front(points)]
-    front.append((max(cost for cost, _ in points), front[-1][1]))
-    label = "Pareto front: nothing cheaper is as accurate"
+    front = [*points, (highest, points[-1][1])]
+    label = "front: on validation nothing cheaper is as accurate"
     axes.step(*zip(*front, strict=True), where="post", color=COLORS["orange"], linewidth=2, label=label)
     lines = []
     for (x, y), (next_x, next_y) in pairwise(front):
@@ -121,8 +112,8 @@ def _describe(axes: Axes, rows: Sequence[Row], cost: str, info: DatasetInfo) -> 
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FORMATTERS[column.kind]())
-    low = min(100 * row["test_accuracy"] - _interval(row)[0] for row in rows)
-    high = max(100 * row["test_accuracy"] + _interval(row)[1] for row in rows)
+    accuracies = [100 * row["test_accuracy"] for row in rows]
+    low, high = min(accuracies), max(accuracies)
     half = max(0.6 * (high - low), HEIGHT / 2)
     axes.set_ylim((low + high) / 2 - half, (low + high) / 2 + half)
     handles, labels = axes.get_legend_handles_labels()
@@ -134,8 +125,8 @@ def place_labels(axes: Axes, points: Points, lines: Sequence[Bbox]) -> None:
     """Write the name of each point at the nearest place where it covers no name and no point.
 
     A thin line connects a label to its point; it crosses no name and no other such line. A place whose line touches no
-    other point, and that covers none of ``lines``, boxes in the units of the axes, is preferred. If no place near the
-    point is free, the last one that was tried is used.
+    other point, and that covers none of ``lines``, boxes in the units of the axes, is preferred. If there is none, the
+    thin line may cross anything; if no place near the point is free at all, the last one that was tried is used.
     """
     figure = axes.figure.get_figure(root=True)
     figure.draw_without_rendering()
@@ -148,28 +139,30 @@ def place_labels(axes: Axes, points: Points, lines: Sequence[Bbox]) -> None:
         label = axes.annotate(name, point, (0, 0), textcoords="offset points", arrowprops=ARROW, bbox=PAPER)
         label.set_verticalalignment("center")
         others = [dot for other, dot in dots.items() if other != name]
-        for kept_free, not_crossed in product(([*dots.values(), *drawn], [*dots.values()]), (others, [])):
+        strict = product(([*dots.values(), *drawn], [*dots.values()]), (others, []))
+        for kept_free, not_crossed in (*strict, (dots.values(), None)):
             if _moved_to_a_free_place(label, kept_free, not_crossed, labels):
                 break
         labels.append(label)
 
 
 def _moved_to_a_free_place(
-    label: Annotation, taken: Sequence[Bbox], not_crossed: Sequence[Bbox], others: Sequence[Annotation]
+    label: Annotation, taken: Iterable[Bbox], not_crossed: Sequence[Bbox] | None, others: Sequence[Annotation]
 ) -> bool:
     """Move ``label`` to the nearest place where it covers nothing; return whether there is one inside the axes.
 
     The name stays off the boxes ``taken`` and its line off those ``not_crossed``, all in pixels. ``others`` are the
-    labels that have a place; their names and lines stay free too.
+    labels that have a place; their names and lines stay free too. With None the line may cross all of these.
     """
     names, lines = [_text_box(other) for other in others], [_leader(other) for other in others]
-    obstacles = [*names, *not_crossed]
+    obstacles = [] if not_crossed is None else [*names, *not_crossed]
+    uncrossed = [] if not_crossed is None else lines
     for distance in DISTANCES:
         for right, up in DIRECTIONS:
             label.set(position=(distance * right, distance * up), ha=SIDES[right])
             box, leader = _text_box(label), _leader(label)
             covers = box.count_overlaps([*taken, *names]) or any(line.intersects_bbox(box) for line in lines)
-            crosses = any(map(leader.intersects_bbox, obstacles)) or any(map(leader.intersects_path, lines))
+            crosses = any(map(leader.intersects_bbox, obstacles)) or any(map(leader.intersects_path, uncrossed))
             if _inside(box, label.axes.bbox) and not covers and not crosses:  # type: ignore[union-attr]  # it has axes
                 return True
     return False

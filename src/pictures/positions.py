@@ -37,17 +37,20 @@ def positions(rows: Sequence[Row], epsilon: float, info: DatasetInfo) -> Figure:
     for score, label, color in (("csi", "CSI", "blue"), ("probe", "linear probe", "orange")):
         _draw_gap(left, rows, epsilon, score, label, COLORS[color])
     left.axhline(0, color=COLORS["black"], linewidth=0.8)
-    left.set(ylabel="points below the highest value (validation)", ylim=(-12, 2), title="Where could it be cut?")
+    left.set_yscale("symlog", linthresh=1)
+    left.yaxis.set_major_formatter("{x:g}")
+    left.set(ylabel="points to the highest value (validation)", title="How far below its highest value?")
     for score, label, color, style in SCORES:
         right.plot([row[score] for row in rows], style, color=COLORS[color], markersize=4, label=label)
-    right.set(ylabel="share of images", ylim=(0, 1.02), title="All indices")
+    right.set(ylabel="share of images", title="All indices")
     _draw_rank(right, rows)
     for axes in (left, right):
         axes.set_xticks(range(len(rows)), [row["block"] for row in rows], rotation=90)
         axes.set_xlabel("cut after")
     figure.legend(loc="outside lower center", ncols=3)
-    hint = f"Dotted: the first position at most {100 * epsilon:g} points below the highest value, where recipes cut"
-    figure.suptitle(titled("Separation at the end of each block", info, hint))
+    cut = f"Dotted: the cut of truncate, the first position at most {100 * epsilon:g} points below the highest value"
+    scale = "Left: the scale is linear from -1 to 1, and logarithmic below"
+    figure.suptitle(titled("What each index says of a cut", info, f"{cut}\n{scale}"))
     return figure
 
 
@@ -59,7 +62,7 @@ def _draw_gap(axes: Axes, rows: Sequence[Row], epsilon: float, score: str, label
     style: dict[str, Any] = {"fmt": "o-", "color": color, "markersize": 4, "capsize": 2}
     axes.errorbar(range(len(rows)), gaps, errors, label=f"{label}, 95 % interval", **style)
     first = first_within(values, epsilon)
-    axes.axvline(first, color=color, linestyle=":", label=f"{label}: rises until {rows[first]['block']}")
+    axes.axvline(first, color=color, linestyle=":", label=f"{label}: cut after {rows[first]['block']}")
 
 
 def _draw_rank(axes: Axes, rows: Sequence[Row]) -> None:

@@ -51,7 +51,7 @@ def _draw_accuracies(axes: Axes, curves: Curves, reference: Curves, target: floa
     reached = "not reached" if epoch is None else f"reached in epoch {epoch}"
     label = f"target {target:.2f} ({reached})"
     axes.axhline(target, linestyle="--", color=COLORS["red"], label=label)
-    axes.set(title="Accuracy", ylabel="accuracy (share correct)", ylim=(0, 1.02))
+    axes.set(title="Accuracy", ylabel="accuracy (share correct)", ylim=(None, 1.02))
     axes.legend(loc="lower right")
 
 

@@ -30,13 +30,14 @@ def widths_by_layer(histories: Mapping[str, Mapping[str, Any]], controls: Collec
         figure.suptitle(f"{title}: no recipe has fewer channels than dense in a layer that it keeps")
         return figure
     hint = "Gray outline: dense. Blue, and the numbers: the channels that are left, and their share"
+    hint += ". r: ranks of thin layers" if any(_ranks(widths, layer) for _, widths in shapes for layer in dense) else ""
     hint += ". Not filled: controls" if any(set(names) <= set(controls) for names, _ in shapes) else ""
     figure.suptitle(titled("Channels of each layer", info, hint))
     panels = figure.subplots(len(shapes), sharex=True, squeeze=False)[:, 0]
     for axes, (names, widths) in zip(panels, shapes, strict=True):
         _draw_widths(axes, dense, widths, hollow=set(names) <= set(controls))
         listed = ", ".join(f"{name} (control)" if name in controls else name for name in names)
-        total = f"{sum(widths.values()):,} of {sum(dense.values()):,} channels"
+        total = f"{sum(widths.get(layer, 0) for layer in dense):,} of {sum(dense.values()):,} channels"
         axes.set_title(textwrap.fill(f"{listed}: {total}", LONGEST), loc="left", fontsize=10)
     panels[-1].set_xticks(range(len(dense)), dense)
     panels[-1].set_xlabel("layer, in order")
@@ -44,18 +45,23 @@ def widths_by_layer(histories: Mapping[str, Mapping[str, Any]], controls: Collec
 
 
 def pruned_shapes(histories: Mapping[str, Mapping[str, Any]]) -> list[tuple[list[str], Widths]]:
-    """Return each shape that has another width than dense in a layer of dense, with the recipes that have it.
+    """Return each shape with a layer of another width than in dense, or of low rank, with the recipes that have it.
 
-    A shape is the width of each layer. The thin layers into which a factorized layer was divided are left out: its
-    last one has the name and the width of the layer.
+    A shape is the width of each layer. Where a layer was factorized, these are its ranks, the widths of thin layers,
+    and then the width of the layer itself, under its name.
     """
     dense = _widths(histories[DENSE])
     shapes: dict[frozenset[tuple[str, int]], tuple[list[str], Widths]] = {}
     for name, history in histories.items():
-        widths = {layer: width for layer, width in _widths(history).items() if layer in dense}
-        if any(width != dense[layer] for layer, width in widths.items()):
+        widths = _widths(history)
+        if any(width != dense.get(layer) for layer, width in widths.items()):
             shapes.setdefault(frozenset(widths.items()), ([], widths))[0].append(name)
     return [*shapes.values()]
+
+
+def _ranks(widths: Widths, layer: str) -> list[int]:
+    """Return the ranks of ``layer``: the widths of the thin layers before it, none if it was not factorized."""
+    return [width for name, width in widths.items() if name.startswith(f"{layer}.")]
 
 
 def _widths(history: Mapping[str, Any]) -> Widths:
@@ -67,12 +73,14 @@ def _draw_widths(axes: Axes, dense: Widths, widths: Widths, hollow: bool) -> Non
     """Draw the outline of ``dense``, the bars of ``widths``, and what both say of each layer."""
     axes.bar(range(len(dense)), [*dense.values()], 0.8, facecolor="none", edgecolor=COLORS["gray"], linewidth=0.8)
     face = "none" if hollow else COLORS["sky"]
-    places = [place for place, layer in enumerate(dense) if layer in widths]
-    axes.bar(places, [*widths.values()], 0.8, facecolor=face, edgecolor=COLORS["blue"], linewidth=1.2)
+    left = {place: widths[layer] for place, layer in enumerate(dense) if layer in widths}
+    axes.bar([*left], [*left.values()], 0.8, facecolor=face, edgecolor=COLORS["blue"], linewidth=1.2)
     for place, (layer, width) in enumerate(dense.items()):
         text = f"{widths[layer]}\n{widths[layer] / width:.0%}" if layer in widths else "removed"
+        if ranks := _ranks(widths, layer):
+            text = f"r {', '.join(map(str, ranks))}\n{text}"
         top = max(width, widths.get(layer, 0))
         axes.text(place, top + 0.02 * max(dense.values()), text, ha="center", va="bottom", fontsize=7.5)
     highest = max(*dense.values(), *widths.values())
-    axes.set(ylabel="channels", xlim=(-0.6, len(dense) - 0.4), ylim=(0, 1.45 * highest))
+    axes.set(ylabel="channels", xlim=(-0.6, len(dense) - 0.4), ylim=(0, 1.65 * highest))
     axes.grid(visible=False, axis="x")

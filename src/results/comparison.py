@@ -1,19 +1,23 @@
 """The table of all recipes: what each one costs and how accurate it is, against its reference in the same run."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+from pydantic import Field
 
 from src.core.errors import UserError
+from src.core.params import Settings
 from src.core.recipes import DENSE, HALF, TUNED
 from src.results.accuracy import as_text, balanced_accuracy, from_text
 from src.results.columns import COLUMNS, SUMMARY, Row
-from src.results.intervals import flips, paired_difference
+from src.results.intervals import flips, paired_difference, verdict
 
 COMPARISON = Path("metrics/comparison.csv")
+PAIRS = Path("metrics/pairs.csv")
 DATASET = Path("metrics/dataset.json")
 PREDICTIONS = Path("metrics/predictions.json")
 BENCHMARK = Path("metrics/benchmark.json")
@@ -22,6 +26,13 @@ PAIR_COLUMNS = ("recipe", "reference", "points", "low", "high")
 FLIP_COLUMNS = ("recipe", "reference", "class", "became_wrong", "became_right")
 WEIGHT_COLUMNS = ("recipe", "value", "count", "zeros")
 CODEBOOK_COLUMNS = ("recipe", "layer", "value", "count")
+EQUAL = 0.05  # the share by which MACs or bytes may differ and still count as equal
+
+
+class CompareSettings(Settings):
+    """The section ``compare`` of params.yaml. ``margin``: the loss in points below which a recipe costs nothing."""
+
+    margin: float = Field(ge=0, le=100)
 
 
 def comparison_rows(
@@ -30,30 +41,33 @@ def comparison_rows(
     parents: Mapping[str, str],
     labels: np.ndarray,
     trials: Sequence[str],
+    margin: float,
 ) -> list[Row]:
     """Return the rows of the comparison, dense first, then in the order of ``tested``.
 
     ``tested`` and ``timings`` hold what the stages test and benchmark measured, by recipe. ``parents`` maps each recipe
     to the one that it starts from. ``labels`` int [images] are the true classes of test. ``trials`` names, for each
-    setting that was tried on validation, the recipe or the root for which it was tried.
+    setting that was tried on validation, the recipe or the root for which it was tried. ``margin``: the loss in points
+    below which a recipe costs nothing (see `verdict`).
 
-    Differences are against `reference`. A ratio says how many times fewer or faster than dense (larger is better);
-    ``bytes_ratio_half`` is against half, the same network in float16, and NaN without that recipe. Training and
-    trials count from the root to the recipe.
+    Differences are against `reference`, and without an interval also against dense and against tuned. A ratio says how
+    many times fewer or faster than dense (larger is better); ``bytes_ratio_half`` is against half, the same network in
+    float16. What needs a recipe that is not there is NaN. Trials are those of a recipe and its ancestors, without the
+    root's.
     """
     correct = _correct(tested, labels)
     rows = []
     for recipe in sorted(tested, key=lambda name: name != DENSE):
         other, timing, path = reference(recipe, tested), timings[recipe], _path(recipe, parents)
-        difference = paired_difference(correct[recipe], correct[other])
         values = {
             **tested[recipe],
             "recipe": recipe,
             "parent": parents[recipe],
             "balanced_accuracy": balanced_accuracy(correct[recipe], labels),
             "reference": other,
-            **{f"difference_{name}": value for name, value in asdict(difference).items()},
+            **_differences(correct, recipe, other, margin),
             **_ratios(tested[recipe], tested),
+            "stored_bytes": stored_bytes(tested[recipe]),
             "latency_ms_b1": timing["b1"]["median_ms"],
             "latency_b1_ratio": timing["b1"]["ratio"],
             "latency_ms_b64": timing["b64"]["median_ms"],
@@ -69,6 +83,43 @@ def reference(recipe: str, tested: Mapping[str, Row]) -> str:
     return TUNED if trained_on and TUNED in tested and recipe != TUNED else DENSE
 
 
+def stored_bytes(values: Row) -> float:
+    """Return the size of a recipe's file as it is stored: coded, if the recipe has a coded file, else after gzip."""
+    coded = values["coded_bytes"]
+    return values["packed_bytes"] if math.isnan(coded) else coded
+
+
+def better_on_validation(rows: Sequence[Row], released: str) -> str:
+    """Return the recipe with the highest accuracy on validation at the cost of ``released``; "" if that is released.
+
+    At its cost are all rows, controls too, whose MACs are the same within `EQUAL`, and whose file is no larger than
+    that of ``released`` by more than `EQUAL`: a network in float32 does not replace one in int8.
+    """
+    own = next(row for row in rows if row["recipe"] == released)
+    at_its_cost = [
+        row
+        for row in rows
+        if abs(row["macs"] / own["macs"] - 1) <= EQUAL and row["bytes"] <= (1 + EQUAL) * own["bytes"]
+    ]
+    best = max(at_its_cost, key=lambda row: row["val_accuracy"])
+    return best["recipe"] if best["val_accuracy"] > own["val_accuracy"] else ""
+
+
+def _differences(correct: Mapping[str, np.ndarray], recipe: str, other: str, margin: float) -> Row:
+    """Return the difference of ``recipe`` from ``other``, what it decides, and the points against dense and tuned."""
+    difference = paired_difference(correct[recipe], correct[other])
+    return {
+        **{f"difference_{name}": value for name, value in asdict(difference).items()},
+        "claim": "" if recipe == other else verdict(difference, margin),
+        **{f"{name}_points": _points(correct, recipe, name) for name in (DENSE, TUNED)},
+    }
+
+
+def _points(correct: Mapping[str, np.ndarray], recipe: str, other: str) -> float:
+    """Return by how many points ``recipe`` is above ``other`` on test; NaN if there is no ``other``."""
+    return 100 * float(correct[recipe].mean() - correct[other].mean()) if other in correct else float("nan")
+
+
 def _ratios(values: Row, tested: Mapping[str, Row]) -> Row:
     dense = tested[DENSE]
     return {
@@ -79,11 +130,11 @@ def _ratios(values: Row, tested: Mapping[str, Row]) -> Row:
 
 
 def _path(recipe: str, parents: Mapping[str, str]) -> set[str]:
-    """Return ``recipe`` and all its ancestors, the root included."""
-    path = {recipe}
+    """Return ``recipe`` and all its ancestors, without the root."""
+    path = set()
     while recipe in parents:
-        recipe = parents[recipe]
         path.add(recipe)
+        recipe = parents[recipe]
     return path
 
 

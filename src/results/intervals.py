@@ -36,6 +36,17 @@ def paired_difference(correct: np.ndarray, reference: np.ndarray, seed: int = 0)
     return Difference(float(100 * (better - worse) / images), float(low), float(high))
 
 
+def verdict(difference: Difference, margin: float) -> str:
+    """Return whether a loss of more than ``margin`` points is excluded, by the interval of ``difference``.
+
+    "inside": the whole interval lies above -margin, so that the loss is smaller; "outside": the whole interval lies
+    below, so that it is larger; "not decided": -margin is in the interval.
+    """
+    if difference.low > -margin:
+        return "inside"
+    return "outside" if difference.high < -margin else "not decided"
+
+
 def flips(correct: np.ndarray, reference: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
     """Return how many images of each class become wrong, and how many become right: int64 [classes, 2].
 

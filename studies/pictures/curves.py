@@ -16,19 +16,17 @@ FAMILIES = {
     "low_rank": ("low rank", "green", "s"),
     "truncated": ("truncated, no fine-tuning", "orange", "^"),
 }
-COSTS = {"macs": ("MACs", "macs_m"), "parameters": ("parameters", "parameters_m")}
+COSTS = {"macs": "MACs", "parameters": "parameters"}
 
 
-def accuracy_against_cost(rows: Sequence[Row], published: Sequence[Row]) -> Figure:
+def accuracy_against_cost(rows: Sequence[Row]) -> Figure:
     """Return a figure with a panel for MACs and one for parameters: a line for each family of ``rows``.
 
-    ``rows`` are those of studies/results/curves.csv, ``published`` those of data/reference/published.csv.
+    ``rows`` are those of studies/results/curves.csv. All accuracies are on validation.
     """
-    figure = new_figure(12, 4.8)
-    for axes, (cost, (label, column)) in zip(figure.subplots(1, 2, sharey=True), COSTS.items(), strict=True):
+    figure = new_figure(9, 4.4)
+    for axes, (cost, label) in zip(figure.subplots(1, 2, sharey=True), COSTS.items(), strict=True):
         _draw_families(axes, rows, cost)
-        x, y = [1e6 * row[column] for row in published], [row["accuracy"] for row in published]
-        axes.plot(x, y, "x", color=COLORS["gray"], alpha=0.6, label="published (test; other starting networks)")
         axes.set(xscale="log", xlabel=label)
         axes.xaxis.set(major_formatter=EngFormatter(), major_locator=LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_minor_locator(NullLocator())

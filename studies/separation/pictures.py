@@ -13,6 +13,17 @@ from src.pictures.style import COLOR_MAP, COLORS, new_figure
 Row = Mapping[str, Any]
 CONTROLS = {"shuffled": "red", "random": "gray"}  # all other networks are alike
 ALIKE = "blue"
+SCORES = {  # as docs/separation.md names them
+    "csi": "CSI, flattened",
+    "csi_pooled": "CSI, mean over the map",
+    "csi_unit": "CSI, mean over the map, unit length",
+    "probe": "linear probe",
+    "si": "SI",
+    "in_sample_300": "CSI in-sample, 300 per class",
+    "depth": "control: no cut",
+    "right": "the right cut, by test accuracy",
+    "same_as_others": "control: the right cut of other seeds",
+}
 LABELS = {"seed-0": "four seeds", "shuffled": "20 % of the labels shuffled", "random": "random weights"}
 
 
@@ -48,7 +59,7 @@ def _draw_prices(axes: Axes, cuts: Sequence[Row]) -> None:
         losses = [row["loss"] for row in rows]
         axes.plot(losses, [place] * len(losses), "o", color=COLORS[ALIKE], alpha=0.7)
         axes.plot(np.mean(losses), place, "|", color=COLORS["black"], markersize=18, markeredgewidth=2)
-        labels.append(f"{score} ({np.mean([row['macs_share'] for row in rows]):.0%} of MACs)")
+        labels.append(f"{SCORES.get(score, score)} ({np.mean([row['macs_share'] for row in rows]):.0%} of MACs)")
     axes.set_yticks(range(len(scores)), labels)
     axes.invert_yaxis()
     axes.set(xlabel="points of test accuracy below the best cut", title="What the cut of each score loses (seeds)")
