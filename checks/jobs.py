@@ -92,8 +92,9 @@ def networks(folder: Path) -> dict[str, bytes]:
 
 
 def forget(folder: Path, reference: Mapping[str, bytes]) -> None:
-    """Remove the networks of `TRAINED`, here and in the cache of DVC."""
-    shutil.rmtree(folder / ".dvc/cache/runs", ignore_errors=True)
+    """Remove the networks of `TRAINED`, here and in the cache of DVC, and checkpoints."""
+    for name in (".dvc/cache/runs", "scratch"):
+        shutil.rmtree(folder / name, ignore_errors=True)
     for name in TRAINED:
         md5 = hashlib.md5(reference[name]).hexdigest()
         for path in (folder / network_path(name), folder / ".dvc/cache/files/md5" / md5[:2] / md5[2:]):

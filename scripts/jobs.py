@@ -139,7 +139,10 @@ def struck(stage: str) -> str:
 def running() -> Iterator[str]:
     """Yield a line for each stage that runs: its name, the share of its epochs that are done, the end of its log."""
     for path in sorted(LOGS.glob("*.running")):
-        log, share = path.read_text(errors="replace"), ""
+        try:
+            log, share = path.read_text(errors="replace"), ""
+        except FileNotFoundError:  # the stage has just ended
+            continue
         if announced := re.search(r"^(\d+) epochs to train", log, re.MULTILINE):
             done, before = (len(re.findall(r"^epoch +\d", text, re.M)) for text in (log, log[: announced.start()]))
             share = f"{done / (before + int(announced[1])):.0%}"
