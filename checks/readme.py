@@ -25,6 +25,7 @@ RESULTS = Path("docs/results.md")
 WIDTH = 120
 CONDITIONS = ("threads", "cpu", "instruction_sets", "onnxruntime", "numpy", "python", "blocks", "calls")
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+COLD = "Cold: each file is called once, and then the next one. 64 x: for 64 images at once."
 SHORT = ("recipe", "test_accuracy", "difference_points", "claim", "bytes_ratio", "macs_ratio", "latency_b1_ratio")
 FIRST = ("dense", "tuned", "int8", "truncated", "flagship", "scratch", "channels_magnitude", "low_rank")  # in README
 COLUMNS = (
@@ -47,6 +48,8 @@ COLUMNS = (
     "coded_bytes",
     "latency_ms_b1",
     "latency_b1_ratio",
+    "latency_cold_ratio",
+    "latency_b64_ratio",
     "pflop",
     "pflop_after_root",
     "settings_tried",
@@ -93,7 +96,8 @@ def whole(rows: Sequence[Row]) -> str:
     sources = f"Written by `make readme` from `{COMPARISON}`, `{BENCHMARK}`, `{RECIPES}` and `{MINUTES}`."
     title = ["# Results", "", textwrap.fill(sources, WIDTH), ""]
     table = _markdown(rows, COLUMNS, {"minutes ↓": spent(rows)})
-    return "\n".join([*title, *table, "", _conditions(_data(rows), legend(rows)), "", *steps, ""])
+    meaning = " ".join([legend(rows), *([COLD] if "latency_cold_ratio" in rows[0] else [])])
+    return "\n".join([*title, *table, "", _conditions(_data(rows), meaning), "", *steps, ""])
 
 
 def spent(rows: Sequence[Row]) -> list[str]:

@@ -18,7 +18,7 @@ from src.core.params import PARAMS, read_yaml, validate
 from src.core.recipes import DENSE, ROOT, TUNED
 from src.core.signals import interruption
 from src.data.prepared import load_arrays, load_info
-from src.export.latency import LARGE_BATCH, THREADS, BenchmarkSettings, latencies
+from src.export.latency import THREADS, BenchmarkSettings, timings
 from src.export.measured import measured
 from src.export.runtime import FILES, session
 from src.network.record import network_path
@@ -87,12 +87,11 @@ def timed(names: list[str], recipes: dict[str, Recipe]) -> list[dict[str, object
     params = read_yaml(PARAMS)
     settings = validate(BenchmarkSettings, params["benchmark"], "benchmark")
     margin = validate(CompareSettings, params["compare"], "compare").margin
-    one = latencies(sessions, 1, settings.blocks, settings.calls)
-    many = latencies(sessions, LARGE_BATCH, settings.blocks, settings.batch_calls)
-    timings = {name: {"edition": tested[name]["edition"], "b1": one[name], "b64": many[name]} for name in names}
     parents = {name: recipe.parent for name, recipe in recipes.items()}
     _, labels = load_arrays("test")
-    return comparison_rows(tested, timings, parents, labels, [row["recipe"] for row in read_csv(TRIALS)], margin)
+    return comparison_rows(
+        tested, timings(sessions, settings), parents, labels, [row["recipe"] for row in read_csv(TRIALS)], margin
+    )
 
 
 if __name__ == "__main__":

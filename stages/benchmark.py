@@ -8,7 +8,7 @@ from src.core.files import read_json, write_json
 from src.core.params import Settings, load_params
 from src.core.recipes import DENSE, RecipesSection
 from src.core.stage import run_stage
-from src.export.latency import LARGE_BATCH, THREADS, BenchmarkSettings, conditions, latencies
+from src.export.latency import THREADS, BenchmarkSettings, conditions, timings
 from src.export.runtime import FILES, session
 
 METRICS = Path("metrics/benchmark.json")
@@ -27,9 +27,7 @@ def main() -> None:
     recipes, settings = params.compress.recipes, params.benchmark
     edition = common_edition(recipes)
     sessions = {recipe: session(FILES / f"{recipe}.onnx", THREADS) for recipe in recipes}
-    single = latencies(sessions, 1, settings.blocks, settings.calls)
-    batched = latencies(sessions, LARGE_BATCH, settings.blocks, settings.batch_calls)
-    timed = {recipe: {"b1": single[recipe], f"b{LARGE_BATCH}": batched[recipe]} for recipe in recipes}
+    timed = timings(sessions, settings)
     write_json(METRICS, {"edition": edition, **settings.model_dump(), **conditions(), "recipes": timed})
 
 

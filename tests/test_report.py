@@ -210,6 +210,14 @@ def test_every_picture_has_a_caption_without_numbers():
     assert not [name for name, caption in captions.items() if re.search(r"\d", caption)]
 
 
+def test_the_card_of_the_flagship_says_what_the_margin_decides(written):
+    rows = read_csv(Path("metrics/comparison.csv"))
+    write_csv(Path("metrics/comparison.csv"), [row | {"claim": "outside"} for row in rows])
+    seen = visible(written())
+    assert "Within the margin: outside." in seen
+    assert "compare.margin" in seen
+
+
 def test_score_has_the_interval_of_wilson():
     assert sections.score(0.9, 100) == {"accuracy": "90.00", "interval": "82.56 to 94.48"}  # known from textbooks
     assert sections.score(0.9, 0) == {"accuracy": "90.00", "interval": ""}

@@ -1,6 +1,7 @@
 """The studies on small networks: items are computed once, levels mean what they say."""
 
 import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from src.core.errors import ParamsError, UserError
 from src.core.files import read_csv
 from src.core.params import read_yaml
 from src.network.cost import macs
-from studies import branches, curves, items, lengths, seeds, sensitivity
+from studies import branches, budgets, curves, items, lengths, seeds, sensitivity
 from studies.pictures.branches import separation_of_branches
+from studies.pictures.budgets import accuracy_against_budget
 from studies.pictures.sensitivity import heat_map
 
 TOP = Path(__file__).parents[1]
@@ -110,6 +112,24 @@ def test_points_of_the_curves_run_by_the_settings_of_params(monkeypatch):
     assert whole["image_passes"] == truncated["image_passes"] == 0
     assert truncated["parameters"] < whole["parameters"]
     assert len(curves.accuracy_against_cost(rows).axes) == 2
+
+
+def test_budgets_buy_every_family_the_same_compute(monkeypatch):
+    context = Context(colors(60), colors(30), 0, candidate(trained(TWO_BLOCKS)))
+    params = read_yaml(TOP / "params.yaml")
+    for training in params["compress"]["train"].values():
+        training["batch_size"] = 20
+    monkeypatch.setattr(budgets, "BUDGETS", (2.0, 4.0))
+    rows = [row for compute in budgets.items(params, context).values() for row in compute()]
+    assert [(row["family"], row["budget"]) for row in rows] == list(product(budgets.FAMILIES, (2, 4)))
+    by_item = {(row["family"], row["budget"]): row for row in rows}
+    assert len({by_item[family, 2]["macs"] for family in ("magnitude", "random", "scratch")}) == 1
+    for family in budgets.FAMILIES:
+        assert by_item[family, 4]["pflop"] / by_item[family, 2]["pflop"] == pytest.approx(2, rel=0.2)
+    spent = [by_item[family, 4]["pflop"] for family in budgets.FAMILIES]
+    assert max(spent) < 1.2 * min(spent)
+    lines = accuracy_against_budget(rows).axes[0].lines
+    assert [line.get_xdata().tolist() for line in lines] == [[2, 4]] * 4
 
 
 def test_a_long_image_moves_the_center_of_its_class_but_not_at_unit_length():

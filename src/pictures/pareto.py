@@ -34,7 +34,7 @@ SIZE = (10, 7)  # inches
 MEANINGS = {
     "orange": "on the front",
     "blue": "differs from the front at its cost (95 % interval)",
-    "gray": "gray: not ranked, the interval contains 0",
+    "gray": "not ranked: its interval against the front contains 0",
 }
 Points = Mapping[str, tuple[float, float]]  # cost and accuracy (%) by recipe
 SIDES = {-1: "right", 0: "center", 1: "left"}  # horizontal alignment of a label, by its direction

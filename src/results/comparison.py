@@ -58,7 +58,7 @@ def comparison_rows(
     correct = _correct(tested, labels)
     rows = []
     for recipe in sorted(tested, key=lambda name: name != DENSE):
-        other, timing, path = reference(recipe, tested), timings[recipe], _path(recipe, parents)
+        other, path = reference(recipe, tested), _path(recipe, parents)
         values = {
             **tested[recipe],
             "recipe": recipe,
@@ -68,9 +68,7 @@ def comparison_rows(
             **_differences(correct, recipe, other, margin),
             **_ratios(tested[recipe], tested),
             "stored_bytes": stored_bytes(tested[recipe]),
-            "latency_ms_b1": timing["b1"]["median_ms"],
-            "latency_b1_ratio": timing["b1"]["ratio"],
-            "latency_ms_b64": timing["b64"]["median_ms"],
+            **_latencies(timings[recipe]),
             "settings_tried": sum(trial in path for trial in trials),
         }
         rows.append({column.name: values[column.name] for column in COLUMNS})
@@ -118,6 +116,16 @@ def _differences(correct: Mapping[str, np.ndarray], recipe: str, other: str, mar
 def _points(correct: Mapping[str, np.ndarray], recipe: str, other: str) -> float:
     """Return by how many points ``recipe`` is above ``other`` on test; NaN if there is no ``other``."""
     return 100 * float(correct[recipe].mean() - correct[other].mean()) if other in correct else float("nan")
+
+
+def _latencies(timing: Row) -> Row:
+    return {
+        "latency_ms_b1": timing["b1"]["median_ms"],
+        "latency_b1_ratio": timing["b1"]["ratio"],
+        "latency_cold_ratio": timing["b1_cold"]["ratio"],
+        "latency_ms_b64": timing["b64"]["median_ms"],
+        "latency_b64_ratio": timing["b64"]["ratio"],
+    }
 
 
 def _ratios(values: Row, tested: Mapping[str, Row]) -> Row:
