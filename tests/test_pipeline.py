@@ -133,10 +133,12 @@ def test_repro_leaves_nothing_to_do_and_git_clean(project):
 
 
 def test_results_say_their_edition(project):
+    edition = json.loads((project / "data/prepared/dataset_info.json").read_text())["edition"]
+    assert re.fullmatch("[0-9a-f]{8}", edition)
     for name in ("train", "benchmark", "recipes", "predictions", "dataset"):
-        assert json.loads((project / f"metrics/{name}.json").read_text())["edition"] == "custom", name
+        assert json.loads((project / f"metrics/{name}.json").read_text())["edition"] == edition, name
     for name in ("metrics/comparison.csv", "plots/splits.csv"):
-        assert {row["edition"] for row in read_csv(project / name)} == {"custom"}, name
+        assert {row["edition"] for row in read_csv(project / name)} == {edition}, name
 
 
 def test_experiments_show_at_most_28_numbers_and_none_of_them_is_a_time(project):
