@@ -35,7 +35,7 @@ from typing import Any
 import torch
 
 from checks.make_sample import cut
-from scripts.check_tree import override
+from scripts.check_tree import lines_of, override, without_comments
 from src.core.errors import UserError, exit_cleanly
 from src.core.recipes import ROOT as TRAINED
 from src.data.fetch import SAMPLE
@@ -262,10 +262,8 @@ def make(folder: Path) -> None:
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
     (folder / "temporary").mkdir()
     cut(ROOT / SAMPLE, folder / "data/tiny", train=240, test=400)
-    overrides = folder.parents[1] / "overrides"
-    for text in ((ROOT / "demo.overrides").read_text(encoding="utf-8"), OVERRIDES):
-        overrides.write_text(text, encoding="utf-8")
-        override(folder / "params.yaml", overrides)
+    for lines in (lines_of(ROOT / "demo.overrides"), without_comments(OVERRIDES)):
+        override(folder / "params.yaml", lines, "overrides")
 
 
 @contextlib.contextmanager

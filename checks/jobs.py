@@ -27,7 +27,7 @@ from pathlib import Path
 import psutil
 
 from checks import faults
-from scripts.check_tree import override
+from scripts.check_tree import override, without_comments
 from scripts.job import LOGS
 from src.core.errors import UserError, exit_cleanly
 from src.network.record import network_path
@@ -67,15 +67,13 @@ def main() -> None:
 def make(folder: Path) -> None:
     """Make the project in the new ``folder``, and run it, one stage after the other."""
     faults.make(folder)
-    overrides = folder / "overrides"
-    overrides.write_text(OVERRIDES, encoding="utf-8")
-    override(folder / "params.yaml", overrides)
+    override(folder / "params.yaml", without_comments(OVERRIDES), "overrides")
     for name in ("scripts", "data/sample"):
         shutil.copytree(faults.ROOT / name, folder / name)
     shutil.copy(faults.ROOT / ".dvcignore", folder)
     for command in (("init", "-q", "--no-scm"), ("repro", "-q")):
         done = subprocess.run(
-            [sys.executable, *DVC, *command], cwd=folder, env=variables(), capture_output=True, text=True
+            [sys.executable, *DVC, *command], cwd=folder, env=variables(), capture_output=True, encoding="utf-8"
         )
         if done.returncode:
             raise UserError(f"dvc {command[0]}: fails without any fault: {done.stderr[-3000:]}")
@@ -107,7 +105,7 @@ def tried(folder: Path, reference: Mapping[str, bytes], strike: Strike | None, w
     wrong = struck(folder, strike, words) if strike else []
     command = [sys.executable, *JOBS]
     again = subprocess.run(
-        command, cwd=folder, env=variables(), capture_output=True, text=True, timeout=SECONDS, check=False
+        command, cwd=folder, env=variables(), capture_output=True, encoding="utf-8", timeout=SECONDS, check=False
     )
     wrong += (
         [f"then ends with {again.returncode}: {again.stdout[-500:]}{again.stderr[-500:]}"] if again.returncode else []

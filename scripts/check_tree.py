@@ -40,26 +40,36 @@ def check(params: Path) -> None:
 
 def lines_of(overrides: Path) -> list[str]:
     """Return the lines of the file ``overrides`` without comments."""
-    return [line for line in overrides.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    return without_comments(overrides.read_text(encoding="utf-8"))
+
+
+def without_comments(text: str) -> list[str]:
+    """Return the lines of ``text`` that are neither empty nor comments."""
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
 
 
 @contextlib.contextmanager
 def overridden(lines: list[str], origin: str) -> Iterator[Path]:
-    """Give a copy of params.yaml, changed as `dvc exp run -S` does for each of ``lines``.
+    """Give a copy of params.yaml that is changed by `override`."""
+    with tempfile.TemporaryDirectory() as folder:
+        changed = Path(folder) / PARAMS.name
+        shutil.copy(PARAMS, changed)
+        override(changed, lines, origin)
+        yield changed
+
+
+def override(params: Path, lines: list[str], origin: str) -> None:
+    """Change the file ``params`` as `dvc exp run -S` does for each of ``lines``.
 
     Raises `UserError`, which begins with ``origin``, if that is impossible.
     """
     from dvc.exceptions import DvcException
     from dvc.utils.hydra import apply_overrides
 
-    with tempfile.TemporaryDirectory() as folder:
-        changed = Path(folder) / PARAMS.name
-        shutil.copy(PARAMS, changed)
-        try:
-            apply_overrides(changed, lines)
-        except DvcException as error:
-            raise UserError(f"{origin}: {one_line(error)}") from None
-        yield changed
+    try:
+        apply_overrides(params, lines)
+    except DvcException as error:
+        raise UserError(f"{origin}: {one_line(error)}") from None
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def main(stage: str) -> int:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     signal.pthread_sigmask(signal.SIG_SETMASK, [])  # Ray blocks Ctrl-C
     log = LOGS / f"{stage}.running"
-    with log.open("w") as out:
+    with log.open("w", encoding="utf-8") as out:
         process = subprocess.Popen([*DVC, stage], stdin=subprocess.DEVNULL, stdout=out, stderr=out, process_group=0)
     while process.poll() is None and not select.select([sys.stdin], [], [], 0.1)[0]:
         pass

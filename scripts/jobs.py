@@ -49,7 +49,7 @@ def main() -> None:
         for _ in range(20 * GRACE):  # a stage outlives its worker until it has written a checkpoint
             if any(LOGS.glob("*.running")):
                 time.sleep(0.1)
-    ran = sum("Running stage" in log.read_text(errors="replace") for log in LOGS.iterdir())
+    ran = sum("Running stage" in log.read_text(encoding="utf-8", errors="replace") for log in LOGS.iterdir())
     print(f"{ran} of {len(needed)} stages had to run")
 
 
@@ -140,7 +140,7 @@ def running() -> Iterator[str]:
     """Yield a line for each stage that runs: its name, the share of its epochs that are done, the end of its log."""
     for path in sorted(LOGS.glob("*.running")):
         try:
-            log, share = path.read_text(errors="replace"), ""
+            log, share = path.read_text(encoding="utf-8", errors="replace"), ""
         except FileNotFoundError:  # the stage has just ended
             continue
         if announced := re.search(r"^(\d+) epochs to train", log, re.MULTILINE):

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from networks import INFO
 
 from src.core.errors import UserError
+from src.data.cifar import CLASSES
 from src.data.prepared import (
-    CLASSES,
     SPLITS,
     SourceInfo,
     Split,

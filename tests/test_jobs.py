@@ -18,8 +18,8 @@ from src.core.errors import ParamsError, UserError
 
 ROOT = Path(__file__).parents[1]
 SLOW = """import time
-print("started", flush=True)
 try:
+    print("started", flush=True)
     time.sleep(600)
 except KeyboardInterrupt:
     open("checkpoint", "w").close()

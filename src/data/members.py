@@ -23,12 +23,12 @@ class Member:
     parts: tuple[str, ...]
     name: str
     place: int
-    open: Callable[[], Any]
+    opener: Callable[[], Any]
 
     def read(self) -> bytes:
         """Return the content; `UserError` if it cannot be read or has more than `LARGEST` bytes."""
         try:
-            with self.open() as file:
+            with self.opener() as file:
                 content: bytes = file.read(LARGEST + 1)
         except Exception as error:  # a damaged archive can raise almost anything
             raise UserError(f"{self.name}: cannot be read: {one_line(error)}") from error
