@@ -69,7 +69,7 @@ def override(params: Path, lines: list[str], origin: str) -> None:
     try:
         apply_overrides(params, lines)
     except DvcException as error:
-        raise UserError(f"{origin}: {one_line(error)}") from None
+        raise UserError(f"{origin}: {one_line(error.__cause__ or error)}") from None
 
 
 if __name__ == "__main__":
