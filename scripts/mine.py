@@ -15,11 +15,11 @@ import torch
 from scripts.check_tree import check, lines_of, overridden
 from scripts.revision import Revision, open_revision
 from scripts.table import read, table
+from scripts.try_recipe import run_dvc
 from src.compression.tree import budget_of, read_tree
 from src.core.device import pick_device, uses_bfloat16
-from src.core.errors import UserError, exit_cleanly
+from src.core.errors import exit_cleanly
 from src.core.params import PARAMS, read_yaml, validate
-from src.core.signals import interruption
 from src.data.look import opened
 from src.network.vgg import VGG, ModelSettings, vgg_plan
 from src.results.table import data_set
@@ -56,7 +56,10 @@ def main() -> None:
 
 
 def counted(path: Path) -> tuple[int, int]:
-    """Return about how many images of ``path`` are for training, and how many classes there are at most."""
+    """Return about how many images of ``path`` are for training, and how many classes it has.
+
+    Where they have no names, ten are assumed: the cost of a training hardly depends on it.
+    """
     params = read_yaml(PARAMS)["split"]
     with opened(path) as dataset:
         shares = {name: params[f"{name}_fraction"] for name in ("test", "validation") if name not in dataset.parts}
@@ -93,16 +96,11 @@ def seconds(params: Path, images: int, classes: int) -> float:
 
 def run(lines: list[str]) -> None:
     """Run the pipeline with the overrides ``lines`` as the experiment `NAME`; `UserError` if it fails."""
-    dvc = [sys.executable, "-m", "dvc", "exp"]
-    subprocess.run([*dvc, "remove", "--quiet", NAME], stderr=subprocess.DEVNULL, check=False)
+    remove = [sys.executable, "-m", "dvc", "exp", "remove", "--quiet", NAME]
+    subprocess.run(remove, stderr=subprocess.DEVNULL, check=False)
+    os.environ["SCRATCH_FOLDER"] = str(Path("scratch").absolute())  # checkpoints outlast the temporary folder
     options = [part for line in lines for part in ("-S", line)]
-    environment = os.environ | {"SCRATCH_FOLDER": str(Path("scratch").absolute())}
-    with interruption() as interrupted:  # DVC gets the signal too, and needs time to write a checkpoint
-        code = subprocess.Popen([*dvc, "run", "--temp", "--name", NAME, *options], env=environment).wait()
-    if interrupted():
-        raise KeyboardInterrupt
-    if code:
-        raise UserError("`dvc exp run` failed; its messages are above")
+    run_dvc("exp", "run", "--temp", "--name", NAME, *options)
 
 
 def show(made: Revision) -> None:

@@ -37,7 +37,7 @@ def main() -> None:
     pull(network_path(ROOT), "train")
     path, compared = path_to(recipes[name], recipes), [*dict.fromkeys([DENSE, name])]
     print(expected([step.name for step in path], compared), flush=True)
-    repro([f"test@{each}" for each in compared])
+    run_dvc("repro", *(f"test@{each}" for each in compared))
     rows = timed(compared, recipes)
     print(table(rows, data_set(load_info(), rows)))
     if any(step.training for step in path):
@@ -58,14 +58,14 @@ def pull(network: Path, stage: str) -> None:
         raise UserError(f"{network}: `dvc pull` failed ({reason}); make it with `dvc repro {stage}`")
 
 
-def repro(targets: list[str]) -> None:
-    """Run `dvc repro` on ``targets``; `UserError` if it fails, KeyboardInterrupt after it has ended at Ctrl-C."""
+def run_dvc(*arguments: str) -> None:
+    """Run DVC with ``arguments``; `UserError` if it fails, KeyboardInterrupt after it has ended at Ctrl-C."""
     with interruption() as interrupted:  # DVC gets the signal too, and needs time to write a checkpoint
-        code = subprocess.Popen([sys.executable, "-m", "dvc", "repro", *targets]).wait()
+        code = subprocess.Popen([sys.executable, "-m", "dvc", *arguments]).wait()
     if interrupted():
         raise KeyboardInterrupt
     if code:
-        raise UserError("`dvc repro` failed; its messages are above")
+        raise UserError(f"`dvc {arguments[0]}` failed; its messages are above")
 
 
 def expected(made: list[str], compared: list[str]) -> str:
