@@ -3,7 +3,7 @@
 Makes the flagship's branch and its controls again with other seeds, by the stages themselves in a folder of their own:
 other orders and augmentations of the images, and other random weights. The trained network (`dense`), the cut network
 and the validation images stay. Writes studies/results/seeds.csv (accuracies) and seeds-pairs.csv (the differences of
-any two recipes with one seed, as metrics/pairs.csv). The committed run has the seed of params.yaml.
+any two recipes with one seed, as metrics/pairs.csv, and over all seeds). The committed run has the seed of params.yaml.
 """
 
 import argparse
@@ -11,7 +11,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,8 @@ from src.core.recipes import DENSE, ROOT, TUNED
 from src.data.prepared import PREPARED, load_arrays
 from src.export.runtime import FILES, TESTED
 from src.network.record import NETWORKS, network_path
-from src.results.comparison import COMPARISON, PREDICTIONS, pair_rows
+from src.results.comparison import COMPARISON, PREDICTIONS, correct_images, pair_rows
+from src.results.intervals import pooled_difference
 from studies.items import Row, results_folder
 
 RESULTS, PAIRS = Path("studies/results/seeds.csv"), Path("studies/results/seeds-pairs.csv")
@@ -57,7 +60,24 @@ def write_tables(measured: Mapping[int, Mapping[str, Row]], labels: np.ndarray) 
     """Write `RESULTS` and `PAIRS` of what was ``measured``, by seed and recipe; ``labels`` are int [images]."""
     rows = [{"seed": seed, "recipe": name} | row for seed, table in measured.items() for name, row in table.items()]
     write_csv(RESULTS, rows, ("seed", "recipe", *MEASURED))
-    write_csv(PAIRS, [{"seed": seed} | pair for seed, table in measured.items() for pair in pair_rows(table, labels)])
+    pairs = [{"seed": seed} | pair for seed, table in measured.items() for pair in pair_rows(table, labels)]
+    write_csv(PAIRS, pairs + pooled_rows(list(measured.values()), labels))
+
+
+def pooled_rows(tables: Sequence[Mapping[str, Row]], labels: np.ndarray) -> list[Row]:
+    """Return a row for each pair of recipes: their `pooled_difference` over the seeds, each with one of ``tables``.
+
+    There are none if there is one seed. ``labels`` int [images] are the true classes of test.
+    """
+    if len(tables) < 2:
+        return []
+    by_seed = [correct_images(table, labels) for table in tables]
+    correct = {name: np.stack([found[name] for found in by_seed]) for name in by_seed[0]}
+    return [
+        {"seed": "all", "recipe": recipe, "reference": other}
+        | asdict(pooled_difference(correct[recipe], correct[other]))
+        for other, recipe in combinations(correct, 2)
+    ]
 
 
 def repeated(folder: Path, params: dict[str, Any]) -> dict[str, Row]:

@@ -1,6 +1,7 @@
 """The comparison table, the Pareto front and its pictures."""
 
 import json
+from dataclasses import astuple
 from itertools import combinations
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from src.results.comparison import (
     stored_bytes,
 )
 from src.results.history import is_control
-from src.results.intervals import Difference, flips, paired_difference, verdict
+from src.results.intervals import Difference, flips, paired_difference, pooled_difference, verdict
 from stages import compare as stage
 from stages.draw import PARETO
 
@@ -233,7 +234,31 @@ def test_interval_agrees_with_the_bootstrap_of_scipy(better, worse):
     assert paired_difference(right, other) == found
 
 
+def test_pooled_interval_against_hand_made_cases():
+    """One of four images is worse in every seed: only images count. Images half and half by seed: only seeds count."""
+    same = np.tile([False, True, True, True], (2, 1))
+    found = pooled_difference(same, np.ones((2, 4), bool))
+    half = stats.t.ppf(0.975, 3) * 25  # the standard error of -100, 0, 0, 0
+    assert astuple(found) == pytest.approx((-25, -25 - half, -25 + half))
+    seeds = np.repeat([[False], [True]], 4, axis=1)
+    found = pooled_difference(seeds, np.ones((2, 4), bool))
+    half = stats.t.ppf(0.975, 1) * 50  # the standard error of -100, 0
+    assert astuple(found) == pytest.approx((-50, -50 - half, -50 + half))
+    assert astuple(pooled_difference(same, same)) == (0, 0, 0)
+
+
+def test_pooled_interval_covers_other_seeds_and_images():
+    """1,000 times three seeds whose true difference is 0, but moves from seed to seed by a point."""
+    drawn, covered = np.random.default_rng(0), 0
+    for moved in drawn.normal(0, 0.01, (1000, 3, 1)):
+        found = pooled_difference(drawn.random((3, 2000)) < 0.5 + moved, np.tile(drawn.random(2000) < 0.5, (3, 1)))
+        covered += found.low <= 0 <= found.high
+    assert covered >= 940
+
+
 def test_interval_refuses_shapes_that_do_not_match():
+    with pytest.raises(ValueError, match="two seeds"):
+        pooled_difference(np.ones((1, 3), bool), np.ones((1, 3), bool))
     with pytest.raises(ValueError, match="one shape"):
         paired_difference(np.ones(3, bool), np.ones(4, bool))
     with pytest.raises(ValueError, match="empty"):

@@ -210,4 +210,5 @@ def test_each_seed_is_compared_within_itself(tmp_path, monkeypatch):
     assert [(row["seed"], row["recipe"], row["reference"], row["points"]) for row in read_csv(seeds.PAIRS)] == [
         (0, "slim", "tuned", -25),
         (5, "slim", "tuned", 0),
+        ("all", "slim", "tuned", -12.5),
     ]

@@ -55,7 +55,7 @@ def comparison_rows(
     float16. What needs a recipe that is not there is NaN. Trials are those of a recipe and its ancestors, without the
     root's.
     """
-    correct = _correct(tested, labels)
+    correct = correct_images(tested, labels)
     rows = []
     for recipe in sorted(tested, key=lambda name: name != DENSE):
         other, path = reference(recipe, tested), _path(recipe, parents)
@@ -146,20 +146,12 @@ def _path(recipe: str, parents: Mapping[str, str]) -> set[str]:
     return path
 
 
-def _correct(tested: Mapping[str, Row], labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Return whether each image is classified correctly, bool [images], by recipe."""
-    return {
-        recipe: from_text(values["predicted"], len(labels), f"models/tested/{recipe}.json: predicted") == labels
-        for recipe, values in tested.items()
-    }
-
-
 def flip_rows(tested: Mapping[str, Row], labels: np.ndarray, classes: Sequence[str]) -> list[Row]:
     """Return a row per recipe, except dense, and class: images that became wrong and right against the reference.
 
     ``labels`` int [images] are the true classes of test; ``classes`` are their names.
     """
-    correct = _correct(tested, labels)
+    correct = correct_images(tested, labels)
     rows = []
     for recipe in (name for name in tested if name != DENSE):
         other = reference(recipe, tested)
@@ -169,12 +161,20 @@ def flip_rows(tested: Mapping[str, Row], labels: np.ndarray, classes: Sequence[s
     return rows
 
 
+def correct_images(tested: Mapping[str, Row], labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Return whether each image is classified correctly, bool [images], by recipe; ``labels`` are int [images]."""
+    return {
+        recipe: from_text(values["predicted"], len(labels), f"models/tested/{recipe}.json: predicted") == labels
+        for recipe, values in tested.items()
+    }
+
+
 def pair_rows(tested: Mapping[str, Row], labels: np.ndarray) -> list[Row]:
     """Return a row for each pair of recipes: the `paired_difference` of the second one from the first, the reference.
 
     ``labels`` int [images] are the true classes of test.
     """
-    correct = _correct(tested, labels)
+    correct = correct_images(tested, labels)
     return [
         {"recipe": recipe, "reference": other, **asdict(paired_difference(correct[recipe], correct[other]))}
         for other, recipe in combinations(tested, 2)

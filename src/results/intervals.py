@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 RESAMPLES = 10_000
 COVERED = (2.5, 97.5)  # percentiles: an interval of 95 %
@@ -34,6 +35,27 @@ def paired_difference(correct: np.ndarray, reference: np.ndarray, seed: int = 0)
     drawn = np.random.default_rng(seed).multinomial(images, shares, RESAMPLES)
     low, high = np.percentile(100 * (drawn[:, 0] - drawn[:, 1]) / images, COVERED)
     return Difference(float(100 * (better - worse) / images), float(low), float(high))
+
+
+def pooled_difference(correct: np.ndarray, reference: np.ndarray) -> Difference:
+    """Return the difference of two recipes over several seeds; its interval covers other images and other seeds.
+
+    Both are bool [seeds, images], as in `paired_difference`, with a row for each of two or more seeds. The variance of
+    the mean is that over images, of the difference averaged over the seeds, plus that over seeds. The second rests on
+    few values, so the interval is that of Student's t, with the degrees of freedom of Welch and Satterthwaite (1946).
+    Raises ValueError if the two differ in shape, or have fewer than two seeds or images.
+    """
+    if correct.shape != reference.shape or min(correct.shape) < 2:
+        raise ValueError(f"found shapes {correct.shape} and {reference.shape}; wanted one shape of two seeds or more")
+    points = 100 * (correct.astype(float) - reference)
+    seeds, images = points.shape
+    over_images = points.mean(axis=0).var(ddof=1) / images
+    over_seeds = points.mean(axis=1).var(ddof=1) / seeds
+    variance = over_images + over_seeds
+    freedom = variance**2 / (over_images**2 / (images - 1) + over_seeds**2 / (seeds - 1)) if variance else images - 1
+    half = float(stats.t.ppf(COVERED[1] / 100, freedom) * np.sqrt(variance))
+    mean = float(points.mean())
+    return Difference(mean, mean - half, mean + half)
 
 
 def verdict(difference: Difference, margin: float) -> str:
