@@ -458,12 +458,14 @@ def test_rank_is_the_number_of_singular_values_that_hold_the_energy():
     matrix = np.diag([3.0, 2.0, 1.0, 0.0])  # squares 9, 4, 1: shares 9/14, 13/14, 1
     shares = (9 / 14, 0.65, 13 / 14, 0.95, 1.0)
     assert [factorize._rank(matrix, share) for share in shares] == [1, 2, 2, 3, 3]
+    assert [factorize._rank(matrix, share, 2) for share in shares] == [2, 2, 2, 4, 4]
+    assert factorize._rank(matrix, 1.0, 8) == 4  # there are no more values
 
 
 def test_factorize_cuts_macs_and_leaves_alone_what_would_not_get_cheaper(context):
     network = trained(plan(16, 32, "pool", 32, head=(32,)))
     assert factorize.factorized(network, 1.0).plan == network.plan  # full rank: nothing to gain
-    chosen = factorize.Settings(energy=0.5, **EPOCH)
+    chosen = factorize.Settings(energy=0.5, round_to=1, **EPOCH)
     candidate = factorize.apply(made(network), context, chosen)
     assert macs(candidate.network) < 0.8 * macs(network)
     assert candidate.network.classifier[-1].weight.shape == network.classifier[-1].weight.shape

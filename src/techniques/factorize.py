@@ -5,6 +5,8 @@ low power mobile applications" (arXiv:1511.06530); computed by tensorly (higher-
 are factorized by the singular value decomposition. A layer that would not get cheaper is left alone.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,18 +23,23 @@ from src.network.folding import without_repeated_pool
 from src.network.vgg import VGG, Conv, Hidden, Pool
 
 Weights = tuple[Tensor, Tensor]  # weight and bias of one layer
+Rank = Callable[[np.ndarray], int]  # of a tensor, unfolded along its first axis
 
 
 class Settings(FineTuned):
-    """The share of the energy (sum of squared singular values) to keep in each direction, and how to fine-tune."""
+    """The share of the energy (sum of squared singular values) to keep in each direction, and how to fine-tune.
+
+    The ranks become multiples of ``round_to``, the nearest ones: kernels are faster then.
+    """
 
     energy: float = Field(gt=0, le=1)
+    round_to: int = Field(ge=1)
 
 
 def apply(candidate: Candidate, context: Context, settings: Settings) -> Candidate:
     """Return ``candidate`` with factorized layers, fine-tuned."""
     whole = without_repeated_pool(candidate.network)
-    network = factorized(whole, settings.energy)
+    network = factorized(whole, settings.energy, settings.round_to)
     step = (
         f"factorized with {settings.energy:.0%} of the energy: {len(network.plan.widths)} layers instead of "
         f"{len(whole.plan.widths)}, {macs(whole) / macs(network):.2f} times fewer MACs (validation accuracy before: "
@@ -41,11 +48,12 @@ def apply(candidate: Candidate, context: Context, settings: Settings) -> Candida
     return fine_tune(candidate, network, step, context, settings, fold=True)
 
 
-def factorized(network: VGG, energy: float, only: str | None = None) -> VGG:
+def factorized(network: VGG, energy: float, round_to: int = 1, only: str | None = None) -> VGG:
     """Return ``network`` with each layer factorized that gets cheaper by it; the last layer stays as it is.
 
-    ``only`` names a single block that may be factorized.
+    ``energy`` and ``round_to`` as in `Settings`. ``only`` names a single block that may be factorized.
     """
+    rank = partial(_rank, energy=energy, round_to=round_to)
     features: list[Conv | Pool] = []
     head: list[Hidden] = []
     weights: list[Weights] = []
@@ -55,12 +63,12 @@ def factorized(network: VGG, energy: float, only: str | None = None) -> VGG:
             features.append(block)
             continue
         layer = next(convolutions)
-        parts = _convolutions(block, layer, energy) if only in (None, block.name) else [(block, _weights(layer))]
+        parts = _convolutions(block, layer, rank) if only in (None, block.name) else [(block, _weights(layer))]
         features += [part for part, _ in parts]
         weights += [both for _, both in parts]
     *hidden_layers, last = network.linear_layers
     for hidden, linear in zip(network.plan.head, hidden_layers, strict=True):
-        halves = _matrices(hidden, linear, energy) if only in (None, hidden.name) else [(hidden, _weights(linear))]
+        halves = _matrices(hidden, linear, rank) if only in (None, hidden.name) else [(hidden, _weights(linear))]
         head += [half for half, _ in halves]
         weights += [both for _, both in halves]
     weights.append(_weights(last))
@@ -68,12 +76,12 @@ def factorized(network: VGG, energy: float, only: str | None = None) -> VGG:
     return _filled(VGG(plan, network.mean, network.std).to(network.mean.device), weights, network)
 
 
-def _convolutions(block: Conv, layer: nn.Conv2d, energy: float) -> list[tuple[Conv, Weights]]:
+def _convolutions(block: Conv, layer: nn.Conv2d, rank_of: Rank) -> list[tuple[Conv, Weights]]:
     """Return the layer as 1 x 1, k x k and 1 x 1 convolutions, or as it is; BatchNorm and ReLU follow the last."""
     from tensorly.decomposition import partial_tucker
 
     bank = layer.weight.detach().double().cpu().numpy()
-    into, out = _rank(bank.swapaxes(0, 1), energy), _rank(bank, energy)
+    into, out = rank_of(bank.swapaxes(0, 1)), rank_of(bank)
     width, channels, area = *bank.shape[:2], block.kernel**2
     if channels * into + into * out * area + out * width >= channels * width * area or block.kernel == 1:
         return [(block, _weights(layer))]
@@ -87,10 +95,10 @@ def _convolutions(block: Conv, layer: nn.Conv2d, energy: float) -> list[tuple[Co
     ]
 
 
-def _matrices(block: Hidden, layer: nn.Linear, energy: float) -> list[tuple[Hidden, Weights]]:
+def _matrices(block: Hidden, layer: nn.Linear, rank_of: Rank) -> list[tuple[Hidden, Weights]]:
     """Return the hidden layer as two, the first of them without ReLU, or as it is."""
     matrix = layer.weight.detach().double().cpu().numpy()
-    rank = _rank(matrix, energy)
+    rank = rank_of(matrix)
     if rank * sum(matrix.shape) >= matrix.size:
         return [(block, _weights(layer))]
     left, strengths, right = np.linalg.svd(matrix, full_matrices=False)
@@ -101,10 +109,14 @@ def _matrices(block: Hidden, layer: nn.Linear, energy: float) -> list[tuple[Hidd
     ]
 
 
-def _rank(tensor: np.ndarray, energy: float) -> int:
-    """Return how many singular values of ``tensor``, unfolded along its first axis, hold this share of the energy."""
+def _rank(tensor: np.ndarray, energy: float, round_to: int = 1) -> int:
+    """Return how many singular values of ``tensor``, unfolded along its first axis, hold this share of the energy.
+
+    It is rounded to the nearest multiple of ``round_to``, but to one at least, and to no more than there are values.
+    """
     squares = np.linalg.svd(tensor.reshape(len(tensor), -1), compute_uv=False) ** 2
-    return int(np.searchsorted(np.cumsum(squares), energy * squares.sum() * (1 - 1e-12)) + 1)
+    rank = int(np.searchsorted(np.cumsum(squares), energy * squares.sum() * (1 - 1e-12)) + 1)
+    return min(len(squares), max(1, round(rank / round_to)) * round_to)
 
 
 def _weights(layer: nn.Conv2d | nn.Linear) -> Weights:
