@@ -17,7 +17,7 @@ from src.core.errors import UserError, exit_cleanly
 from src.core.files import atomic, read_csv, read_json
 from src.results.columns import Row
 from src.results.comparison import BENCHMARK, COMPARISON
-from src.results.history import RECIPES
+from src.results.history import RECIPES, own_steps
 from src.results.table import CLAIM, data_set, legend, readable
 
 README = Path("README.md")
@@ -92,7 +92,7 @@ def short(rows: Sequence[Row]) -> str:
 def whole(rows: Sequence[Row]) -> str:
     """Return the page of all recipes: table, conditions, and what was done for each recipe."""
     history = read_json(RECIPES, "recipes")["recipes"]
-    steps = [_steps(row["recipe"], history) for row in rows]
+    steps = [_steps(row["recipe"], row["parent"], history) for row in rows]
     sources = f"Written by `make readme` from `{COMPARISON}`, `{BENCHMARK}`, `{RECIPES}` and `{MINUTES}`."
     title = ["# Results", "", textwrap.fill(sources, WIDTH), ""]
     table = _markdown(rows, COLUMNS, {"minutes ↓": spent(rows)})
@@ -138,11 +138,10 @@ def _conditions(data: str, meaning: str) -> str:
     return textwrap.fill(f"{first} {meaning} {told}", WIDTH)
 
 
-def _steps(recipe: str, history: dict[str, Any]) -> str:
-    """Return what was done for ``recipe``, and what a reader should know of it."""
-    done = history[recipe]
-    told = [*done["steps"], *filter(None, [done["note"]])]
-    return textwrap.fill(f"- **{recipe}**: {'; '.join(told)}.", WIDTH, subsequent_indent="  ")
+def _steps(recipe: str, parent: str, history: dict[str, Any]) -> str:
+    """Return what was done for ``recipe`` after its ``parent``, and what a reader should know of it."""
+    told = [*own_steps(recipe, parent, history), *filter(None, [history[recipe]["note"]])]
+    return textwrap.fill(f"- **{recipe}** (from {parent}): {'; '.join(told)}.", WIDTH, subsequent_indent="  ")
 
 
 def _text(path: Path) -> str:

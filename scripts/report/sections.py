@@ -11,6 +11,7 @@ from src.core.recipes import DENSE
 from src.data.prepared import DatasetInfo
 from src.results.accuracy import class_accuracies, from_text
 from src.results.columns import BY_NAME, COLUMNS, Row
+from src.results.history import own_steps
 from src.results.table import ARROWS, cell, engineering, shown
 
 FLAGSHIP = "flagship"
@@ -80,12 +81,6 @@ def family(rows: Sequence[Row], history: Mapping[str, Row], recipes: Mapping[str
 
     roots = [name for name in list(children) if name not in recipe_names]
     return [{"name": root, "children": [node(row) for row in children[root]]} for root in roots]
-
-
-def own_steps(recipe: str, parent: str, history: Mapping[str, Row]) -> list[str]:
-    """Return what was done for ``recipe`` after its ``parent`` was made; ``history`` has the steps of whole paths."""
-    steps, before = (list(history.get(name, {}).get("steps", [])) for name in (recipe, parent))
-    return steps[len(before) :] if steps[: len(before)] == before else steps
 
 
 def class_scores(predictions: Row, recipe: str, info: DatasetInfo) -> list[Row]:

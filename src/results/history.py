@@ -33,6 +33,14 @@ def recipe_history(tested: Mapping[str, Row], recipes: Mapping[str, Row], defaul
     return {"edition": tested[DENSE]["edition"], "recipes": histories}
 
 
+def own_steps(recipe: str, parent: str, history: Mapping[str, Row]) -> list[str]:
+    """Return what was done for ``recipe`` after its ``parent`` was made; ``history`` has the steps of whole paths,
+    by recipe (see `recipe_history`).
+    """
+    steps, before = (list(history.get(name, {}).get("steps", [])) for name in (recipe, parent))
+    return steps[len(before) :] if steps[: len(before)] == before else steps
+
+
 def own_pflop(step: str, after_root: float, parent_after_root: float) -> float:
     """Return what ``step`` itself spent, from the PFLOP after the root of its network and of its parent."""
     return after_root if step in CONTROLS else after_root - parent_after_root
