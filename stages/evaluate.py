@@ -1,4 +1,7 @@
-"""Measure the trained network on train, validation and test, and find the epoch that reached the target accuracy."""
+"""Measure the trained network on train, validation and test, and find the epoch that reached the target accuracy.
+
+Its logits are divided by the temperature that fits validation best, as in the ONNX file of `dense`.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -6,6 +9,7 @@ from pathlib import Path
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from src.core.device import pick_device, seed_everything
 from src.core.files import write_csv, write_json
@@ -15,6 +19,7 @@ from src.core.stage import run_stage
 from src.data.prepared import SPLITS, SplitName, load_info, load_split
 from src.network.inference import predict
 from src.network.record import network_path
+from src.network.temperature import fitted_temperature
 from src.network.vgg import load
 from src.results.curves import FOLDER, read_curves, target_metrics
 from src.results.evaluation import (
@@ -61,7 +66,9 @@ def main() -> None:
     params = load_params("evaluate", Params)
     seed_everything(params.seed)
     target = target_metrics(read_curves(FOLDER), params.train.target_accuracy)
-    scored = _scored(pick_device(params.device))
+    logits = _logits(pick_device(params.device))
+    temperature = fitted_temperature(*logits["validation"])
+    scored = {name: predictions(found / temperature, labels) for name, (found, labels) in logits.items()}
     test, bins, info = scored["test"], params.evaluate.calibration_bins, load_info()
     write_csv(CONFUSION, confusion_rows(test, info.classes))
     write_csv(PER_CLASS, class_rows(scored, info.classes))
@@ -69,13 +76,15 @@ def main() -> None:
     write_csv(MISTAKES, mistake_rows(test, params.evaluate.mistakes, info.classes), MISTAKE_COLUMNS)
     figures = {name: split_metrics(scored[name], bins) for name in SPLITS}
     write_csv(SPLIT_FIGURES, ({"split": name, "edition": info.edition} | figures[name] for name in SPLITS))
-    write_json(METRICS, target | {name: {key: figures[name][key] for key in HEADLINES[name]} for name in SPLITS})
+    head = target | {"temperature": temperature}
+    write_json(METRICS, head | {name: {key: figures[name][key] for key in HEADLINES[name]} for name in SPLITS})
 
 
-def _scored(device: torch.device) -> dict[SplitName, Predictions]:
+def _logits(device: torch.device) -> dict[SplitName, tuple[Tensor, Tensor]]:
+    """Return logits [N, classes] and true classes int64 [N] of each split."""
     model, splits = load(network_path(ROOT), device), {name: load_split(name) for name in SPLITS}
     return {
-        name: predictions(predict(model, split.images.to(device), description=f"evaluate {name}"), split.labels)
+        name: (predict(model, split.images.to(device), description=f"evaluate {name}"), split.labels)
         for name, split in splits.items()
     }
 
