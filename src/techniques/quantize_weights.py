@@ -5,8 +5,8 @@ channel's step. Gradients pass straight through the rounding and reach the steps
 size quantization" (arXiv:1902.08153). Steps are learned as logarithms (Jain et al. 2020, arXiv:1903.08066), because an
 update of AdamW has about the size of the learning rate, whatever it updates. A short training moves them little, so
 each starts where rounding changes its channel least, and not at the paper's 2 x mean magnitude / sqrt(largest code):
-that one cuts off the few large weights of a layer that began as the identity, and uses a quarter of eight bits. The
-first and the last layer, which have few weights, keep eight bits, as in the first paper.
+that one cuts off the few large weights of a layer that began as the identity, and uses a quarter of the codes of
+eight bits. The first and the last layer, which have few weights, keep eight bits, as in the first paper.
 
 BatchNorm stays while the network trains: it makes up for what rounding shifts. It is folded afterwards, which is exact:
 a factor per output channel changes a step, and no code.
