@@ -109,7 +109,7 @@ readme: .venv/installed  ## Write the table of results into README.md
 minutes: .venv/installed  ## Write into docs/minutes.csv how long the stages took that ran here
 	python -m checks.minutes
 
-predict: .venv/installed  ## Classify a picture with the flagship, or another ONNX file: make predict IMAGE=path MODEL=path
+predict: .venv/installed  ## Classify a picture with the flagship, or another file: make predict IMAGE=path MODEL=path
 	@python -m scripts.predict $(call given,IMAGE) $(if $(call given,MODEL),--model=$(call given,MODEL))
 
 clean:  ## Delete .venv, caches, checkpoints and logs (DVC's cache of results is kept)

@@ -30,12 +30,13 @@ def main() -> None:
 
 def check(params: Path) -> None:
     """Raise `ParamsError` in one line for the first mistake in the recipes, or in the lists ``coded``, ``release``."""
-    recipes, settings = read_tree(params), read_yaml(params)
-    for key, least in (("coded", 1), ("release", 0)):  # the stage compare needs a coded file
-        named, number = settings.get(key), " (at least one)" if least else ""
-        if not isinstance(named, list) or len(named) < least or [name for name in named if name not in list(recipes)]:
-            known = f"must be a list of recipes{number} out of: {', '.join(recipes)}"
-            raise ParamsError(f"{PARAMS}: {key}: {known} (found {named!r})")
+    known, settings = list(read_tree(params)), read_yaml(params)
+    for key, what, least in (("coded", "recipes (at least one)", 1), ("release", "recipes in coded", 0)):
+        named = settings.get(key)
+        if not isinstance(named, list) or len(named) < least or [name for name in named if name not in known]:
+            allowed = f"must be a list of {what} out of: {', '.join(known)}"
+            raise ParamsError(f"{PARAMS}: {key}: {allowed} (found {named!r})")
+        known = named
 
 
 def lines_of(overrides: Path) -> list[str]:

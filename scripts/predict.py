@@ -1,4 +1,4 @@
-"""Classify a picture with the flagship, or another ONNX file of this project: python -m scripts.predict PICTURE."""
+"""Classify a picture with the flagship, or another ONNX or coded file: python -m scripts.predict PICTURE."""
 
 import argparse
 from pathlib import Path
@@ -21,7 +21,8 @@ def main() -> None:
     """Print the three most probable classes with their probabilities, and the time it took."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("picture", type=Path, help="any picture file; its central square counts")
-    parser.add_argument("--model", type=Path, default=MODEL, help=f"an ONNX file (default: {MODEL})")
+    default = min(MODEL.parent.glob(f"{MODEL.stem}.*"), default=MODEL)  # coded, where it lies there too
+    parser.add_argument("--model", type=Path, default=default, help=f"an ONNX or coded file (default: {default})")
     given = parser.parse_args()
     network = session(given.model, THREADS)
     batch = prepare(given.picture, input_side(network))

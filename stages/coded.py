@@ -16,7 +16,10 @@ from src.export.runtime import FILES, session
 
 
 def main() -> None:
-    """Write models/coded/RECIPE.coded, and its size beside that of the ONNX file in xz to models/coded/RECIPE.json."""
+    """Write models/coded/RECIPE.coded; print its size, that of the ONNX file in xz, and the bits per weight by layer.
+
+    The numbers also go to models/coded/RECIPE.json.
+    """
     name = recipe_name("coded", __doc__)
     source, file = FILES / f"{name}.onnx", CODED / f"{name}.coded"
     session(source, threads=1)  # says what is wrong with it
@@ -26,7 +29,12 @@ def main() -> None:
         if decoded(temporary) != content:
             raise UserError(f"{file}: does not decode to {source}")
     sizes = {"coded_bytes": file.stat().st_size, "xz_bytes": len(lzma.compress(content))}
-    write_json(CODED / f"{name}.json", {"recipe": name, **sizes, "bits_per_weight": bits_by_tensor(content)})
+    bits = bits_by_tensor(content)
+    write_json(CODED / f"{name}.json", {"recipe": name, **sizes, "bits_per_weight": bits})
+    print(
+        f"coded {name}: {sizes['coded_bytes']:,} of {len(content):,} bytes (xz {sizes['xz_bytes']:,}); bits per weight:"
+    )
+    print(*(f"{value:6.2f}  {tensor.partition('.weight')[0]}" for tensor, value in bits.items()), sep="\n")
 
 
 def decoded(file: Path) -> bytes:

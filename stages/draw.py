@@ -35,6 +35,7 @@ WEIGHTS = Path("plots/weights.csv")
 CODEBOOK = Path("plots/codebook.csv")
 REFERENCE_TRAINING = Path("data/reference/original-training.csv")
 REFERENCE_CSI = Path("data/reference/original-csi.csv")
+PUBLISHED = Path("data/reference/published-bytes.csv")
 PARETO = {  # by column
     "bytes": "pareto_bytes",
     "stored_bytes": "pareto_stored",
@@ -126,12 +127,24 @@ def _recipes(info: DatasetInfo) -> dict[str, Figure]:
     chosen = controls(histories)
     bins, books = read_csv(WEIGHTS, *WEIGHT_COLUMNS), read_csv(CODEBOOK, *CODEBOOK_COLUMNS)
     seen = {column: _seen(rows, column, histories) for column in PARETO}
+    others = {"stored_bytes": _published(info)}
     return {
-        **{name: pareto(seen[column], pairs, column, info, chosen) for column, name in PARETO.items()},
+        **{
+            name: pareto(seen[column], pairs, column, info, chosen, others.get(column, {}))
+            for column, name in PARETO.items()
+        },
         "family": family_tree(rows, histories, chosen, info),
         "widths": widths_by_layer(histories, chosen, info),
         "weights": weights_and_codebooks(bins, books, info),
     }
+
+
+def _published(info: DatasetInfo) -> dict[str, tuple[float, float]]:
+    """Return bytes and accuracy (%) of the networks of others; none unless the data are the whole of CIFAR-10."""
+    if (info.name, info.edition) != (CIFAR10, "official"):
+        return {}
+    rows = read_csv(PUBLISHED, "network", "bytes", "accuracy")
+    return {row["network"]: (row["bytes"], row["accuracy"]) for row in rows}
 
 
 def _seen(rows: list[dict[str, Any]], cost: str, histories: dict[str, Any]) -> list[dict[str, Any]]:

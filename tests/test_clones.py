@@ -108,11 +108,12 @@ def daemon(hub):
 
 
 def test_what_is_released_is_tracked_by_git_and_is_what_dvc_made():
-    outs = [f"released/{name}.onnx" for name in yaml.safe_load((ROOT / "params.yaml").read_text())["release"]]
-    assert FLAGSHIP in outs
-    assert set(outs) <= set(run(ROOT, "git", "-c", "safe.directory=*", "ls-files", "released").splitlines())
-    (out,) = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["release"]["do"]["outs"]
-    assert out == {"released/${item}.onnx": {"cache": False}}
+    outs = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["release"]["do"]["outs"]
+    assert outs == [{f"released/${{item}}.{kind}": {"cache": False}} for kind in ("onnx", "coded")]
+    recipes = yaml.safe_load((ROOT / "params.yaml").read_text())["release"]
+    here = {str(path.relative_to(ROOT)) for name in recipes for path in ROOT.glob(f"released/{name}.*")}
+    assert FLAGSHIP in here
+    assert here <= set(run(ROOT, "git", "-c", "safe.directory=*", "ls-files", "released").splitlines())
 
 
 def test_the_flagship_comes_from_any_url(hub, daemon, tmp_path):

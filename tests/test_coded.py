@@ -163,7 +163,7 @@ def test_a_file_that_cannot_be_read_or_written_is_told_in_one_line(source, out, 
     assert [path.name for path in tmp_path.iterdir()] == ["a.coded"]
 
 
-def test_the_stage_proves_what_it_writes(tmp_path, monkeypatch):
+def test_the_stage_proves_what_it_writes(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
     monkeypatch.setattr(sys, "argv", ["coded", "a"])
@@ -178,6 +178,9 @@ def test_the_stage_proves_what_it_writes(tmp_path, monkeypatch):
     found = json.loads(Path("models/coded/a.json").read_text())
     assert (found["coded_bytes"], found["xz_bytes"]) == (len(coded), len(lzma.compress(content)))
     assert found["bits_per_weight"]["features.2.weight"] == pytest.approx(1, abs=0.01)
+    head, *layers = capsys.readouterr().out.splitlines()
+    assert head.startswith(f"coded a: {len(coded):,} of {len(content):,} bytes (xz ")
+    assert [line.split() for line in layers][1] == ["1.00", "features.2"]
     monkeypatch.setattr(stage, "encode", lambda content: encode(content)[:-4])
     Path("models/coded/a.coded").unlink()
     with pytest.raises(UserError, match=r"models/coded/a\.coded: does not decode to models/onnx/a\.onnx"):

@@ -23,8 +23,10 @@ from src.pictures.history import controls, technique
 from src.pictures.pareto import pareto
 from src.pictures.positions import positions, separation_by_class
 from src.pictures.widths import pruned_shapes, widths_by_layer
+from stages.draw import _published
 
 ROOT = Path(__file__).parent.parent
+OTHERS = {"small": (50_000, 90.0), "large": (9_000_000, 60.0)}
 
 
 @pytest.fixture
@@ -256,6 +258,24 @@ def test_pareto_shows_controls_as_rings_and_the_others_filled():
     assert {name for name, face in faces.items() if face == "#ffffff"} == {"scratch", "small"}
     assert any("control" in text for text in texts(axes.figure))
     assert not any("control" in text for text in texts(pareto(rows, [], "macs", INFO)))
+
+
+def test_pareto_shows_networks_of_others_faintly_and_leaves_them_out_of_the_front():
+    rows, _ = tree()
+    alone, both = (pareto(rows, [], "bytes", INFO, (), others).axes[0] for others in ({}, OTHERS))
+    assert both.lines[0].get_xydata().tolist() == alone.lines[0].get_xydata().tolist()
+    colors = {label.get_text(): to_hex(label.get_color()) for label in both.texts}
+    assert {name for name, color in colors.items() if color != "#000000"} == set(OTHERS)
+    assert all(both.viewLim.contains(*point) for point in OTHERS.values())
+    assert "networks of others" not in " ".join(texts(alone.figure))
+
+
+def test_networks_of_others_are_shown_beside_the_whole_of_cifar_10_alone(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    whole = INFO.model_copy(update={"name": "CIFAR-10", "edition": "official"})
+    assert _published(whole)["LilNetX VGG16, 465x"] == (129_000, 92.6)
+    for other in ({"edition": "sample"}, {"name": "SVHN"}):
+        assert _published(whole.model_copy(update=other)) == {}
 
 
 @pytest.mark.parametrize("draw", ["pareto", "family", "widths", "classes"])

@@ -457,7 +457,9 @@ def test_a_release_travels_with_the_clone(project, tmp_path):
     commit(project, "release")
     clone = tmp_path / "clone"
     run(project, "git", "clone", "-q", str(project), str(clone))
-    assert (clone / "released/flagship.onnx").read_bytes() == (project / "models/onnx/flagship.onnx").read_bytes()
+    for kind in ("onnx", "coded"):
+        made = project / f"models/{kind}/flagship.{kind}"
+        assert (clone / f"released/flagship.{kind}").read_bytes() == made.read_bytes()
     assert "up to date" in run(clone, "dvc", "repro", "--dry", "--allow-missing")
     run(clone, "dvc", "pull", "train")
     assert (clone / network).read_bytes() == pushed[0]

@@ -19,6 +19,7 @@ from checks import minutes, readme, trials
 from scripts import check_tree, predict, table, try_recipe
 from src.core.errors import ParamsError, UserError
 from src.core.files import read_csv, write_csv, write_json
+from src.export.coded import encode
 from src.network.record import Record, network_path, save_recorded
 from src.results.curves import CURVES
 from src.results.table import CHANCE, legend, readable
@@ -250,6 +251,37 @@ def test_prediction_takes_names_and_side_from_the_file(workspace, monkeypatch, c
     assert "\n" not in str(refusal.value)
 
 
+def test_prediction_from_a_coded_file_is_that_from_its_onnx_file(workspace, monkeypatch, capsys):
+    Image.linear_gradient("L").save("picture.png")
+    onnx_file, coded = (ROOT / predict.MODEL).read_bytes(), predict.MODEL.with_suffix(".coded")
+    predict.MODEL.parent.mkdir()
+    predict.MODEL.write_bytes(onnx_file)
+    run(monkeypatch, predict, "picture.png")
+    wanted = capsys.readouterr().out.splitlines()
+    assert "released/flagship.onnx" in wanted[3]
+    coded.write_bytes(encode(onnx_file))
+    run(monkeypatch, predict, "picture.png")
+    found = capsys.readouterr().out.splitlines()
+    assert found[:3] == wanted[:3]
+    assert "released/flagship.coded" in found[3]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda content: content[:-9], "damaged or cut"),
+        (lambda content: content[:60] + b"?" + content[61:], "damaged or cut"),
+        (lambda content: content[:8] + b"\7" + content[9:], "version 7 of the format; this decoder reads version 1"),
+        (lambda content: b"foreign" + content, "[^\n]+"),
+    ],
+)
+def test_a_bad_coded_file_is_told_in_one_line(workspace, monkeypatch, change, told):
+    Image.new("RGB", (9, 9)).save("picture.png")
+    Path("my.coded").write_bytes(change(encode((ROOT / predict.MODEL).read_bytes())))
+    with pytest.raises(UserError, match=f"^my.coded: not readable as ONNX: {told}$"):
+        run(monkeypatch, predict, "picture.png", "--model", "my.coded")
+
+
 def constant_network(path: Path, logits: np.ndarray, side: int = 32, names: str | None = None) -> None:
     """Write an ONNX network that gives ``logits`` [K] for one image, whatever it shows; ``names`` are its metadata."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -362,14 +394,15 @@ def test_an_unknown_recipe_cannot_be_tried(monkeypatch):
 
 
 @pytest.mark.parametrize("named", [["dense", "nothing"], "flagship", None])
-@pytest.mark.parametrize(("key", "number"), [("release", ""), ("coded", r" \(at least one\)")])
-def test_a_recipe_to_code_or_release_that_does_not_exist_is_told(tmp_path, key, number, named):
+@pytest.mark.parametrize(
+    ("key", "allowed"),
+    [("release", "in coded out of: int8, shared"), ("coded", r"\(at least one\) out of: dense, half")],
+)
+def test_a_recipe_to_code_or_release_that_does_not_exist_is_told(tmp_path, key, allowed, named):
     params = yaml.safe_load((ROOT / "params.yaml").read_text()) | {key: named}
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(params, sort_keys=False))
-    with pytest.raises(
-        ParamsError, match=rf"params.yaml: {key}: must be a list of recipes{number} out of: dense, half"
-    ):
+    with pytest.raises(ParamsError, match=rf"params.yaml: {key}: must be a list of recipes {allowed}"):
         check_tree.check(path)
-    path.write_text(yaml.safe_dump(params | {key: ["dense"]}))
+    path.write_text(yaml.safe_dump(params | {"coded": ["dense"], "release": ["dense"]}))
     check_tree.check(path)

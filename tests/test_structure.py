@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 STAGES = {name: stage.get("do", stage) for name, stage in PIPELINE["stages"].items()}
 TECHNIQUES = sorted(path for path in Path(ROOT / "src/techniques").glob("*.py") if path.stem != "__init__")
-OURS = [stage for stage in STAGES if stage != "release"]  # release runs no script: it copies a file
+OURS = [stage for stage in STAGES if stage != "release"]  # release runs no script: it copies files
 STEP = "${item.step}"
 LEVELS = (  # a package imports itself and the levels above it in this list
     {"core"},

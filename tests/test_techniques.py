@@ -321,8 +321,6 @@ FIVE = torch.tensor([[0.0, 0.12, -0.38, 0.9, -1.7]])  # places 0, 0.24, -0.76, 1
 
 
 def test_five_weights_on_a_grid_of_three_bits_by_hand():
-    start = grid.Grid(FIVE, 3).step(FIVE).item()
-    assert start == pytest.approx(2 * FIVE.abs().mean().item() / 3**0.5)
     own, weight = grid.Grid(FIVE, 3), FIVE.clone().requires_grad_()
     torch.nn.init.constant_(own.log_step, math.log(0.5))
     given = own(weight)
@@ -331,6 +329,23 @@ def test_five_weights_on_a_grid_of_three_bits_by_hand():
     assert weight.grad.tolist() == [pytest.approx([1, 1, 1, 1, 0])]  # the last one is clipped
     # Of each step (equation 3 of the paper): code - place, or the code of what is clipped; times 0.5 for its logarithm
     assert own.log_step.grad.item() == pytest.approx(0.5 * ((0 - 0.24) + (-1 + 0.76) + (2 - 1.8) - 3), rel=1e-5)
+
+
+@pytest.mark.parametrize("largest", [1, 3, 7, 127])
+def test_steps_start_where_rounding_changes_the_channel_least(largest):
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(4, 300)) * [[1], [1e-3], [0.02], [0]]
+    rows[2, 7] = 1.0  # a channel that began as the identity
+    found = grid.nearest_step(torch.tensor(rows, dtype=torch.float32), largest).numpy()
+
+    def error(row, step):
+        return np.square(np.clip(np.rint(row / step), -largest, largest) * step - row).sum()
+
+    for row, step in zip(rows[:3], found, strict=False):
+        whole = np.abs(row).max() / largest
+        assert error(row, step) <= 1.05 * min(error(row, whole * share) for share in np.linspace(0.02, 1, 500))
+    assert found[2] == pytest.approx(1 / largest, rel=0.1)  # what LSQ's start would cut off
+    assert found[3] == pytest.approx(grid.SMALLEST_STEP)
 
 
 def test_code_lengths_of_five_weights_by_hand():

@@ -9,6 +9,7 @@ import onnxruntime
 
 from src.core.errors import UserError, one_line
 from src.core.progress import progress
+from src.export.decode import MAGIC, decode
 
 FILES = Path("models/onnx")  # what the stage export writes
 TESTED = Path("models/tested")  # what the stage test writes
@@ -21,20 +22,29 @@ BATCH = 250  # images at a time
 def session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
     """Return a session of ONNX Runtime on the CPU, fully optimized, with ``threads`` threads (0: one per core).
 
-    Raises `UserError` if ``path`` is missing, not an ONNX file, or not a file that turns two images into logits.
+    A coded file is decoded in memory. Raises `UserError` if ``path`` is missing, neither an ONNX file nor a coded one,
+    damaged, or not a file that turns two images into logits.
     """
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # what goes wrong is raised, and not printed as well
     try:
-        runtime = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+        content = _onnx(path)
+        runtime = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"], enable_fallback=0)
         side = input_side(runtime)
         runtime.run([OUTPUT], {INPUT: np.zeros((2, 3, side, side), np.float32)})
         class_names(runtime)  # fails if they are damaged
         return runtime
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise UserError(f"{path}: not readable as ONNX: {one_line(error)}") from None
+
+
+def _onnx(path: Path) -> Path | bytes:
+    """Return ``path``, or the ONNX file in it if it is a coded file; ValueError if that is damaged."""
+    with path.open("rb") as file:
+        is_coded = file.read(len(MAGIC)) == MAGIC
+    return decode(path.read_bytes()) if is_coded else path
 
 
 def input_side(runtime: onnxruntime.InferenceSession) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise, product
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ HEIGHT = 2.0  # the axis spans at least so many points of accuracy, so that chan
 DISTANCES = (12, 22, 34, 48, 62, 76)  # from a point to its label, in typographic points
 DOT = 6  # half of the width of a point, pixels
 ARROW = {"arrowstyle": "-", "color": COLORS["gray"], "linewidth": 0.8, "shrinkA": 0, "shrinkB": 5}
+FAINT: dict[str, Any] = {"color": "#8A8A8A", "fontsize": 8.5}
+OTHERS = "networks of others; 465x: against their own baseline"
 PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
 SIZE = (10, 7)  # inches
 MEANINGS = {
@@ -36,20 +39,25 @@ MEANINGS = {
     "blue": "differs from the front at its cost (95 % interval)",
     "gray": "not ranked: its interval against the front contains 0",
 }
-Points = Mapping[str, tuple[float, float]]  # cost and accuracy (%) by recipe
+Points = Mapping[str, tuple[float, float]]  # cost and accuracy (%) by name
 SIDES = {-1: "right", 0: "center", 1: "left"}  # horizontal alignment of a label, by its direction
 # Above and to the left of a point on the front there are no points, so those places are tried first.
 DIRECTIONS = ((0, 1), (-1, 1), (-1, 0), (1, 0), (0, -1), (1, -1), (1, 1), (-1, -1))
 
 
 def pareto(
-    rows: Sequence[Row], pairs: Sequence[Row], cost: str, info: DatasetInfo, controls: Collection[str] = ()
+    rows: Sequence[Row],
+    pairs: Sequence[Row],
+    cost: str,
+    info: DatasetInfo,
+    controls: Collection[str] = (),
+    published: Points = MappingProxyType({}),
 ) -> Figure:
     """Return a figure of test accuracy (%) of the ``rows`` of the comparison against ``cost``, a column with an axis.
 
     The front goes through the rows that are best on validation, so that test chooses nothing. ``pairs`` are the rows of
     metrics/pairs.csv: a recipe whose interval against the front at its cost contains 0 is gray. The markers of
-    ``controls`` are hollow.
+    ``controls`` are hollow. The networks of others, ``published``, are faint, and no part of the front.
     """
     points = {row["recipe"]: (row[cost], 100 * row["test_accuracy"]) for row in rows}
     front = [rows[place] for place in pareto_front([(row[cost], row["val_accuracy"]) for row in rows])]
@@ -57,8 +65,10 @@ def pareto(
     axes = figure.add_subplot()
     lines = _draw_front(axes, [points[row["recipe"]] for row in front], max(x for x, _ in points.values()))
     _draw_points(axes, points, colors(rows, cost, front, pairs), controls)
-    _describe(axes, rows, cost, info)
-    place_labels(axes, points, lines)
+    for point in published.values():
+        axes.scatter(*point, s=20, marker="D", color=FAINT["color"], zorder=3, label=OTHERS)
+    _describe(axes, [*points.values(), *published.values()], cost, info)
+    place_labels(axes, {**points, **published}, lines, published)
     return figure
 
 
@@ -103,16 +113,15 @@ def _draw_front(axes: Axes, points: Sequence[tuple[float, float]], highest: floa
     return lines
 
 
-def _describe(axes: Axes, rows: Sequence[Row], cost: str, info: DatasetInfo) -> None:
+def _describe(axes: Axes, points: Sequence[tuple[float, float]], cost: str, info: DatasetInfo) -> None:
     column = BY_NAME[cost]
-    costs = [row[cost] for row in rows]
+    costs, accuracies = zip(*points, strict=True)
     axes.set(xscale="log", xlim=(min(costs) / MARGIN, max(costs) * MARGIN), xlabel=f"{column.axis}, logarithmic")
     what, hint = f"Accuracy against {column.axis.partition(' (')[0]}", "The further up and to the left, the better"
     axes.set(ylabel="test accuracy (%)", title=titled(what, info, hint))
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FORMATTERS[column.kind]())
-    accuracies = [100 * row["test_accuracy"] for row in rows]
     low, high = min(accuracies), max(accuracies)
     half = max(0.6 * (high - low), HEIGHT / 2)
     axes.set_ylim((low + high) / 2 - half, (low + high) / 2 + half)
@@ -121,12 +130,13 @@ def _describe(axes: Axes, rows: Sequence[Row], cost: str, info: DatasetInfo) -> 
     axes.figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=2)
 
 
-def place_labels(axes: Axes, points: Points, lines: Sequence[Bbox]) -> None:
-    """Write the name of each point at the nearest place where it covers no name and no point.
+def place_labels(axes: Axes, points: Points, lines: Sequence[Bbox], faint: Collection[str] = ()) -> None:
+    """Write the name of each point, gray and small if it is ``faint``, where it covers no name and no point.
 
-    A thin line connects a label to its point; it crosses no name and no other such line. A place whose line touches no
-    other point, and that covers none of ``lines``, boxes in the units of the axes, is preferred. If there is none, the
-    thin line may cross anything; if no place near the point is free at all, the last one that was tried is used.
+    It is the nearest such place. A thin line connects a label to its point; it crosses no name and no other such line.
+    A place whose line touches no other point, and that covers none of ``lines``, boxes in the units of the axes, is
+    preferred. If there is none, the thin line may cross anything; if no place near the point is free at all, the last
+    one that was tried is used.
     """
     figure = axes.figure.get_figure(root=True)
     figure.draw_without_rendering()
@@ -137,7 +147,7 @@ def place_labels(axes: Axes, points: Points, lines: Sequence[Bbox]) -> None:
     labels: list[Annotation] = []
     for name, point in points.items():
         label = axes.annotate(name, point, (0, 0), textcoords="offset points", arrowprops=ARROW, bbox=PAPER)
-        label.set_verticalalignment("center")
+        label.set(va="center", **(FAINT if name in faint else {}))
         others = [dot for other, dot in dots.items() if other != name]
         strict = product(([*dots.values(), *drawn], [*dots.values()]), (others, []))
         for kept_free, not_crossed in (*strict, (dots.values(), None)):

@@ -3,8 +3,10 @@
 Each output channel has a uniform symmetric grid: a weight is a code, an integer within +-(2^(bits - 1) - 1), times the
 channel's step. Gradients pass straight through the rounding and reach the steps too: Esser et al. 2020, "Learned step
 size quantization" (arXiv:1902.08153). Steps are learned as logarithms (Jain et al. 2020, arXiv:1903.08066), because an
-update of AdamW has about the size of the learning rate, whatever it updates. The first and the last layer, which have
-few weights, keep eight bits, as in the first paper.
+update of AdamW has about the size of the learning rate, whatever it updates. A short training moves them little, so
+each starts where rounding changes its channel least, and not at the paper's 2 x mean magnitude / sqrt(largest code):
+that one cuts off the few large weights of a layer that began as the identity, and uses a quarter of the codes of
+eight bits. The first and the last layer, which have few weights, keep eight bits, as in the first paper.
 
 BatchNorm stays while the network trains: it makes up for what rounding shifts. It is folded afterwards, which is exact:
 a factor per output channel changes a step, and no code.
@@ -29,6 +31,7 @@ from src.training.loop import Model, Objective
 
 EDGE_BITS = 8  # of the first and the last layer
 SMALLEST_STEP = 1e-6  # at the start, of a channel of zeros
+STARTS = 32  # steps that are tried for each channel
 EMPTY_SCALE = 2**-10  # of a channel of zeros at the end; the bias is rounded to multiples of it times the input's scale
 
 
@@ -71,8 +74,7 @@ class Grid(nn.Module):
     def __init__(self, weight: Tensor, bits: int) -> None:
         super().__init__()
         self.largest = 2 ** (bits - 1) - 1  # the largest code
-        start = 2 * weight.detach().abs().flatten(1).mean(1) / self.largest**0.5  # section 2.1 of the paper
-        self.log_step = nn.Parameter(start.clamp(min=SMALLEST_STEP).log())
+        self.log_step = nn.Parameter(nearest_step(weight.detach().flatten(1), self.largest).log())
 
     def step(self, weight: Tensor) -> Tensor:
         """Return the step of each channel of ``weight`` [out, ...]: float32 [out, 1, ...]."""
@@ -86,6 +88,17 @@ class Grid(nn.Module):
         """Return codes times steps; the gradient takes rounding for the identity."""
         place = self.place(weight)
         return (place + (place.round() - place).detach()) * self.step(weight)
+
+
+def nearest_step(weight: Tensor, largest: int) -> Tensor:
+    """Return for each row of ``weight`` [out, n] the step whose grid is nearest to it, by the sum of squares: [out].
+
+    Tried are `STARTS` steps, evenly spaced, up to the one that puts the largest weight at the code ``largest``.
+    """
+    whole = (weight.abs().amax(1, keepdim=True) / largest).clamp(min=SMALLEST_STEP)
+    steps = [whole * number / STARTS for number in range(STARTS, 0, -1)]
+    errors = [((weight / step).round().clamp(-largest, largest) * step - weight).square().sum(1) for step in steps]
+    return torch.cat(steps, 1).gather(1, torch.stack(errors, 1).argmin(1, keepdim=True)).flatten()
 
 
 def put_on_grid(network: VGG, bits: int) -> None:
