@@ -15,6 +15,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 from scipy.stats import kendalltau
@@ -37,6 +38,7 @@ from src.training.checkpoints import SCRATCH, run_key
 INSTALL = ".venv/bin/python -m pip install -r requirements-search.txt"
 COMPARED = 6  # shapes that are trained for longer
 Row = Mapping[str, Any]
+accuracy = itemgetter("val_accuracy")
 
 
 class Params(Shared):
@@ -75,7 +77,7 @@ def main() -> None:
     rows = [trials.row_of(study, trial) for study in search.studies() for trial in trials.ended(study).values()]
     write_csv(search.folder / "trials.csv", rows)
     save_figure(accuracy_of_trials(rows, limit, search.info), search.folder / "trials.png")
-    print("\n".join([*lines(rows, tree), f"All trials are in {search.folder}: trials.csv and trials.png"]))
+    print("\n".join([f"{search.folder}: trials.csv and trials.png", *lines(rows, tree)]))
 
 
 def number(key: str, text: str, whole: bool = False) -> float:
@@ -125,7 +127,8 @@ def lines(rows: Sequence[Row], tree: Mapping[str, Recipe]) -> Iterator[str]:
             yield f"{name}: {accuracy(best):.4f} on validation (trial {best['trial']}, {best['origin']})"
     tried = {f"{row['study']}-{row['trial']}": accuracy(row) for row in short}
     for name in sorted({row["study"] for row in rows if row["study"].startswith("long")}):
-        pairs = [(tried[row["origin"]], accuracy(row)) for row in rows if row["study"] == name]
+        own = [row for row in rows if (row["study"], row["state"]) == (name, "complete")]
+        pairs = [(tried[row["origin"]], accuracy(row)) for row in own]
         if len(pairs) == COMPARED:
             tau = kendalltau(*zip(*pairs, strict=True))
             yield f"{name}: Kendall's tau with the short training {tau.statistic:.2f} (p = {tau.pvalue:.2g})"
@@ -133,11 +136,6 @@ def lines(rows: Sequence[Row], tree: Mapping[str, Recipe]) -> Iterator[str]:
         widths = max(short, key=accuracy)["widths"].replace("-", ", ")
         yield "The best of all, as a line for compress.recipes in params.yaml:"
         yield f"    searched: {{from: {parent(tree)}, step: small, widths: [{widths}]}}"
-
-
-def accuracy(row: Row) -> float:
-    """Return the accuracy of ``row`` on validation."""
-    return row["val_accuracy"]
 
 
 def parent(tree: Mapping[str, Recipe]) -> str:
