@@ -14,7 +14,9 @@ ABSOLUTE = env SCRATCH_FOLDER="$$PWD/scratch" \
 overrides = $(shell tr -d '\r' < $(1) | sed -n "s/^\([^\#].*\)$$/-S '\1'/p")
 # A value from the command line, quoted for the shell. The environment does not count: WSL sets NAME, for example
 given = $(if $(filter command,$(firstword $(origin $(1)))),'$(subst ','\'',$(value $(1)))')
-unexport NAME REV RECIPE IMAGE MODEL DATA JOBS
+# The same as an option: --trials='40' for TRIALS=40
+option = $(if $(call given,$(1)),--$(shell echo $(1) | tr A-Z a-z)=$(call given,$(1)))
+unexport NAME REV RECIPE IMAGE MODEL DATA JOBS MACS TRIALS SAMPLER BUDGET LONG
 
 # DVC keeps experiments as Git commits. It takes name and address both from Git's settings or both from the environment,
 # so both stand here, also where Git knows one of them or none.
@@ -24,7 +26,7 @@ export GIT_COMMITTER_NAME := $(or $(GIT_COMMITTER_NAME),$(GIT_AUTHOR_NAME))
 export GIT_COMMITTER_EMAIL := $(or $(GIT_COMMITTER_EMAIL),$(GIT_AUTHOR_EMAIL))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quick mine repro plan accept try study test table report page readme minutes predict clean clone
+.PHONY: help setup demo quick mine repro plan accept try search study test table report page readme minutes predict clean clone
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s%s\n", $$1, $$2 }' Makefile
@@ -89,6 +91,9 @@ accept: .venv/installed  ## Accept the committed results for code that computes 
 
 try: .venv/installed  ## Make one recipe from the trained network, and time it beside dense: make try RECIPE=name
 	@python -m scripts.try_recipe $(call given,RECIPE)
+
+search: .venv/installed  ## Search the best network of at most so many MACs: make search MACS=75e6 TRIALS=40 (docs/use-it.md)
+	@python -m scripts.search $(call given,MACS) $(foreach name,TRIALS SAMPLER BUDGET LONG,$(call option,$(name)))
 
 study: .venv/installed  ## Run one of the studies: make study NAME=separation (studies/README.md lists all)
 	@python -m studies.$(or $(call given,NAME),$(error say which: make study NAME=separation; studies/README.md lists all))

@@ -169,12 +169,14 @@ def test_too_few_macs_for_any_vgg16_are_told(context):
         small.widest(1_251_279, vgg())
     tiny, context = candidate(trained(plan(8, "pool"))), replace(context, root=candidate(VGG(vgg())))
     with pytest.raises(UserError, match="small: the narrowest VGG16 has 1,251,280 MACs"):
-        small.apply(tiny, context, small.Settings(train=SETTINGS))
+        small.apply(tiny, context, small.Settings(train=SETTINGS, widths=None))
 
 
 def test_small_has_at_most_the_macs_of_its_parent(context):
     before = candidate(trained(plan(32, 32, "pool", 64)))
-    after = small.apply(before, replace(context, root=candidate(VGG(vgg()))), small.Settings(train=SETTINGS))
+    after = small.apply(
+        before, replace(context, root=candidate(VGG(vgg()))), small.Settings(train=SETTINGS, widths=None)
+    )
     widths = after.network.plan.widths
     assert len(widths) == 13 + 2
     assert all(width % 8 == 0 for width in widths)
@@ -187,6 +189,22 @@ def test_small_has_at_most_the_macs_of_its_parent(context):
         f"VGG16 of width {width:g}, {found:,} MACs (the network before has {limit:,}), "
     )
     assert after.record.export == Export()
+
+
+def test_small_of_given_widths_is_cut_after_as_many_layers(context):
+    root, before = vgg(depth=11), candidate(trained(TINY))
+    settings = small.Settings(train=SETTINGS, widths=[8, 16, 24])
+    after = small.apply(before, replace(context, root=candidate(VGG(root))), settings)
+    assert [block.name for block in after.network.plan.features] == ["conv1_1", "pool1", "conv2_1", "pool2", "conv3_1"]
+    assert after.network.plan.widths == (8, 16, 24)
+    assert after.network.plan.head == ()
+    cost = 1024 * 27 * 8 + 256 * 72 * 16 + 64 * 144 * 24 + 24 * 10
+    assert after.record.steps[0].startswith(f"VGG of widths 8-16-24, {cost:,} MACs (the network before has ")
+    assert small.plan_with(root.widths, root) == root
+    ends = [small.plan_with(root.widths[:count], root) for count in (8, 9)]
+    assert [(plan.features[-1].name, len(plan.head)) for plan in ends] == [("conv5_2", 0), ("pool5", 1)]
+    with pytest.raises(UserError, match=r"small: VGG11 has 10 widths to choose \(found 11\)"):
+        small.plan_with([8] * 11, root)
 
 
 def node(parent, step, **settings):

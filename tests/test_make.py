@@ -71,6 +71,13 @@ def test_repro_with_and_without_jobs(make):
     assert last_command(make("repro", "JOBS=4")) == ["-m", "scripts.jobs", "4"]
 
 
+def test_search_with_its_options(make):
+    options = ["TRIALS=40", "SAMPLER=random", "BUDGET=0.5", "LONG=2"]
+    given = ["--trials=40", "--sampler=random", "--budget=0.5", "--long=2"]
+    assert last_command(make("search", "MACS=75e6", *options)) == ["-m", "scripts.search", "75e6", *given]
+    assert last_command(make("search", "MACS=75e6", TRIALS="7")) == ["-m", "scripts.search", "75e6"]
+
+
 def test_the_environment_is_no_argument(make):
     surroundings = {"NAME": "a-computer", "REV": "7", "IMAGE": "an-image", "RECIPE": "cake"}
     assert last_command(make("report", **surroundings)) == ["-m", "scripts.report"]

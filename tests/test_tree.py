@@ -123,6 +123,10 @@ MISTAKES = [
         {"r": node("trained", "prune_channels", train={"normed_filters": True})},
         r"recipes\.r\.train: normed_filters must be false: it would change the network before the first step",
     ),
+    (
+        {"p": node("trained", "prune_channels"), "r": node("p", "small", widths=[8, 0])},
+        r"recipes\.r\.widths\.1: .*greater than 0 \(found 0\)",
+    ),
     ({"r": node("trained", "quantize", method="guess")}, r"recipes\.r\.method: .*'minmax', 'entropy' or 'percentile'"),
 ]
 

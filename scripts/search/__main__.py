@@ -1,0 +1,149 @@
+"""Search the best network of at most so many MACs: python -m scripts.search MACS (make search MACS=75e6 TRIALS=40).
+
+Optuna proposes shapes (`scripts.search.shapes`). Each is trained from scratch as the technique small trains, for a
+short budget, and judged by its accuracy on validation; nothing here reads a test image. The first trials are the
+uniform shape, a control, and those of the tree. A trial that is worse than the median after an epoch is cut short.
+With --sampler random all shapes are random, another control. --long BUDGET trains six of the tried shapes for longer,
+and Kendall's tau compares the two orders.
+
+All is kept in scratch/search: the next call resumes, or adds trials. The same seed gives the same trials, interrupted
+or not. Several processes may share a search; what is proposed then depends on which trials are done.
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from operator import itemgetter
+from typing import Any
+
+from scipy.stats import kendalltau
+
+from scripts.search.picture import accuracy_of_trials
+from scripts.search.shapes import UNIFORM, Space, known_shapes
+from src.compression.tree import CompressSettings, Recipe, TrainSettings, read_tree, recipe_of
+from src.core.device import pick_device, uses_bfloat16
+from src.core.errors import UserError, exit_cleanly
+from src.core.files import write_csv
+from src.core.params import PARAMS, Shared, read_yaml, validate
+from src.core.recipes import ROOT
+from src.core.signals import interruption
+from src.core.threads import limit_threads
+from src.data.prepared import load_info, load_split
+from src.network.vgg import ModelSettings, vgg_plan
+from src.pictures.style import save_figure
+from src.training.checkpoints import SCRATCH, run_key
+
+INSTALL = ".venv/bin/python -m pip install -r requirements-search.txt"
+COMPARED = 6  # shapes that are trained for longer
+Row = Mapping[str, Any]
+accuracy = itemgetter("val_accuracy")
+
+
+class Params(Shared):
+    """What the search reads from params.yaml."""
+
+    threads: int | None
+    model: ModelSettings
+    train: TrainSettings
+    compress: CompressSettings
+
+
+def main() -> None:
+    """Run the trials that are left; write the table and the picture, and print what they show."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("macs", help="the most that the network may have")
+    parser.add_argument("--trials", default="40")
+    parser.add_argument("--sampler", default="tpe", help="tpe or random")
+    parser.add_argument("--budget", default="0.25", help="of each trial, in epochs of the trained network")
+    parser.add_argument("--long", help="a budget for six of the tried shapes")
+    given = parser.parse_args()
+    try:
+        from scripts.search import trials
+    except ImportError:
+        raise UserError(f"make search needs Optuna, which is not installed: {INSTALL}") from None
+    if given.sampler not in trials.SAMPLERS:
+        raise UserError(f"SAMPLER: must be {' or '.join(trials.SAMPLERS)} (found {given.sampler!r})")
+    limit, count = (int(number(key, getattr(given, key.lower()), whole=True)) for key in ("MACS", "TRIALS"))
+    tree, budget, long = read_tree(), number("BUDGET", given.budget), given.long and number("LONG", given.long)
+    with interruption() as interrupted:
+        search = trials.Search(**shared(limit, budget), interrupted=interrupted)
+        if long:
+            search.run(f"long-{long:g}", long, COMPARED, lambda: trials.spread(search.studies(), COMPARED))
+        else:
+            known = partial(known_shapes, search.space) if given.sampler == "tpe" else dict
+            search.run(given.sampler, budget, count, known)
+    rows = [trials.row_of(study, trial) for study in search.studies() for trial in trials.ended(study).values()]
+    write_csv(search.folder / "trials.csv", rows)
+    save_figure(accuracy_of_trials(rows, limit, search.info), search.folder / "trials.png")
+    print("\n".join([f"{search.folder}: trials.csv and trials.png", *lines(rows, tree)]))
+
+
+def number(key: str, text: str, whole: bool = False) -> float:
+    """Return the number in ``text``; `UserError` if it is not positive, or not whole where it must be."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf or (whole and not value.is_integer()):
+        raise UserError(f"{key}: must be a positive {'whole ' if whole else ''}number (found {text!r})")
+    return value
+
+
+def shared(limit: int, budget: float) -> dict[str, Any]:
+    """Return what all trials share, from params.yaml and the prepared images.
+
+    The name of the folder follows from the limit and from all that a trial depends on but the code of the search.
+    """
+    values = read_yaml(PARAMS)
+    params = validate(Params, {key: values[key] for key in Params.model_fields if key in values})
+    steps = {step: {"from": ROOT, "step": step} for step in ("small", "prune_channels")}
+    section = params.compress.model_copy(update={"recipes": steps})
+    small, pruned = (recipe_of(section, params.train.defaults, step).settings for step in steps)
+    limit_threads(params.threads)
+    device, info = pick_device(params.device), load_info()
+    space = Space(vgg_plan(params.model, len(info.classes), info.side), limit, pruned.round_to)
+    settings = [params.seed, budget, space.multiple, small.train.model_dump(), params.model.model_dump()]
+    key = run_key("train", json.dumps(settings), device, uses_bfloat16(device, small.train.mixed_precision))
+    return {
+        "space": space,
+        "training": small.train,
+        "images": load_split("train"),
+        "validation": load_split("validation"),
+        "info": info,
+        "seed": params.seed,
+        "device": device,
+        "folder": SCRATCH / "search" / f"{limit}-{key}",
+    }
+
+
+def lines(rows: Sequence[Row], tree: Mapping[str, Recipe]) -> Iterator[str]:
+    """Yield what ``rows`` show: the best of each sampler, the uniform shape, Kendall's tau, the best as a recipe."""
+    short = [row for row in rows if not row["study"].startswith("long") and row["state"] == "complete"]
+    for name in ("tpe", "random", UNIFORM):
+        if own := [row for row in short if name in (row["study"], row["origin"])]:
+            best = max(own, key=accuracy)
+            yield f"{name}: {accuracy(best):.4f} on validation (trial {best['trial']}, {best['origin']})"
+    tried = {f"{row['study']}-{row['trial']}": accuracy(row) for row in short}
+    for name in sorted({row["study"] for row in rows if row["study"].startswith("long")}):
+        own = [row for row in rows if (row["study"], row["state"]) == (name, "complete")]
+        pairs = [(tried[row["origin"]], accuracy(row)) for row in own]
+        if len(pairs) == COMPARED:
+            tau = kendalltau(*zip(*pairs, strict=True))
+            yield f"{name}: Kendall's tau with the short training {tau.statistic:.2f} (p = {tau.pvalue:.2g})"
+    if short:
+        widths = max(short, key=accuracy)["widths"].replace("-", ", ")
+        yield "The best of all, as a line for compress.recipes in params.yaml:"
+        yield f"    searched: {{from: {parent(tree)}, step: small, widths: [{widths}]}}"
+
+
+def parent(tree: Mapping[str, Recipe]) -> str:
+    """Return the recipe whose account the best shape should take: that of the controls, else the first that trains."""
+    controls = [recipe.parent for recipe in tree.values() if recipe.is_control]
+    trained = [recipe.name for recipe in tree.values() if recipe.training and not recipe.settings.leaf]
+    return [*controls, *trained, "PARENT"][0]
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)
