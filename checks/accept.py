@@ -32,7 +32,7 @@ from dvc.utils.serialize import load_yaml
 from safetensors import safe_open
 
 from checks.code import code_changes, commit_with, files_at, files_here, git, reached
-from checks.make_sample import cut
+from checks.sample import cut
 from src.core.errors import UserError, exit_cleanly, one_line
 from src.data.fetch import SAMPLE
 

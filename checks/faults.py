@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from checks.make_sample import cut
+from checks.sample import cut
 from scripts.check_tree import lines_of, override, without_comments
 from src.core.errors import UserError, exit_cleanly
 from src.core.recipes import ROOT as TRAINED

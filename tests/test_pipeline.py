@@ -18,7 +18,7 @@ from dvc.utils.hydra import apply_overrides
 from PIL import Image
 from test_vendor import ENVIRONMENT as QUIET
 
-from checks.make_sample import cut
+from checks.sample import cut
 from src.core.files import read_csv
 from src.results.columns import COLUMNS
 
