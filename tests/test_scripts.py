@@ -332,11 +332,11 @@ def test_trials_row_of_a_run(tmp_path, monkeypatch):
     assert rows[0]["recipe"] == "trained"
     (curves / "val/accuracy.tsv").write_text("step\taccuracy\n1\t0.91\n")
     with pytest.raises(UserError, match="different numbers of epochs"):
-        trials.row("three", Path())
+        run(monkeypatch, trials, "three")
     for name in CURVES:
         (curves / f"{name}.tsv").write_text(f"step\t{name.rpartition('/')[2]}\n1\t0.91\n")
     with pytest.raises(UserError, match="1 of 2 epochs"):
-        trials.row("three", Path())
+        run(monkeypatch, trials, "three")
 
 
 def test_minutes_are_those_of_the_newest_run_with_its_interrupted_parts(tmp_path, monkeypatch):
