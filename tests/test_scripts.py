@@ -384,7 +384,7 @@ def test_a_trial_of_a_recipe_says_its_minutes(tmp_path, monkeypatch):
     stages = {"split": 1, "compress@slim": 20, "test@slim": 3, "test@truncated": 50, "compress@truncated": 2}
     rows = [{"stage": name, "minutes": float(spent), "machine": "M"} for name, spent in stages.items()]
     write_csv(minutes.MINUTES, rows)
-    assert "took 26 minutes in all on M" in try_recipe.expected(["truncated", "slim"], ["dense", "slim"])
+    assert "9 stages, 26 minutes for 4 of them on M" in try_recipe.expected(["truncated", "slim"], ["dense", "slim"])
 
 
 def test_an_unknown_recipe_cannot_be_tried(monkeypatch):
