@@ -404,7 +404,7 @@ def worker(ancestor, rank):
 
 def test_stages_run_by_hand_without_a_home_give_what_dvc_commit_accepts(project):
     before = outs(project)
-    bare = ["env", *(f"--unset={name}" for name in ("HOME", "USER", "LOGNAME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"))]
+    bare = ["env", "-u", "HOME", "-u", "USER", "-u", "LOGNAME", "-u", "XDG_CACHE_HOME", "-u", "XDG_CONFIG_HOME"]
     bare += ["LC_ALL=C", "PYTHONUTF8=0", "PYTHONCOERCECLOCALE=0"]
     for stage, *arguments in (("train",), ("compress", "slim"), ("draw",)):
         run(project, *bare, "python", "-m", f"stages.{stage}", *arguments)
