@@ -167,10 +167,9 @@ def kill(word):
         (psutil.Process.terminate, "error: interrupted"),
         (kill("slow.py"), "error: slow failed; its log is logs/jobs/slow.log"),
         (kill("ray::perform"), "error: slow failed; its log is logs/jobs/slow.log"),
-        (kill("raylet"), "error: slow failed; its log is logs/jobs/slow.log"),
         (psutil.Process.kill, None),
     ],
-    ids=["Ctrl-C", "SIGTERM", "a stage dies", "a worker dies", "Ray dies", "kill -9 of the command"],
+    ids=["Ctrl-C", "SIGTERM", "a stage dies", "a worker dies", "kill -9 of the command"],
 )
 def test_whatever_dies_all_stages_end_as_at_ctrl_c(project, strike, line, request):
     pytest.importorskip("ray", reason="Ray is not installed (requirements-parallel.txt)")
