@@ -9,6 +9,8 @@ same process: other programs on a shared machine then slow both.
 """
 
 import contextlib
+import platform
+import re
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -20,14 +22,16 @@ import numpy as np
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from benchmarks.measure import matrix_products, matrix_rates, noise, peak_memory, read_plan, write_section
 from src.core.device import multiplies_bfloat16_fast, pick_device, seed_everything
 from src.core.errors import exit_cleanly
-from src.core.params import PARAMS, read_yaml
+from src.core.files import atomic
+from src.core.params import PARAMS, read_yaml, validate
 from src.core.recipes import DENSE
+from src.data.prepared import Split
+from src.export.latency import cpu_name
 from src.network.cost import macs
 from src.network.record import network_path
-from src.network.vgg import VGG, Plan, load
+from src.network.vgg import VGG, ModelSettings, Plan, load, vgg_plan
 from src.training.batches import Batches
 from src.training.budget import StepCost
 from src.training.loop import Hooks, Reporter, fit
@@ -37,6 +41,9 @@ from src.training.recipe import TrainRecipe, chosen_recipe
 README = Path("benchmarks/README.md")
 RECIPES = ("distilled", "low_rank")  # whose shapes are measured beside dense
 PAIRS, WARM_UP = 5, 2
+CLEAR_PEAK, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+MATRIX_SIDE, MATRIX_PRODUCTS = 2048, 10
+CLASSES = 10  # of the noise
 Step = dict[str, Any]
 PARTS = {  # of a step; what is left is the network's forward and backward pass
     "augmentation": (Batches, "batch"),
@@ -45,11 +52,11 @@ PARTS = {  # of a step; what is left is the network's forward and backward pass
 }
 INTRODUCTION = """# How fast training is
 
-Written by `python -m benchmarks.training`, one section per processor; [separation.md](separation.md) is written by
-`python -m benchmarks.separation`. Medians of five steps with images of 32 pixels, each beside matrix products in the
-same process. Share: FLOP per second of a whole step (network, optimizer and moving average, as budgets count them) as a
-share of the rate of the products in the same precision. The three columns behind it are parts of the time of a step;
-the rest is the network's forward and backward pass. Memory is that of the process, or of the tensors on a GPU."""
+Written by `python -m benchmarks.training`, one section per processor. Medians of five steps with images of 32 pixels,
+each beside matrix products in the same process. Share: FLOP per second of a whole step (network, optimizer and moving
+average, as budgets count them) as a share of the rate of the products in the same precision. The three columns behind
+it are parts of the time of a step; the rest is the network's forward and backward pass. Memory is that of the process,
+or of the tensors on a GPU."""
 COLUMNS = "network | MMAC | precision | steps/s | images/s | GFLOP/s | share | augmentation | optimizer | average | GiB"
 
 
@@ -64,7 +71,7 @@ def main() -> None:
         for name, plan in shapes(read_plan()).items()
         for mixed_precision in precisions
     ]
-    write_section(README, INTRODUCTION, device, lines(section["recipe"], steps))
+    write_section(device, lines(section["recipe"], steps))
 
 
 def shapes(dense: Plan) -> dict[str, Plan]:
@@ -101,6 +108,33 @@ def training_step(name: str, plan: Plan, recipe: TrainRecipe, mixed_precision: b
         "memory": memory,
         **{part: np.median(parts[part][WARM_UP:] / seconds) if parts[part] else 0.0 for part in PARTS},
     }
+
+
+def read_plan() -> Plan:
+    """Return the network of params.yaml for images as those of CIFAR-10; `ParamsError` for the first mistake there."""
+    return vgg_plan(validate(ModelSettings, read_yaml(PARAMS).get("model"), "model"), CLASSES, side=32)
+
+
+def noise(count: int, plan: Plan) -> Split:
+    """Return ``count`` images of noise for a network of ``plan``; the speed does not depend on what images show."""
+    images = torch.randint(0, 256, (count, 3, plan.side, plan.side), dtype=torch.uint8)
+    return Split(images, torch.arange(count) % plan.classes)
+
+
+def matrix_products(device: torch.device, precision: torch.dtype) -> Callable[[], None]:
+    """Return a function that multiplies two matrices of ``precision`` `MATRIX_PRODUCTS` times."""
+    first, second = torch.randn(2, MATRIX_SIDE, MATRIX_SIDE, device=device).to(precision)
+
+    def products() -> None:
+        for _ in range(MATRIX_PRODUCTS):
+            torch.mm(first, second)
+
+    return products
+
+
+def matrix_rates(seconds: np.ndarray) -> np.ndarray:
+    """Return the rates, in FLOP per second, of calls of `matrix_products` that took ``seconds``."""
+    return 2 * MATRIX_SIDE**3 * MATRIX_PRODUCTS / seconds
 
 
 class Alternating(Reporter):
@@ -159,6 +193,42 @@ def lines(recipe: str, steps: list[Step]) -> list[str]:
     ]
     head = [f"Steps of the recipe `{recipe}`. Matrix products: {floor}.", "", f"| {COLUMNS} |"]
     return [*head, "|---|---:|---|" + "---:|" * 8, *rows]
+
+
+def peak_memory(function: Callable[[], object], device: torch.device) -> float:
+    """Return the most bytes in use while ``function`` runs: tensors on a GPU, the process on a Linux CPU, else NaN."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    elif CLEAR_PEAK.exists():
+        CLEAR_PEAK.write_text("5", encoding="ascii")
+    function()
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    if not STATUS.exists():
+        return float("nan")
+    line = next(line for line in STATUS.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
+def write_section(device: torch.device, lines: list[str]) -> None:
+    """Print ``lines``, measured on ``device``, and write them to `README` as its section; those of others stay."""
+    gpu = device.type == "cuda"
+    where = torch.cuda.get_device_name() if gpu else f"{cpu_name()}, {torch.get_num_threads()} threads"
+    section = "\n".join(
+        [f"## {where}", "", f"PyTorch {torch.__version__}, Python {platform.python_version()}.", *lines]
+    )
+    print(section)
+    before = README.read_text(encoding="utf-8") if README.exists() else ""
+    with atomic(README) as temporary:
+        temporary.write_text(with_section(before, section), encoding="utf-8")
+
+
+def with_section(text: str, section: str) -> str:
+    """Return `INTRODUCTION` and the sections of ``text``; ``section`` replaces one with the same heading."""
+    sections = [part.rstrip() for part in re.split(r"(?m)^(?=## )", text) if part.startswith("## ")]
+    heading = section.splitlines()[0]
+    others = [part for part in sections if part.splitlines()[0] != heading]
+    return "\n\n".join([INTRODUCTION, *others, section]) + "\n"
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ the command names the definitions that differ, and ends with 1.
 
 Where the code of the stage train differs, its arithmetic may still be the same. So the old and the new code train the
 chosen recipe on 603 images of the bundled sample, each with its own params.yaml. This takes some minutes. If all bytes
-of weights and curves agree, train is accepted as well. Files of overrides, one per line as for `dvc exp run -S`, make
-this training shorter, or bridge a change in the form of params.yaml: only with overrides may train's params differ too.
+of weights and curves agree, train is accepted as well. With --old or --new, which change params.yaml as `dvc exp run
+-S` does, train's params may differ too: so a change in the form of params.yaml is bridged.
 """
 
 import argparse
@@ -20,7 +20,6 @@ import tarfile
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from dvc.dependency import Dependency
@@ -33,31 +32,25 @@ from dvc.utils.serialize import load_yaml
 from safetensors import safe_open
 
 from checks.code import code_changes, commit_with, files_at, files_here, git, reached
-from checks.make_sample import cut
+from checks.sample import cut
 from src.core.errors import UserError, exit_cleanly, one_line
 from src.data.fetch import SAMPLE
 
 LOCK = "dvc.lock"
 CODE = ("src/", "stages/")
+TRAINS = ("src", "stages", "params.yaml", "dvc.yaml")  # what a training needs
 RECORDS = 134  # of each batch file: 603 training images, two batches of 300
-
-
-@dataclass(frozen=True)
-class Overrides:
-    """Changes of params.yaml when the old and the new code train."""
-
-    old: list[str] = field(default_factory=list)
-    new: list[str] = field(default_factory=list)
+Overrides = tuple[list[str], list[str]]  # of the old and of the new params.yaml
 
 
 def main() -> None:
     """Write the stages that compute the same to dvc.lock; name the others, and end with 1 if there are any."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--old-overrides", type=Path, metavar="FILE", help="overrides of the old params.yaml")
-    parser.add_argument("--new-overrides", type=Path, metavar="FILE", help="overrides of the new params.yaml")
-    options = parser.parse_args()
+    for name in ("old", "new"):
+        parser.add_argument(f"--{name}", action="append", default=[], metavar="KEY=VALUE", help="may be repeated")
+    given = parser.parse_args()
     try:
-        accepted, reasons = accept(Overrides(_lines(options.old_overrides), _lines(options.new_overrides)))
+        accepted, reasons = accept((given.old, given.new))
     except DvcException as error:
         raise UserError(f"DVC: {one_line(error)}") from error
     print(f"accepted: {_listed(accepted) or 'nothing'}")
@@ -65,14 +58,6 @@ def main() -> None:
         refused = dict.fromkeys(stage for stages in reasons.values() for stage in stages)
         lines = [f"{reason}: {_listed(stages)}" for reason, stages in reasons.items()]
         raise UserError("\n".join([f"would run again: {_listed(refused)}, because of", *lines]))
-
-
-def _lines(file: Path | None) -> list[str]:
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines() if file else []
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {one_line(error)}") from None
-    return [line for line in lines if line.strip() and not line.startswith("#")]
 
 
 def _listed(stages: Iterable[str]) -> str:
@@ -124,7 +109,7 @@ def _objections(stage: Stage, recorded: Mapping[str, str], overrides: Overrides)
     ``recorded``: the MD5s of its code in dvc.lock.
     """
     params = [dep for dep in stage.deps if isinstance(dep, ParamsDependency)]
-    own_params = stage.addressing == "train" and (overrides.old or overrides.new)
+    own_params = stage.addressing == "train" and any(overrides)
     for dep in [*_code(stage), *(params if own_params else [])]:
         dep.save()
     if unknown := {str(item) for item in (*stage.deps, *stage.outs) if not item.hash_info}:
@@ -153,34 +138,20 @@ def _unequal_bytes(commit: str, overrides: Overrides) -> list[str]:
     with tempfile.TemporaryDirectory() as scratch:
         data, before, now = (Path(scratch) / name for name in ("data", "before", "now"))
         cut(SAMPLE, data, train=RECORDS, test=RECORDS)
-        _checkout(commit, before)
-        _copy_working_tree(now)
-        old, new = _train(before, data, overrides.old), _train(now, data, overrides.new)
+        with tarfile.open(fileobj=io.BytesIO(git("archive", commit, *TRAINS))) as archive:
+            archive.extractall(before, filter="data")
+        for path in map(Path, TRAINS):
+            shutil.copytree(path, now / path) if path.is_dir() else shutil.copy(path, now)
+        old, new = (_train(tree, data, changes) for tree, changes in zip((before, now), overrides, strict=True))
     names = sorted(old.keys() | new.keys())
     unequal = [name for name in names if old.get(name) != new.get(name)]
     print(f"train: {len(unequal)} of {len(names)} tensors and curves differ")
     return unequal
 
 
-def _checkout(commit: str, folder: Path) -> None:
-    with tarfile.open(fileobj=io.BytesIO(git("archive", commit))) as archive:
-        archive.extractall(folder, filter="data")
-
-
-def _copy_working_tree(folder: Path) -> None:
-    listed = git("ls-files", "-z", "--cached", "--others", "--exclude-standard").decode().split("\0")
-    for name in filter(None, listed):
-        if Path(name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(name, folder / name)
-
-
 def _train(tree: Path, data: Path, overrides: list[str]) -> dict[str, bytes]:
     """Train in ``tree`` on the batch files in ``data``; return every tensor and every curve as bytes, by name."""
-    params = tree / "params.yaml"
-    new = "path" in load_yaml(params)["download"]  # in older code the source itself is a path
-    source = ["download.source=path", f"download.path={data}"] if new else [f"download.source={data}"]
-    apply_overrides(params, [*source, *overrides])
+    apply_overrides(tree / "params.yaml", ["download.source=path", f"download.path={data}", *overrides])
     for stage in ("download", "split", "train"):
         command = [sys.executable, "-m", f"stages.{stage}"]
         done = subprocess.run(command, cwd=tree, capture_output=True, encoding="utf-8", check=False)

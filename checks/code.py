@@ -76,12 +76,12 @@ def reached(files: Files, starts: Container[str]) -> Files:
         path = waiting.pop()
         if path in files and path not in result:
             result[path] = files[path]
-            waiting += _imports(path, files[path]) if path.endswith(".py") else []
+            waiting += imports(path, files[path]) if path.endswith(".py") else []
     return result
 
 
 @cache
-def _imports(path: str, source: bytes) -> list[str]:
+def imports(path: str, source: bytes) -> list[str]:
     """Return the paths of all modules that ``source`` may import, with the packages above them."""
     modules = set()
     for node in ast.walk(_parsed(path, source)):

@@ -1,40 +1,38 @@
 """Try what can go wrong around a stage: python -m checks.faults [--only FAULT ...] [--stages STAGE ...].
 
 A tiny project, on 1,600 images of the bundled sample, is made in a folder with a strange name. Its stages run without
-DVC; what they write undisturbed is the reference. Then each fault of `FAULTS` strikes each stage, and is held if
+DVC; what they write undisturbed is the reference. Then each fault of `FAULTS` strikes each stage at its first write, in
+the middle and at the last one, and is held if
 
 - the stage ends well with all its outputs, or with the exit code of the table and one line of error that says why;
   there is no traceback, and it takes at most `SECONDS`;
 - nothing lies in the project then that is not in the reference, byte for byte: no half output, no temporary file;
 - the stage, run again without the fault, ends well with all its outputs.
 
-Two exceptions: kill -9 leaves files with hidden names, and DVCLive's curves grow while the training runs. A fault at a
-write strikes at the first one of the stage, in the middle and at the last one. Ends with 1 if something was not held.
+Two exceptions: kill -9 leaves files with hidden names, and DVCLive's curves grow while the training runs. Ends with 1
+if something was not held.
 """
 
 import argparse
-import contextlib
-import ctypes
-import hashlib
 import importlib
 import multiprocessing
 import os
 import re
+import resource
 import runpy
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from checks.make_sample import cut
+from checks.sample import cut
 from scripts.check_tree import lines_of, override, without_comments
 from src.core.errors import UserError, exit_cleanly
 from src.core.recipes import ROOT as TRAINED
@@ -61,37 +59,35 @@ model.width=0.125
 +compress.recipes.flagship={{from:longer,step:quantize}}
 coded=[flagship]
 """
-TIMED = (
-    "metrics/benchmark.json",
-    "metrics/comparison.csv",
-    "plots/pictures/pareto_latency.png",
-)  # differ from run to run
+TIMED = ("metrics/benchmark.json", "metrics/comparison.csv", "plots/pictures/pareto_latency.png")  # other in each run
 GROWING = "plots/training/"
 NOT_COUNTED = ("logs", "scratch", "temporary/torchinductor", "temporary/.ses")  # caches of PyTorch and ONNX Runtime
 SECONDS = 300
-MEGABYTES = 100  # of the disk that becomes full
-CLONE_NEWNS = 0x00020000  # of sched.h; Python has os.unshare from 3.12 on
+PRINTED = 1 << 16  # bytes, which a pipe holds; no stage prints so much
 VARIABLES = {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 FORK = multiprocessing.get_context("fork")  # PyTorch is imported once only
-Strike = Callable[[Path], object]
+Content = dict[str, bytes | None]
 
 
-@dataclass(frozen=True)
-class Fault:
-    """``strike`` gets the folder of the project, in the process of the stage: at a write, or before the stage begins.
+class Fault(NamedTuple):
+    """``strike`` is called in the process of the stage; ``code`` and ``words`` say how it may end other than well."""
 
-    ``code`` and ``words`` say how a stage may end other than well. ``mounts``: only root on Linux can try it.
-    """
-
-    strike: Strike
+    strike: Callable[[], object] | None
     code: int = 0
     words: str = ""
-    at_write: bool = True
-    mounts: bool = False
 
 
-@dataclass(frozen=True)
-class Done:
+NOTHING = Fault(None)
+FAULTS = {
+    "kill -9": Fault(partial(signal.raise_signal, signal.SIGKILL), -signal.SIGKILL),
+    "SIGTERM": Fault(partial(signal.raise_signal, signal.SIGTERM), 130, "terminated|interrupted"),
+    "Ctrl-C": Fault(partial(signal.raise_signal, signal.SIGINT), 130, "interrupted"),
+    # From then on no file takes a byte. A disk that is full says it in other words, but needs root
+    "full disk": Fault(partial(resource.setrlimit, resource.RLIMIT_FSIZE, (0, 0)), 1, "File too large"),
+}
+
+
+class Done(NamedTuple):
     """A stage that has ended: its exit code (None: it hung), what it printed, and how often it wrote."""
 
     code: int | None
@@ -101,13 +97,13 @@ class Done:
 
 @dataclass(frozen=True)
 class Project:
-    """A project in which stages ran undisturbed; ``reference`` are its files and folders as `state` returns them.
+    """A project in which stages ran undisturbed; ``reference`` is what lies in it then, as `state` returns it.
 
     ``outs`` are the files that each stage made, ``writes`` is how often it wrote.
     """
 
     folder: Path
-    reference: dict[str, str]
+    reference: Content
     outs: dict[str, list[str]]
     writes: dict[str, int]
 
@@ -117,14 +113,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=FAULTS, nargs="+", default=list(FAULTS), metavar="FAULT")
     parser.add_argument("--stages", choices=STRUCK, nargs="+", default=STRUCK, metavar="STAGE")
-    given = parser.parse_args()
-    broken = []
-    with tempfile.TemporaryDirectory() as folder, small_disk(Path(folder) / "disk") as mounted:
-        project = undisturbed(Path(folder) / "disk" / STRANGE, given.stages)
+    given, broken = parser.parse_args(), []
+    with tempfile.TemporaryDirectory() as folder:
+        project = undisturbed(Path(folder) / STRANGE, given.stages)
         for name in given.only:
-            if FAULTS[name].mounts and not mounted:
-                print(f"{name}: not tried, it needs root on Linux")
-                continue
             tried = dict(tries(project, FAULTS[name], given.stages))
             wrong = [f"\n  {case}: {'; '.join(mistakes)}" for case, mistakes in tried.items() if mistakes]
             print(f"{name}: {len(tried) - len(wrong)} of {len(tried)} held{''.join(wrong)}", flush=True)
@@ -137,8 +129,8 @@ def tries(project: Project, fault: Fault, stages: Iterable[str]) -> Iterator[tup
     """Yield for each try of ``fault`` on ``stages`` its name, and what went wrong."""
     for stage in stages:
         last = project.writes[stage]
-        for write in sorted({1, (last + 1) // 2, last}) if fault.at_write else [0]:
-            done = run(project.folder, stage, project.outs[stage], fault.strike, write)
+        for write in sorted({1, (last + 1) // 2, last}):
+            done = run(project.folder, stage, project.outs[stage], fault, write)
             wrong = judged(project, stage, done, fault) + ["not struck"] * (done.writes < write)
             clean(project)
             again = judged(project, stage, run(project.folder, stage, project.outs[stage]), NOTHING)
@@ -156,67 +148,64 @@ def judged(project: Project, stage: str, done: Done, fault: Fault) -> list[str]:
         wrong.append(f"says {lines}")
     excepted = TIMED if done.code == 0 else (*TIMED, GROWING)
     for path, content in now.items():
+        same = path in project.reference and content == project.reference[path]
         hidden = done.code == -signal.SIGKILL and "/." in f"/{path}"
-        if content != project.reference.get(path) and not path.startswith(excepted) and not hidden:
+        if not same and not path.startswith(excepted) and not hidden:
             wrong.append(f"leaves {path}")
     return wrong
 
 
-def state(folder: Path) -> dict[str, str]:
-    """Return a hash of each file in ``folder``, and "" for each folder in it, by path."""
+def state(folder: Path) -> Content:
+    """Return the bytes of each file in ``folder``, and None for each folder in it, by path."""
     paths = {str(path.relative_to(folder)): path for path in folder.rglob("*")}
-    return {
-        name: hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-        for name, path in paths.items()
-        if not name.startswith(NOT_COUNTED)
-    }
+    counted = {name: path for name, path in paths.items() if not name.startswith(NOT_COUNTED)}
+    return {name: path.read_bytes() if path.is_file() else None for name, path in counted.items()}
 
 
 def clean(project: Project) -> None:
-    """Remove what is not in the reference, and what filled the disk."""
-    project.folder.with_name("ballast").unlink(missing_ok=True)
+    """Remove what is not in the reference."""
     for name in sorted(state(project.folder).keys() - project.reference.keys(), reverse=True):  # files before folders
         path = project.folder / name
         path.rmdir() if path.is_dir() else path.unlink()
 
 
-def run(folder: Path, stage: str, outs: Iterable[str] = (), strike: Strike | None = None, write: int = 0) -> Done:
-    """Return how ``stage`` ends, in a fork of this process; ``outs`` are removed before, as DVC does it.
+def run(folder: Path, stage: str, outs: Iterable[str] = (), fault: Fault = NOTHING, write: int = 0) -> Done:
+    """Return how ``stage`` ends, in a fork of this process, which ``fault`` strikes at its write number ``write``.
 
-    ``strike`` happens at the write number ``write``, or before the stage begins if that is 0.
+    ``outs`` are removed before, as DVC does it.
     """
     for out in outs:
         (folder / out).unlink(missing_ok=True)
-    writes, printed = FORK.Value("i", 0), folder.parents[1] / "printed.txt"
-    process = FORK.Process(target=begin, args=(folder, stage.split(), strike, write, writes, printed))
+    writes, (printed, output) = FORK.Value("i", 0), os.pipe()
+    process = FORK.Process(target=begin, args=(folder, stage.split(), fault, write, writes, output))
     process.start()
     process.join(SECONDS)
     code = process.exitcode
     process.kill()
     process.join()
-    return Done(code, printed.read_text(encoding="utf-8", errors="replace"), writes.value)
+    os.close(output)
+    with open(printed, "rb", buffering=0) as pipe:  # noqa: PTH123 - no path
+        return Done(code, pipe.read(PRINTED).decode(errors="replace"), writes.value)
 
 
-def begin(folder: Path, stage: list[str], strike: Strike | None, write: int, writes: Any, printed: Path) -> None:
-    """Run a stage to the end of this process, whose output goes to ``printed``."""
-    sys.stdout = sys.stderr = printed.open("w", buffering=1, encoding="utf-8")
-    os.dup2(sys.stdout.fileno(), 1)
-    os.dup2(sys.stdout.fileno(), 2)
+def begin(folder: Path, stage: list[str], fault: Fault, write: int, writes: Any, output: int) -> None:
+    """Run a stage to the end of this process, which prints to ``output``."""
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    sys.stdout = sys.stderr = open(output, "w", buffering=1, encoding="utf-8")  # noqa: SIM115 - no path
     os.chdir(folder)
     tempfile.tempdir, sys.dont_write_bytecode = str(folder / "temporary"), True
     os.environ.update(VARIABLES, TMPDIR=tempfile.tempdir)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = [f"stages.{stage[0]}", *stage[1:]]
-    if strike and not write:
-        strike(folder)
-    count(writes, write, strike)
+    count(writes, write, fault)
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
-def count(writes: Any, write: int, strike: Strike | None) -> None:
+def count(writes: Any, write: int, fault: Fault) -> None:
     """Count in ``writes`` how often this process opens a file in this folder to write, or renames something to it.
 
-    ``strike`` happens before the one with the number ``write``. Logs do not count.
+    ``fault`` strikes before the one with the number ``write``. Logs do not count.
     """
     folder = Path.cwd()
 
@@ -229,8 +218,8 @@ def count(writes: Any, write: int, strike: Strike | None) -> None:
         path = os.path.abspath(os.fspath(path))  # noqa: PTH100 - needs no Path for each file that Python opens
         if path.startswith(f"{folder}/") and not path.startswith(f"{folder}/logs"):
             writes.value += 1
-            if strike and writes.value == write:
-                strike(folder)
+            if fault.strike and writes.value == write:
+                fault.strike()
 
     sys.addaudithook(hook)
 
@@ -249,7 +238,7 @@ def undisturbed(folder: Path, stages: Iterable[str]) -> Project:
         if done.code:
             raise UserError(f"{stage}: ends with {done.code} without any fault: {done.printed[-3000:]}")
         after = state(folder)
-        outs[stage] = [path for path in after if after[path] and path not in before]
+        outs[stage] = [path for path in after if after[path] is not None and path not in before]
         before, writes[stage] = after, done.writes
     return Project(folder, before, outs, writes)
 
@@ -264,64 +253,6 @@ def make(folder: Path) -> None:
     cut(ROOT / SAMPLE, folder / "data/tiny", train=240, test=400)
     for lines in (lines_of(ROOT / "demo.overrides"), without_comments(OVERRIDES)):
         override(folder / "params.yaml", lines, "overrides")
-
-
-@contextlib.contextmanager
-def small_disk(folder: Path) -> Iterator[bool]:
-    """Make the new ``folder`` a small disk of its own, and yield whether this process may; others do not see it."""
-    folder.mkdir()
-    mounted = own_mounts() and mount("-t", "tmpfs", "-o", f"size={MEGABYTES}m", "tmpfs", folder)
-    try:
-        yield mounted
-    finally:
-        if mounted:
-            subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-def own_mounts() -> bool:
-    """Give this process its own table of mounts, which ends with it; return whether it may."""
-    unshare = getattr(ctypes.CDLL(None), "unshare", None)
-    return unshare is not None and unshare(CLONE_NEWNS) == 0 and mount("--make-rprivate", "/")
-
-
-def mount(*arguments: str | Path) -> bool:
-    """Call mount, and return whether that worked."""
-    return subprocess.run(["mount", *arguments], capture_output=True, check=False).returncode == 0
-
-
-def fill(folder: Path) -> None:
-    """Fill the disk to the last byte."""
-    with folder.with_name("ballast").open("ab", buffering=0) as file:
-        for size in (1 << 20, 1 << 12, 1):
-            with contextlib.suppress(OSError):
-                while True:
-                    file.write(bytes(size))
-
-
-def read_only(folder: Path) -> None:
-    """Make the disk read-only for this process."""
-    assert own_mounts()
-    assert mount("-o", "remount,bind,ro", folder.parent)
-
-
-def anew(folder: Path, **changes: str | None) -> None:
-    """Run the stage in a new process with ``changes`` of the variables; one that is None is not set."""
-    variables = {name: value for name, value in (os.environ | changes).items() if value is not None}
-    os.execve(sys.executable, [sys.executable, "-m", *sys.argv], variables)
-
-
-NOTHING = Fault(lambda _: None)
-NO_HOME = dict.fromkeys(("HOME", "USER", "LOGNAME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR"))
-IN_ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-FAULTS = {
-    "kill -9": Fault(lambda _: signal.raise_signal(signal.SIGKILL), -signal.SIGKILL),
-    "SIGTERM": Fault(lambda _: signal.raise_signal(signal.SIGTERM), 130, "terminated|interrupted"),
-    "Ctrl-C": Fault(lambda _: signal.raise_signal(signal.SIGINT), 130, "interrupted"),
-    "full disk": Fault(fill, 1, "No space left on device", mounts=True),
-    "read-only": Fault(read_only, 1, "Read-only file system", at_write=False, mounts=True),
-    "no HOME": Fault(partial(anew, **NO_HOME), at_write=False),
-    "ASCII, HOME of nobody": Fault(partial(anew, HOME="/nowhere", **IN_ASCII), at_write=False),
-}
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ the parts of it that were interrupted before; stages that did not run keep the r
 
 import os
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,17 @@ def main() -> None:
 def known() -> dict[str, dict[str, Any]]:
     """Return the rows of docs/minutes.csv by stage; none if there is no such file."""
     return {row["stage"]: row for row in read_csv(MINUTES, "stage", "minutes", "machine")} if MINUTES.exists() else {}
+
+
+def summed(stages: Sequence[str], rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return how many ``stages`` there are, and the minutes of those in ``rows``."""
+    known_rows = [rows[stage] for stage in stages if stage in rows]
+    count = f"{len(stages)} stage{'s' if len(stages) != 1 else ''}"
+    if not known_rows:
+        return f"{count}; {MINUTES} has no time of them"
+    machines = "; ".join(dict.fromkeys(row["machine"] for row in known_rows))
+    total = sum(row["minutes"] for row in known_rows)
+    return f"{count}, {total:.0f} minutes for {len(known_rows)} of them on {machines} ({MINUTES})"
 
 
 def newest(log: list[dict[str, Any]]) -> dict[str, float]:

@@ -62,9 +62,9 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the results are stale")
     check = parser.parse_args().check
     rows = read_csv(COMPARISON, "recipe", "edition")
-    texts = {README: replace(_text(README), short(rows)), RESULTS: whole(rows)}
+    texts = {README: replace(README.read_text(encoding="utf-8"), short(rows)), RESULTS: whole(rows)}
     for path, text in texts.items():
-        if check and not (path.exists() and _text(path) == text):
+        if check and not (path.exists() and path.read_text(encoding="utf-8") == text):
             raise UserError(f"{path}: the results differ from {COMPARISON}; run `make readme`")
         if not check:
             with atomic(path) as temporary:
@@ -142,13 +142,6 @@ def _steps(recipe: str, parent: str, history: dict[str, Any]) -> str:
     """Return what was done for ``recipe`` after its ``parent``, and what a reader should know of it."""
     told = [*own_steps(recipe, parent, history), *filter(None, [history[recipe]["note"]])]
     return textwrap.fill(f"- **{recipe}** (from {parent}): {'; '.join(told)}.", WIDTH, subsequent_indent="  ")
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; run from the top of the repository") from None
 
 
 if __name__ == "__main__":

@@ -57,8 +57,6 @@ class Tour:
 
         Raises `UserError` if a command fails, or if its output differs from the page in what matters.
         """
-        if len(re.findall("^```", page, re.MULTILINE)) % 2:
-            raise UserError(f"{PAGE}: a block does not end")
         (self.folder / "place").write_text(str(self.folder), encoding="utf-8")
         return BLOCK.sub(self._block, page)
 

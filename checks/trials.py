@@ -8,14 +8,13 @@ of the stored network.
 
 import argparse
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from src.compression.tree import CompressSettings, recipe_of
 from src.core.errors import UserError, exit_cleanly, one_line
 from src.core.files import read_csv, write_csv
-from src.core.params import PARAMS, read_yaml, validate
+from src.core.params import PARAMS, parse_yaml, read_yaml, validate
 from src.core.recipes import ROOT
 from src.network.record import load_recorded, network_path
 from src.results.comparison import TRIALS
@@ -32,44 +31,39 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(), help="the working copy of the run (default: this one)")
     given = parser.parse_args()
     others = read_csv(TRIALS) if TRIALS.exists() else []
-    new = row_of_recipe(given.name, given.recipe, given.folder) if given.recipe else row(given.name, given.folder)
+    params = read_yaml(given.folder / PARAMS)
+    new = {
+        "name": given.name,
+        "recipe": given.recipe or ROOT,
+        "settings": " ".join(options(committed(given.folder), params)),
+        "width": params["model"]["width"],
+        **(of_recipe(given.recipe, given.folder, params) if given.recipe else of_training(given.folder, params)),
+    }
     write_csv(TRIALS, [*(row for row in others if row["name"] != given.name), new])
 
 
-def row_of_recipe(name: str, recipe: str, folder: Path) -> dict[str, Any]:
-    """Return the row of the network of ``recipe`` in ``folder``; `UserError` if it or its parent is missing."""
-    params = read_yaml(folder / PARAMS)
+def of_recipe(recipe: str, folder: Path, params: dict[str, Any]) -> dict[str, Any]:
+    """Return what is known of the network of ``recipe`` in ``folder``; `UserError` if it or its parent is missing."""
     section = validate(CompressSettings, params["compress"], "compress")
     if recipe not in section.recipes:
         raise UserError(f"{folder / PARAMS}: unknown recipe {recipe!r}; there are: {', '.join(section.recipes)}")
     made = recipe_of(section, params["train"]["defaults"], recipe)
     (_, record), (_, parent) = (load_recorded(folder / network_path(name)) for name in (recipe, made.parent))
     return {
-        "name": name,
-        "recipe": recipe,
-        "settings": " ".join(options(_committed(folder), params)),
-        "width": params["model"]["width"],
-        "epochs": "",
         "pflop": own_pflop(made.step, record.pflop_after_root, parent.pflop_after_root),
-        "train_accuracy_last": "",
         "val_accuracy_last": record.val_accuracy,
         "val_accuracy_best": record.val_accuracy,
-        "val_accuracy_by_epoch": "",
     }
 
 
-def row(name: str, folder: Path) -> dict[str, Any]:
-    """Return the row of the finished training in ``folder``; `UserError` if there is none."""
-    params, curves = read_yaml(folder / PARAMS), read_curves(folder / FOLDER)
-    validation, train = curves["val/accuracy"], params["train"]
+def of_training(folder: Path, params: dict[str, Any]) -> dict[str, Any]:
+    """Return what is known of the finished training in ``folder``; `UserError` if there is none."""
+    curves, train = read_curves(folder / FOLDER), params["train"]
+    validation = curves["val/accuracy"]
     planned = chosen_recipe(train["recipe"], train["defaults"], train["recipes"]).epochs
     if len(validation) < planned and train["stop_at"] is None:
         raise UserError(f"{folder / FOLDER}: has {len(validation)} of {planned} epochs; the run is not finished")
     return {
-        "name": name,
-        "recipe": ROOT,
-        "settings": " ".join(options(_committed(folder), params)),
-        "width": params["model"]["width"],
         "epochs": len(validation),
         "pflop": curves["pflop"][-1],
         "train_accuracy_last": curves["train/accuracy"][-1],
@@ -100,15 +94,13 @@ def _written(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _committed(folder: Path) -> dict[str, Any]:
+def committed(folder: Path) -> dict[str, Any]:
+    """Return params.yaml of the last commit of the working copy ``folder``; `UserError` if there is none."""
     command = ["git", "show", f"HEAD:./{PARAMS}"]
     shown = subprocess.run(command, cwd=folder, check=False, capture_output=True, encoding="utf-8")
     if shown.returncode:
         raise UserError(f"{folder}: no {PARAMS} in the last commit ({one_line(shown.stderr)})")
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / PARAMS
-        path.write_text(shown.stdout, encoding="utf-8")
-        return read_yaml(path)
+    return parse_yaml(shown.stdout, f"{folder / PARAMS} in the last commit")
 
 
 if __name__ == "__main__":

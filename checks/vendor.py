@@ -6,43 +6,16 @@ the npm registry and are checked by SHA-256.
 """
 
 import argparse
-import tarfile
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
-import pooch
-
-from src.core.errors import UserError, exit_cleanly, one_line
+from scripts.npm import Package, contents_of
+from src.core.errors import exit_cleanly
 from src.core.files import atomic
 
 TEMPLATE = Path(".dvc/plots.html")  # .dvc/config names it
 SCRIPT = Path("scripts/report/tablesort.js")
-REGISTRY = "https://registry.npmjs.org/"
-TIMEOUT = 30  # seconds without a byte after which a download is given up
-RETRIES = 3  # attempts after the first
 MADE = "`python -m checks.vendor` makes {}: do not edit."
-
-
-@dataclass(frozen=True)
-class Package:
-    """A package of npm: name, version, SHA-256 of its archive, license, and the files that are taken out of it."""
-
-    name: str
-    version: str
-    sha256: str
-    license: str
-    files: tuple[str, ...]
-
-    @property
-    def archive(self) -> str:
-        """The path of the archive below the address of the registry."""
-        return f"{self.name}/-/{self.name}-{self.version}.tgz"
-
-    @property
-    def title(self) -> str:
-        """The line that names the package above its license."""
-        return f"{self.name} {self.version} ({REGISTRY}{self.archive}), {self.license}"
 
 
 VEGA = tuple(  # in the order in which a browser must load them
@@ -60,22 +33,12 @@ TABLESORT = Package(
     "MIT",
     ("LICENCE", "dist/tablesort.min.js", "dist/sorts/tablesort.number.min.js"),
 )
-ONNXRUNTIME = Package(  # for `make page`. The archive holds no license; those of the wheel for Python are the same
-    "onnxruntime-web",
-    "1.30.0",
-    "d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71",
-    "MIT",
-    ("dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm"),
-)
 
 
 def main() -> None:
-    """Write both files; `UserError` if a package cannot be had, or if this is not the top of the repository."""
+    """Write both files; `UserError` if a package cannot be had."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
-    for path in (TEMPLATE, SCRIPT):
-        if not path.parent.is_dir():
-            raise UserError(f"{path.parent}: no such folder; run from the top of the repository")
     texts = {package: texts_of(package) for package in (*VEGA, TABLESORT)}
     for path, text in ((TEMPLATE, page([texts[package] for package in VEGA])), (SCRIPT, script(*texts[TABLESORT]))):
         with atomic(path) as temporary:
@@ -86,22 +49,6 @@ def texts_of(package: Package) -> list[str]:
     """Return the texts of the files of ``package``: its license, then minified JavaScript; `UserError` without them."""
     with tempfile.TemporaryDirectory() as folder:
         return [content.decode() for content in contents_of(package, Path(folder))]
-
-
-def contents_of(package: Package, folder: Path) -> list[bytes]:
-    """Return the files of ``package``, whose archive is kept in ``folder`` and taken from there the next time.
-
-    Raises `UserError` if the registry cannot be reached, stops sending, or sends an archive with another SHA-256, and
-    if the archive lacks one of the files.
-    """
-    downloader = pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT)
-    registry = {package.archive: f"sha256:{package.sha256}"}
-    store = pooch.create(folder, REGISTRY, registry=registry, retry_if_failed=RETRIES)
-    try:
-        with tarfile.open(store.fetch(package.archive, downloader=downloader)) as archive:
-            return [archive.extractfile(f"package/{name}").read() for name in package.files]
-    except Exception as error:  # a broken answer of a server can raise almost anything
-        raise UserError(f"{REGISTRY}{package.archive}: cannot be used: {one_line(error)}") from error
 
 
 def script(license_text: str, *builds: str) -> str:

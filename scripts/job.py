@@ -24,6 +24,7 @@ def main(stage: str) -> int:
     if child := os.fork():  # Ray kills what its workers started when they end, but not what that started
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     signal.pthread_sigmask(signal.SIG_SETMASK, [])  # Ray blocks Ctrl-C
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # in the background of a shell script it is ignored
     log = LOGS / f"{stage}.running"
     with log.open("w", encoding="utf-8") as out:
         process = subprocess.Popen([*DVC, stage], stdin=subprocess.DEVNULL, stdout=out, stderr=out, process_group=0)

@@ -2,8 +2,8 @@
 
 Ray starts a stage when those that it needs are done. Each is `dvc repro --single-item STAGE`: DVC decides whether it
 must run, and writes dvc.lock. The stages of the recipes run side by side, JOBS at a time; any other has its machine
-alone. With RAY_ADDRESS Ray uses the machines of that cluster. The first failure, Ctrl-C, and the death of any part end
-all that runs: trainings write a checkpoint, and the next run resumes.
+alone. With RAY_ADDRESS Ray uses the machines of that cluster. The first failure, Ctrl-C, and the death of a worker or
+of this command end all that runs: trainings write a checkpoint, and the next run resumes.
 """
 
 import argparse

@@ -6,7 +6,7 @@ they read come out with the same bytes as last time. The minutes are those of do
 chain of stages that wait for each other, and what the training of all recipes costs. Nothing runs.
 """
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -16,7 +16,7 @@ from dvc.output import Output
 from dvc.repo import Repo
 from dvc.stage import Stage
 
-from checks.minutes import MINUTES, known
+from checks.minutes import known, summed
 from scripts.jobs import pipeline
 from src.compression.tree import Recipe, budget_of, read_tree
 from src.core.errors import UserError, exit_cleanly, one_line
@@ -95,21 +95,10 @@ def plan(stages: Mapping[str, bool], rows: Mapping[str, Mapping[str, Any]]) -> s
         spent = f"{rows[stage]['minutes']:.1f}" if stage in rows else "?"
         lines.append(f"{stage:<32}{spent:>8}{'' if runs else '  ' + ONLY_IF}")
     sure, perhaps = ([name for name in stages if stages[name] is runs] for runs in (True, False))
-    lines.append(_sum(sure, rows))
+    lines.append(summed(sure, rows))
     if perhaps:
-        lines.append(f"{ONLY_IF}: {_sum(perhaps, rows)}")
+        lines.append(f"{ONLY_IF}: {summed(perhaps, rows)}")
     return "\n".join(lines)
-
-
-def _sum(stages: Sequence[str], rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return how many ``stages`` there are, and the minutes of those in ``rows``."""
-    known_rows = [rows[stage] for stage in stages if stage in rows]
-    count = f"{len(stages)} stage{'s' if len(stages) != 1 else ''}"
-    if not known_rows:
-        return f"{count}; {MINUTES} has no time of them"
-    machines = "; ".join(dict.fromkeys(row["machine"] for row in known_rows))
-    total = sum(row["minutes"] for row in known_rows)
-    return f"{count}, {total:.0f} minutes for {len(known_rows)} of them on {machines} ({MINUTES})"
 
 
 def longest(stages: Container[str], rows: Mapping[str, Mapping[str, Any]], needed: Mapping[str, Iterable[str]]) -> str:

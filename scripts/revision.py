@@ -7,6 +7,7 @@ Git itself reads them, by paths from the folder of the project. So this works in
 import json
 import re
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,37 +45,26 @@ class Revision:
 
     def text(self, path: str) -> str:
         """Return the text in ``path``, "" if there is no such file; `UserError` if it is no text."""
-        try:
-            return self.content(path).decode()
-        except UnicodeDecodeError as error:
-            raise self._unreadable(path, error) from None
+        return self._parsed(path, bytes.decode, "")
 
     def values(self, path: str, *keys: str) -> dict[str, Any]:
         """Return the mapping in the JSON file ``path``, {} if there is no such file; `UserError` without ``keys``."""
-        text = self.text(path)
-        try:
-            values = json.loads(text or "{}")
-            if text and (missing := [key for key in keys if key not in values]):
+
+        def mapping(content: bytes) -> dict[str, Any]:
+            values = dict(json.loads(content))
+            if missing := [key for key in keys if key not in values]:
                 raise ValueError(f"{', '.join(missing)} is missing")
-            return dict(values)
-        except (ValueError, TypeError) as error:
-            raise self._unreadable(path, error) from None
+            return values
+
+        return self._parsed(path, mapping, {})
 
     def rows(self, path: str, *columns: str) -> list[dict[str, Any]]:
         """Return the rows of the CSV file ``path``, [] if there is no such file; `UserError` without ``columns``."""
-        content = self.content(path)
-        try:
-            return parse_csv(content, *columns) if content else []
-        except Exception as error:  # a damaged file can raise almost anything
-            raise self._unreadable(path, error) from None
+        return self._parsed(path, lambda content: parse_csv(content, *columns), [])
 
     def dataset(self) -> DatasetInfo | None:
         """Return what is known of the data set; None of older commits; `UserError` if the file is damaged."""
-        text = self.text(str(DATASET))
-        try:
-            return DatasetInfo.model_validate_json(text) if text else None
-        except ValueError as error:
-            raise self._unreadable(str(DATASET), error) from None
+        return self._parsed(str(DATASET), DatasetInfo.model_validate_json, None)
 
     def pictures(self) -> dict[str, bytes]:
         """Return the pictures by their names, without .png; older commits have them in plots/."""
@@ -88,6 +78,14 @@ class Revision:
     def _paths(self, path: str) -> list[str]:
         """Return ``path`` if the commit has it; what lies in it if it ends with a slash."""
         return git("ls-tree", "-z", "--name-only", str(self.commit), path).decode().split("\0")[:-1]
+
+    def _parsed(self, path: str, parse: Callable[[bytes], Any], default: Any) -> Any:
+        """Return what ``parse`` makes of the file ``path``, or ``default`` if there is no such file."""
+        content = self.content(path)
+        try:
+            return parse(content) if content else default
+        except Exception as error:  # a damaged file can raise almost anything
+            raise self._unreadable(path, error) from None
 
     def _unreadable(self, path: str, error: Exception) -> UserError:
         return UserError(f"{path}: not readable in {self.label}: {one_line(error)}")

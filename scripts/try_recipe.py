@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from checks.minutes import MINUTES, known
+from checks.minutes import known, summed
 from scripts.table import table
 from src.compression.tree import Recipe, path_to, read_tree
 from src.core.errors import UserError, exit_cleanly
@@ -72,12 +72,7 @@ def expected(made: list[str], compared: list[str]) -> str:
     """Return a line with the minutes that it takes to make the recipes ``made``, and to test those ``compared``."""
     stages = ["download", "split", f"compress@{DENSE}", *(f"compress@{name}" for name in made)]
     stages += [f"{stage}@{name}" for name in compared for stage in ("export", "test")]
-    rows = known()
-    found = [rows[stage] for stage in dict.fromkeys(stages) if stage in rows]
-    if not found:
-        return f"{MINUTES}: holds no time of these stages"
-    minutes, machines = sum(row["minutes"] for row in found), dict.fromkeys(row["machine"] for row in found)
-    return f"These stages took {minutes:.0f} minutes in all on {'; '.join(machines)} ({MINUTES})."
+    return f"What it takes: {summed([*dict.fromkeys(stages)], known())}"
 
 
 def timed(names: list[str], recipes: dict[str, Recipe]) -> list[dict[str, object]]:

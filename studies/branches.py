@@ -20,7 +20,7 @@ from src.separation.centers import CenterReceiver, SumReceiver
 from src.separation.layers import block_ends
 from src.separation.stream import stream
 from studies.items import Row, computed, results_folder, run
-from studies.pictures.branches import separation_of_branches
+from studies.pictures import separation_of_branches
 
 RESULTS = Path("studies/results/branches.csv")
 BRANCHES = {  # of the tree of recipes, each with a title

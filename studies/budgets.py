@@ -23,7 +23,7 @@ from src.pictures.style import save_figure
 from src.techniques.prune_channels import prune
 from src.training.budget import StepCost
 from studies.items import Items, Row, computed, results_folder, run
-from studies.pictures.budgets import accuracy_against_budget
+from studies.pictures import accuracy_against_budget
 
 RESULTS = Path("studies/results/budgets.csv")
 SEED = 0

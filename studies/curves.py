@@ -20,7 +20,7 @@ from src.network.cost import macs, parameters
 from src.network.record import load_recorded, network_path
 from src.pictures.style import save_figure
 from studies.items import Items, Row, computed, results_folder, run
-from studies.pictures.curves import accuracy_against_cost
+from studies.pictures import accuracy_against_cost
 
 RESULTS = Path("studies/results/curves.csv")
 SEED, BUDGET = 0, 1

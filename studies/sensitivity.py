@@ -29,7 +29,7 @@ from src.network.vgg import VGG, load, rebuild
 from src.pictures.style import save_figure
 from src.techniques.factorize import factorized
 from studies.items import Items, Row, computed, results_folder, run
-from studies.pictures.sensitivity import heat_map
+from studies.pictures import heat_map
 
 RESULTS = Path("studies/results/sensitivity.csv")
 SHARES = (0.125, 0.25, 0.5, 0.75, 0.875)  # of the channels of a layer that are removed

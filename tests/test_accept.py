@@ -24,7 +24,7 @@ ENVIRONMENT = {
 PROJECT = {
     ".gitignore": "__pycache__/\n/models/\n",
     ".dvcignore": "__pycache__/\n",
-    "params.yaml": "download: {source: official}\ntrain: {rate: 3}\n"
+    "params.yaml": "download: {source: official, path: null}\ntrain: {rate: 3}\n"
     "compress: {recipes: {dense: {step: keep}, thin: {step: factorize}}}\n",
     "dvc.yaml": """
 stages:
@@ -199,12 +199,9 @@ def test_another_form_of_params_needs_overrides(project, monkeypatch, capsys):
     edit("dvc.yaml", "[train.rate]", "[train.speed]")
     edit("stages/train.py", '["rate"]', '["speed"] - 1')
     assert "params.yaml (not in dvc.lock): train" in refusal(monkeypatch)
-    write({"old": "# none\n", "new": "# none\ntrain.speed=5\n"})
-    assert "other bytes after a short training" in refusal(
-        monkeypatch, "--old-overrides", "old", "--new-overrides", "new"
-    )
-    write({"old": "train.rate=4\n"})
-    assert accepted(monkeypatch, capsys, "--old-overrides", "old", "--new-overrides", "new") == "accepted: train"
+    new = ["--new", "train.speed=5"]
+    assert "other bytes after a short training" in refusal(monkeypatch, *new)
+    assert accepted(monkeypatch, capsys, "--old", "train.rate=4", *new) == "accepted: train"
     assert stale() == []
     assert yaml.safe_load(Path("dvc.lock").read_text())["stages"]["train"]["params"] == {
         "params.yaml": {"train.speed": 4}

@@ -13,15 +13,16 @@ import numpy as np
 import pooch
 import pytest
 
-from checks.make_sample import FILES
 from src.core.errors import UserError, exit_cleanly
 from src.data import raw as raw_module
+from src.data.cifar import LAYOUTS
 from src.data.fetch import LOCAL_COPY, OFFICIAL_SITE, SAMPLE, DownloadSettings, Site, fetch
 from src.data.prepared import load_arrays
 from stages import download as stage
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "cifar-10-binary.tar.gz"
+FILES = (*LAYOUTS[0].train, LAYOUTS[0].test)
 CONTENT = {
     name: b"".join(bytes([i, *np.random.default_rng(i).bytes(3072)]) for i in range(n, n + 2))
     for n, name in enumerate(FILES)

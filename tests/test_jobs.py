@@ -1,9 +1,11 @@
-"""Several stages at once: the numbers that fit, the lines shown, and one stage that ends with whoever started it.
+"""Several stages at once: the numbers that fit, the lines shown, and stages that end with whoever started them.
 
-With Ray itself: tests/test_pipeline.py, and python -m checks.jobs.
+That two jobs give the bytes of one: tests/test_pipeline.py. Tests with Ray itself are skipped where it is missing.
 """
 
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -83,8 +85,9 @@ def test_a_line_for_each_stage_that_runs(tmp_path, monkeypatch):
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A toy project without Git, in which the command works."""
-    (tmp_path / "scripts").symlink_to(ROOT / "scripts")
-    for name, text in {"source": "images", "slow.py": SLOW, "dvc.yaml": PIPELINE}.items():
+    for name in ("scripts", "src"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for name, text in {"source": "images", "slow.py": SLOW, "dvc.yaml": PIPELINE, "params.yaml": "threads: 1"}.items():
         (tmp_path / name).write_text(text)
     (tmp_path / "logs/jobs").mkdir(parents=True)
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=tmp_path, env=ENVIRONMENT, check=True)
@@ -99,11 +102,12 @@ def started(stage):
 
 
 def left(folder):
-    """Processes that work in ``folder``, those apart that have ended."""
+    """Stages, and processes for them, that work in ``folder``, those apart that have ended."""
     found = []
     for process in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and process.cwd() == str(folder) and process.status() != "zombie":
+            ours = re.search("dvc|slow.py|scripts.job", " ".join(process.cmdline()))
+            if ours and process.cwd() == str(folder) and process.status() != "zombie":
                 found.append(process)
         except psutil.Error:
             pass
@@ -111,11 +115,11 @@ def left(folder):
 
 
 def wait_for(condition):
-    for _ in range(1200):
+    for _ in range(6000):
         if condition():
             return
         time.sleep(0.1)
-    raise AssertionError("waited for two minutes")
+    raise AssertionError("waited for ten minutes")
 
 
 def test_stages_in_an_order_in_which_they_can_run(project):
@@ -143,3 +147,40 @@ def test_a_stage_is_interrupted_when_whoever_started_it_is_gone(project, end):
     wait_for(lambda: not left(project))
     assert (project / "checkpoint").exists()
     assert "failed to reproduce 'slow'" in log.with_suffix(".log").read_text()
+
+
+def kill(word):
+    """A strike: kill -9 of one of the command's processes that has ``word`` in its own command."""
+
+    def strike(command):
+        children = command.children(recursive=True)
+        next(child for child in children if word in " ".join(child.cmdline()[:3])).kill()
+
+    return strike
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    ("strike", "line"),
+    [
+        (lambda command: os.killpg(command.pid, signal.SIGINT), "error: interrupted"),
+        (psutil.Process.terminate, "error: interrupted"),
+        (kill("slow.py"), "error: slow failed; its log is logs/jobs/slow.log"),
+        (kill("ray::perform"), "error: slow failed; its log is logs/jobs/slow.log"),
+        (psutil.Process.kill, None),
+    ],
+    ids=["Ctrl-C", "SIGTERM", "a stage dies", "a worker dies", "kill -9 of the command"],
+)
+def test_whatever_dies_all_stages_end_as_at_ctrl_c(project, strike, line, request):
+    pytest.importorskip("ray", reason="Ray is not installed (requirements-parallel.txt)")
+    command, log = [sys.executable, "-m", "scripts.jobs", "1"], project / "logs/jobs/slow.running"
+    with (project / "printed").open("w+") as printed:
+        process = subprocess.Popen(command, env=ENVIRONMENT, stdout=printed, stderr=printed, start_new_session=True)
+        wait_for(lambda: log.exists() and log.read_text().endswith("started\n"))
+        strike(psutil.Process(process.pid))
+        process.wait(600)
+        wait_for(lambda: not left(project))
+    text = (project / "printed").read_text()
+    assert line is None or re.findall("^error: .*", text, re.MULTILINE) == [line]
+    assert "Traceback" not in text
+    assert (project / "checkpoint").exists() == ("a stage dies" not in request.node.name)

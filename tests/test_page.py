@@ -11,8 +11,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from checks.vendor import REGISTRY
 from scripts import predict
+from scripts.npm import REGISTRY
 from scripts.page.__main__ import HERE, build
 from src.core.errors import UserError
 from src.export.runtime import session
@@ -34,7 +34,7 @@ close();
 
 def test_browser_without_a_network(tmp_path, monkeypatch):
     monkeypatch.chdir(HERE.parents[1])
-    monkeypatch.setattr("checks.vendor.RETRIES", 0)
+    monkeypatch.setattr("scripts.npm.RETRIES", 0)
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or pytest.skip("no chromium on PATH")
     page = tmp_path / "page"
     try:

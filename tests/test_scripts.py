@@ -332,11 +332,11 @@ def test_trials_row_of_a_run(tmp_path, monkeypatch):
     assert rows[0]["recipe"] == "trained"
     (curves / "val/accuracy.tsv").write_text("step\taccuracy\n1\t0.91\n")
     with pytest.raises(UserError, match="different numbers of epochs"):
-        trials.row("three", Path())
+        run(monkeypatch, trials, "three")
     for name in CURVES:
         (curves / f"{name}.tsv").write_text(f"step\t{name.rpartition('/')[2]}\n1\t0.91\n")
     with pytest.raises(UserError, match="1 of 2 epochs"):
-        trials.row("three", Path())
+        run(monkeypatch, trials, "three")
 
 
 def test_minutes_are_those_of_the_newest_run_with_its_interrupted_parts(tmp_path, monkeypatch):
@@ -384,7 +384,7 @@ def test_a_trial_of_a_recipe_says_its_minutes(tmp_path, monkeypatch):
     stages = {"split": 1, "compress@slim": 20, "test@slim": 3, "test@truncated": 50, "compress@truncated": 2}
     rows = [{"stage": name, "minutes": float(spent), "machine": "M"} for name, spent in stages.items()]
     write_csv(minutes.MINUTES, rows)
-    assert "took 26 minutes in all on M" in try_recipe.expected(["truncated", "slim"], ["dense", "slim"])
+    assert "9 stages, 26 minutes for 4 of them on M" in try_recipe.expected(["truncated", "slim"], ["dense", "slim"])
 
 
 def test_an_unknown_recipe_cannot_be_tried(monkeypatch):

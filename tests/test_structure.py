@@ -1,17 +1,21 @@
 """The layout: code deps in dvc.yaml are what a stage reaches, imports run downward, outs and plots as designed."""
 
 import ast
-from functools import cache
 from pathlib import Path
 
 import pytest
 import yaml
+
+from checks import code
 
 ROOT = Path(__file__).parent.parent
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 STAGES = {name: stage.get("do", stage) for name, stage in PIPELINE["stages"].items()}
 TECHNIQUES = sorted(path for path in Path(ROOT / "src/techniques").glob("*.py") if path.stem != "__init__")
 OURS = [stage for stage in STAGES if stage != "release"]  # release runs no script: it copies files
+FILES = {
+    str(path.relative_to(ROOT)): path.read_bytes() for name in ("src", "stages") for path in (ROOT / name).rglob("*.py")
+}
 STEP = "${item.step}"
 LEVELS = (  # a package imports itself and the levels above it in this list
     {"core"},
@@ -23,38 +27,14 @@ LEVELS = (  # a package imports itself and the levels above it in this list
 BY_MODULE = ("data", "separation", "techniques")  # of these a stage has the modules that it reaches as deps, not all
 
 
-def module_file(name):
-    """First-party file of a dotted module name; None if it is not ours."""
-    base = ROOT.joinpath(*name.split("."))
-    for path in (base.with_suffix(".py"), base / "__init__.py"):
-        if path.is_file():
-            return path.relative_to(ROOT)
-    return None
-
-
-def imported_names(tree):
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-@cache
 def imports(path):
     """First-party files that ``path`` imports, packages apart."""
-    files = {module_file(name) for name in imported_names(ast.parse((ROOT / path).read_text()))}
-    return {file for file in files if file and file.name != "__init__.py"}
+    names = code.imports(str(path), FILES[str(path)])
+    return {Path(name) for name in names if name in FILES and not name.endswith("__init__.py")}
 
 
-def reached(path, seen=None):
-    seen = set() if seen is None else seen
-    seen.add(path)
-    for file in imports(path) - seen:
-        reached(file, seen)
-    return seen
+def reached(path):
+    return {Path(name) for name in code.reached(FILES, [str(path)]) if not name.endswith("__init__.py")}
 
 
 def dep(file):
@@ -140,8 +120,12 @@ def test_techniques_import_no_other_technique():
 
 def test_training_knows_nothing_of_dvc():
     for file in reached(Path("src/training/loop.py")):
-        names = set(imported_names(ast.parse((ROOT / file).read_text())))
-        assert not [name for name in names if name.split(".")[0] in ("dvc", "dvclive")], file
+        assert not {"dvc.py", "dvclive.py"} & {*code.imports(str(file), FILES[str(file)])}, file
+
+
+def test_imports_are_absolute():
+    for path, source in FILES.items():
+        assert not [node for node in ast.walk(ast.parse(source)) if getattr(node, "level", 0)], path
 
 
 def test_no_function_is_longer_than_40_lines():

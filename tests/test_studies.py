@@ -17,9 +17,7 @@ from src.core.files import read_csv
 from src.core.params import read_yaml
 from src.network.cost import macs
 from studies import branches, budgets, curves, items, lengths, seeds, sensitivity
-from studies.pictures.branches import separation_of_branches
-from studies.pictures.budgets import accuracy_against_budget
-from studies.pictures.sensitivity import heat_map
+from studies.pictures import accuracy_against_budget, heat_map, separation_of_branches
 
 TOP = Path(__file__).parents[1]
 TWO_BLOCKS = plan(32, "pool", 32, "pool", head=(16,))

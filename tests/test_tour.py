@@ -64,11 +64,6 @@ def test_quick_leaves_out_the_slow_blocks(folder):
     assert not list((folder / "sub").iterdir())
 
 
-def test_a_block_that_does_not_end_is_told(folder):
-    with pytest.raises(UserError, match="a block does not end"):
-        tour.Tour(folder).walked("text\n\n```console\n$ ls\n")
-
-
 def test_every_python_block_of_the_page_can_be_read():
     modules = [text for kind, _, text in tour.BLOCK.findall(PAGE) if kind == "python"]
     assert modules

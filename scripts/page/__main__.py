@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 from jinja2 import StrictUndefined, Template
 
-from checks.vendor import ONNXRUNTIME, contents_of
+from scripts.npm import Package, contents_of
 from scripts.predict import MODEL
 from scripts.report import __main__ as report
 from scripts.report import sections
@@ -29,6 +29,13 @@ from src.results.comparison import COMPARISON
 
 OUT = Path("page")
 HERE = Path(__file__).parent
+ONNXRUNTIME = Package(  # the archive holds no license; those of the wheel for Python are the same
+    "onnxruntime-web",
+    "1.30.0",
+    "d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71",
+    "MIT",
+    ("dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm"),
+)
 LICENSES = [Path(onnxruntime.__file__).with_name(name) for name in ("LICENSE", "ThirdPartyNotices.txt")]
 COPIED = (MODEL, Path("plots/pictures/pareto_latency.png"), report.FOLDER / "page.css", HERE / "page.js", *LICENSES)
 

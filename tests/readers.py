@@ -1,4 +1,4 @@
-"""Every reader of files that `checks.fuzz` gives damaged files to: one table, `READERS`."""
+"""Every reader of files, for test_fuzz.py: one table, `READERS`."""
 
 import contextlib
 import gzip
@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import networks
 import numpy as np
 import onnx.helper
 import onnx.numpy_helper
@@ -66,14 +67,13 @@ class Reader:
     whole: Callable[[bytes], bytes] = bytes
 
 
-def written(name: str, write: Callable[[Path], object]) -> bytes:
-    """Return what ``write`` writes to a file with this name."""
+def written(name, write):
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder, name))
         return Path(folder, name).read_bytes()
 
 
-def member(archive: bytes, name: str) -> dict[str, Any]:
+def member(archive, name):
     """Return ``valid`` and ``whole`` of a reader of the zip file ``archive`` in which the file ``name`` is damaged.
 
     The checksums are right, so that the damage reaches what lies inside.
@@ -81,7 +81,7 @@ def member(archive: bytes, name: str) -> dict[str, Any]:
     with zipfile.ZipFile(io.BytesIO(archive)) as source:
         files = {info: source.read(info) for info in source.namelist()}
 
-    def whole(content: bytes) -> bytes:
+    def whole(content):
         target = io.BytesIO()
         with zipfile.ZipFile(target, "w") as changed:
             for info, old in files.items():
@@ -91,22 +91,21 @@ def member(archive: bytes, name: str) -> dict[str, Any]:
     return {"valid": files[name], "whole": whole}
 
 
-def header(network: bytes) -> dict[str, Any]:
+def header(network):
     """Return ``valid`` and ``whole`` of a reader of the safetensors file ``network`` in which the header is damaged."""
     stop = 8 + int.from_bytes(network[:8], "little")
     size = lambda content: len(content).to_bytes(8, "little")  # noqa: E731
     return {"valid": network[8:stop], "whole": lambda content: size(content) + content + network[stop:]}
 
 
-def make_network(path: Path) -> None:
-    """Write a tiny network."""
+def make_network(path):
     pools = (Pool(name=f"pool{number}") for number in range(1, 5))
     features = (Conv(name="conv1", channels=4), *pools, Conv(name="conv2", channels=4, batch_norm=False))
     network = VGG(Plan(features=features, head=(Hidden(name="hidden1", width=4),)))
     save(network, path, {"edition": "sample", "image_passes": 9, "pflop": 0.1, "steps": ["cut"], "val_accuracy": 0.9})
 
 
-def make_tar(path: Path) -> None:
+def make_tar(path):
     """Write an archive of six batch files, whose long names with an accent need extra headers."""
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
         for label, name in enumerate((*LAYOUTS[0].train, LAYOUTS[0].test)):
@@ -116,34 +115,30 @@ def make_tar(path: Path) -> None:
             archive.addfile(info, io.BytesIO(content))
 
 
-def make_zip(path: Path) -> None:
-    """Write an archive with a picture of each of two classes."""
+def make_zip(path):
     with zipfile.ZipFile(path, "w") as archive:
         for name in ("mine/cat/1.png", "mine/dog/1.png"):
             archive.writestr(name, written("a.png", make_picture))
 
 
-def make_picture(path: Path) -> None:
-    """Write a picture with EXIF data, where its format has them."""
+def make_picture(path):
     exif = Image.Exif()
     exif.update({0x0112: 6, 0x010F: "a camera", 0x011A: 72.0})
     pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path, **{} if path.suffix in (".gif", ".bmp") else {"exif": exif})
 
 
-def make_onnx(path: Path) -> None:
-    """Write the ONNX file of `GRAPH`, with the names of the classes."""
+def make_onnx(path):
     model = onnx.parser.parse_model(GRAPH)
     model.metadata_props.add(key="classes", value=json.dumps([str(number) for number in range(10)]))
     path.write_bytes(model.SerializeToString())
 
 
-def read_split(path: Path) -> list[bytes]:
-    """Return images and labels of a split."""
+def read_split(path):
     return [array.tobytes() for array in load_arrays("train", path.parent)]
 
 
-def read_params(path: Path) -> None:
+def read_params(path):
     """Read params.yaml as the check of the tree does, and as one stage does, which its content decides."""
     if not PIPELINE.exists():
         shutil.copy(ROOT / PIPELINE, PIPELINE)
@@ -155,23 +150,20 @@ def read_params(path: Path) -> None:
     check(path)
 
 
-def read_network(path: Path) -> None:
-    """Read a network and its record."""
+def read_network(path):
     network, _ = load_recorded(path)
     assert network(torch.zeros(2, 3, network.plan.side, network.plan.side)).shape == (2, network.plan.classes)
 
 
-def save_weights(path: Path, as_zip: bool) -> None:
-    """Write tensors as other programs do, in one of PyTorch's two formats."""
+def save_weights(path, as_zip):
     torch.save({"state_dict": WEIGHTS}, path, _use_new_zipfile_serialization=as_zip)
 
 
-def read_weights(path: Path) -> dict[str, list[float]]:
-    """Return the tensors of a file from elsewhere, as lists."""
+def read_weights(path):
     return {name: tensor.tolist() for name, tensor in read_tensors(path).items()}
 
 
-def read_dataset(path: Path, **others: bytes) -> dict[str, list[bytes]]:
+def read_dataset(path, **others):
     """Return pixels and labels of the data set ``path``, or of that in its folder, which gets the files ``others``."""
     for name, content in others.items():
         path.with_name(name).write_bytes(content)
@@ -180,7 +172,7 @@ def read_dataset(path: Path, **others: bytes) -> dict[str, list[bytes]]:
     return {name: [picture.tobytes() + b"%d" % label for picture, label in part] for name, part in pictures.items()}
 
 
-def read_curve(path: Path) -> dict[str, list[float]]:
+def read_curve(path):
     """Return the curves of a training, one of which is ``path``."""
     folder = path.parents[1]
     for other in (folder / f"{name}.tsv" for name in CURVES):
@@ -190,15 +182,14 @@ def read_curve(path: Path) -> dict[str, list[float]]:
     return read_curves(folder)
 
 
-def read_coded(path: Path) -> bytes:
-    """Return the ONNX file in a coded file."""
+def read_coded(path):
     try:
         return decode(path.read_bytes())
     except ValueError as error:
         raise UserError(f"{path}: {error}") from None
 
 
-def read_checkpoint(path: Path) -> str:
+def read_checkpoint(path):
     """Return the state as text. A checkpoint that is skipped with a printed line counts as refused."""
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         state = Checkpoints(path.parent).load(torch.device("cpu"))
@@ -209,17 +200,8 @@ def read_checkpoint(path: Path) -> str:
 
 IMAGES = Split((torch.arange(6 * 3 * 32 * 32).view(6, 3, 32, 32) % 251).to(torch.uint8), torch.arange(6))
 STATE = {"steps": 7, "model": {"weight": torch.arange(6.0)}, "history": [{"epoch": 1, "val_loss": 0.5}]}
-KNOWN = DatasetInfo(
-    name="weather",
-    edition="sample",
-    classes=("sun", "rain", "snow"),
-    side=32,
-    images={"train": 80, "validation": 20, "test": 20},
-    mean=(0.5, 0.4, 0.3),
-    std=(0.2, 0.25, 0.3),
-)
 MAPPING = {"edition": "sample", "accuracy": 0.9, "steps": ["fold", "int8"], "export": {"fold": True, "method": None}}
-ROWS = [{"recipe": name, "share": len(name) / 7, "bytes": 3**10, "note": None} for name in KNOWN.classes]
+ROWS = [{"recipe": name, "share": len(name) / 7, "bytes": 3**10, "note": None} for name in networks.CLASSES]
 GRAPH = f"""<ir_version: 8, opset_import: ["": 17]>
 small (float[N, 3, 32, 32] {INPUT}) => (float[N, 10] {OUTPUT})
 <
@@ -237,7 +219,7 @@ small (float[N, 3, 32, 32] {INPUT}) => (float[N, 10] {OUTPUT})
 THREE = {INPUT: np.zeros((3, 3, 32, 32), np.float32)}
 
 NPZ = written("train.npz", lambda path: save_split(path.parent, "train", IMAGES))
-INFO_FILE = written(INFO, lambda path: save_info(path.parent, KNOWN))
+INFO_FILE = written(INFO, lambda path: save_info(path.parent, networks.INFO))
 JSON, CSV = written("a", partial(write_json, values=MAPPING)), written("a", partial(write_csv, rows=ROWS))
 SETTINGS, YAML = (yaml.safe_dump(values).encode() for values in (read_yaml(ROOT / PARAMS), MAPPING))
 NETWORK, TAR = written("a", make_network), written("a", make_tar)
