@@ -2,8 +2,9 @@
 
 Makes the flagship's branch and its controls again with other seeds, by the stages themselves in a folder of their own:
 other orders and augmentations of the images, and other random weights. The trained network (`dense`), the cut network
-and the validation images stay. Writes studies/results/seeds.csv (accuracies) and seeds-pairs.csv (the differences of
-any two recipes with one seed, as metrics/pairs.csv, and over all seeds). The committed run has the seed of params.yaml.
+and the validation images stay. Writes studies/results/seeds.csv (accuracies), seeds-pairs.csv (the differences of any
+two recipes with one seed, as metrics/pairs.csv) and seeds-pooled.csv (over all seeds). The committed run has the seed
+of params.yaml.
 """
 
 import argparse
@@ -29,11 +30,12 @@ from src.core.recipes import DENSE, ROOT, TUNED
 from src.data.prepared import PREPARED, load_arrays
 from src.export.runtime import FILES, TESTED
 from src.network.record import NETWORKS, network_path
-from src.results.comparison import COMPARISON, PREDICTIONS, correct_images, pair_rows
+from src.results.comparison import COMPARISON, PAIR_COLUMNS, PREDICTIONS, correct_images, pair_rows
 from src.results.intervals import pooled_difference
 from studies.items import Row, results_folder
 
 RESULTS, PAIRS = Path("studies/results/seeds.csv"), Path("studies/results/seeds-pairs.csv")
+POOLED = Path("studies/results/seeds-pooled.csv")
 GIVEN = (ROOT, "truncated")  # networks of the pipeline from which the study starts
 RECIPES = ("slim", "distilled", "flagship", TUNED, "scratch", "small")  # parents first
 CODE = (Path("src"), Path("stages"))
@@ -57,11 +59,12 @@ def main() -> None:
 
 
 def write_tables(measured: Mapping[int, Mapping[str, Row]], labels: np.ndarray) -> None:
-    """Write `RESULTS` and `PAIRS` of what was ``measured``, by seed and recipe; ``labels`` are int [images]."""
+    """Write the tables of what was ``measured``, by seed and recipe; ``labels`` are int [images]."""
     rows = [{"seed": seed, "recipe": name} | row for seed, table in measured.items() for name, row in table.items()]
     write_csv(RESULTS, rows, ("seed", "recipe", *MEASURED))
     pairs = [{"seed": seed} | pair for seed, table in measured.items() for pair in pair_rows(table, labels)]
-    write_csv(PAIRS, pairs + pooled_rows(list(measured.values()), labels))
+    write_csv(PAIRS, pairs)
+    write_csv(POOLED, pooled_rows(list(measured.values()), labels), PAIR_COLUMNS)
 
 
 def pooled_rows(tables: Sequence[Mapping[str, Row]], labels: np.ndarray) -> list[Row]:
@@ -74,8 +77,7 @@ def pooled_rows(tables: Sequence[Mapping[str, Row]], labels: np.ndarray) -> list
     by_seed = [correct_images(table, labels) for table in tables]
     correct = {name: np.stack([found[name] for found in by_seed]) for name in by_seed[0]}
     return [
-        {"seed": "all", "recipe": recipe, "reference": other}
-        | asdict(pooled_difference(correct[recipe], correct[other]))
+        {"recipe": recipe, "reference": other, **asdict(pooled_difference(correct[recipe], correct[other]))}
         for other, recipe in combinations(correct, 2)
     ]
 

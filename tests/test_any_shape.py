@@ -77,7 +77,7 @@ def test_techniques_keep_side_and_classes(context):
     made = [
         truncate.apply(root, context, truncate.Settings(by="csi", epsilon=0.002, head_c=0.01)),
         prune_channels.apply(root, context, prune_channels.Settings(**pruning)),
-        small.apply(root, context, small.Settings(train=TRAINING)),
+        small.apply(root, context, small.Settings(train=TRAINING, widths=None)),
     ]
     networks = [*(one.network for one in made), factorize.factorized(root.network, 0.5), folded(root.network)]
     for network in networks:

@@ -117,7 +117,8 @@ def test_readme_shows_numbers_conditions_and_steps_and_keeps_the_rest(workspace,
         assert all(len(line) <= 120 for line in each.splitlines() if not line.startswith("|"))
     assert "12 calls on 1 thread of Some CPU (AVX2 VNNI; ONNX Runtime 1, NumPy 2, Python 3)" in " ".join(whole.split())
     assert whole.count("Some CPU") == 1
-    assert "- **dense**: kept as it is.\n- **flagship**: cut after pool4; fine-tuned 3 epochs; mind the gap.\n" in whole
+    told = "- **flagship** (from trained): cut after pool4; fine-tuned 3 epochs; mind the gap."
+    assert f"- **dense** (from trained): kept as it is.\n{told}\n" in whole
 
 
 def test_readme_shows_only_the_most_important_recipes(workspace, monkeypatch):

@@ -196,6 +196,7 @@ def test_params_without_a_seed_are_refused(project, monkeypatch):
 def test_each_seed_is_compared_within_itself(tmp_path, monkeypatch):
     monkeypatch.setattr(seeds, "RESULTS", tmp_path / "seeds.csv")
     monkeypatch.setattr(seeds, "PAIRS", tmp_path / "pairs.csv")
+    monkeypatch.setattr(seeds, "POOLED", tmp_path / "pooled.csv")
     measured = {
         seed: {
             name: {"val_accuracy": 0.5, "test_accuracy": right / 4, "predicted": digits, "macs": 1}
@@ -208,5 +209,6 @@ def test_each_seed_is_compared_within_itself(tmp_path, monkeypatch):
     assert [(row["seed"], row["recipe"], row["reference"], row["points"]) for row in read_csv(seeds.PAIRS)] == [
         (0, "slim", "tuned", -25),
         (5, "slim", "tuned", 0),
-        ("all", "slim", "tuned", -12.5),
     ]
+    (pooled,) = read_csv(seeds.POOLED)
+    assert (pooled["recipe"], pooled["reference"], pooled["points"]) == ("slim", "tuned", -12.5)
