@@ -13,6 +13,8 @@ from safetensors.torch import save_file
 from torchvision_compat import torchvision
 
 from src.core.errors import ParamsError, UserError
+from src.network import convolution
+from src.network.convolution import convolved_as_strip
 from src.network.vgg import VGG, Plan, load, load_with_record, rebuild, save, set_dropout
 
 ROOT = Path(__file__).parent.parent
@@ -25,7 +27,7 @@ def test_layers_and_names_are_torchvisions_at_every_depth(depth):
     tensors = {name: tensor.shape for name, tensor in ours.state_dict().items() if name not in ("mean", "std")}
     assert tensors == {name: tensor.shape for name, tensor in theirs.state_dict().items()}
     kinds = [type(module) for module in theirs.features]
-    assert [type(module) for module in ours.features] == kinds
+    assert [isinstance(*pair) for pair in zip(ours.features, kinds, strict=True)] == [True] * len(kinds)
     assert ours.plan.depth == depth
 
 
@@ -153,3 +155,29 @@ def test_a_huge_plan_in_a_file_takes_no_memory(tmp_path):
     save_file({"x": torch.ones(3)}, tmp_path / "huge", metadata={"network": json.dumps({"plan": huge, "record": {}})})
     with pytest.raises(UserError, match="huge: not a network"):
         load(tmp_path / "huge")
+
+
+@pytest.mark.parametrize(("side", "kernel"), [(4, 3), (2, 3), (1, 3), (3, 1), (4, 5)])
+def test_a_strip_of_maps_is_convolved_as_the_maps_are(side, kernel):
+    torch.manual_seed(0)
+    maps = torch.randn(3, 5, side, side, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(7, 5, kernel, kernel, dtype=torch.float64, requires_grad=True)
+    bias = torch.randn(7, dtype=torch.float64, requires_grad=True)
+    strip = convolved_as_strip(maps, weight, bias, kernel // 2)
+    plain = torch.nn.functional.conv2d(maps, weight, bias, padding=kernel // 2)
+    torch.testing.assert_close(strip, plain)
+    gradient, inputs = torch.randn_like(plain), (maps, weight, bias)
+    torch.testing.assert_close(
+        torch.autograd.grad(strip, inputs, gradient), torch.autograd.grad(plain, inputs, gradient)
+    )
+
+
+def test_a_strip_is_taken_where_amx_gains_from_it(monkeypatch):
+    taken = []
+    monkeypatch.setattr(convolution, "convolved_as_strip", lambda maps, *_: taken.append(maps.shape[-1]) or maps)
+    for amx in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
+        for side in (8, 4, 2):
+            for dtype in (torch.bfloat16, torch.float32):
+                convolution.Convolution(4, 4, 3, padding=1).to(dtype)(torch.zeros(2, 4, side, side, dtype=dtype))
+    assert taken == [4, 2]

@@ -59,6 +59,9 @@ def multiplies_bfloat16_fast(device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type != "cpu":
         return False
-    if torch.cpu._is_amx_tile_supported():
-        return True
-    return torch.cpu._is_avx512_bf16_supported() and cpu_info("vendor_id") == AMD
+    return has_amx(device) or (torch.cpu._is_avx512_bf16_supported() and cpu_info("vendor_id") == AMD)
+
+
+def has_amx(device: torch.device) -> bool:
+    """Return whether ``device`` is a CPU with AMX, Intel's units for products of tiles."""
+    return device.type == "cpu" and torch.cpu._is_amx_tile_supported()

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from src.core.errors import ParamsError, UserError, one_line
 from src.core.params import PARAMS, Settings
+from src.network.convolution import Convolution
 
 WIDTHS = (64, 128, 256, 512, 512)  # of the convolutions in each of the five blocks
 CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}  # in each block
@@ -228,7 +229,7 @@ def _features(plan: Plan) -> list[nn.Module]:
         if isinstance(block, Pool):
             layers.append(nn.MaxPool2d(2, ceil_mode=True))
             continue
-        layers.append(nn.Conv2d(channels, block.channels, block.kernel, padding=block.padding))
+        layers.append(Convolution(channels, block.channels, block.kernel, padding=block.padding))
         if block.batch_norm:
             layers.append(nn.BatchNorm2d(block.channels))
         if block.relu:

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from src.network.convolution import Convolution
 from src.network.vgg import VGG, MeanPool, Plan
 from src.separation.stream import device_of, output_hooks
 
 KINDS = {
-    nn.Conv2d: "conv",
+    Convolution: "conv",
     nn.BatchNorm2d: "batchnorm",
     nn.ReLU: "relu",
     nn.MaxPool2d: "pool",

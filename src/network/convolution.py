@@ -1,0 +1,37 @@
+"""The convolution of a VGG, in the form in which CPUs with AMX train small maps fast."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from src.core.device import has_amx
+
+SMALL = 4  # pixels; from 8 on a strip gains nothing
+
+
+class Convolution(nn.Conv2d):
+    """A convolution of stride 1 that keeps the side of its maps; see `torch.nn.Conv2d`.
+
+    Small maps in bfloat16 on a CPU with AMX go through `convolved_as_strip`. oneDNN, which PyTorch calls, multiplies
+    one map of a batch at a time there, and 4 x 4 pixels are too few to fill AMX's tiles.
+    """
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return the convolved ``maps``: [N, in, H, W] -> [N, out, H, W]."""
+        if maps.shape[-1] <= SMALL and maps.dtype == torch.bfloat16 and has_amx(maps.device):
+            return convolved_as_strip(maps, self.weight, self.bias, int(self.padding[0]))
+        return super().forward(maps)
+
+
+def convolved_as_strip(maps: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
+    """Return ``maps`` [N, in, H, W] convolved with ``weight`` [out, in, 2 * padding + 1, 2 * padding + 1].
+
+    The maps stand side by side in one long map, with ``padding`` columns of zeros between them, so that the batch
+    becomes one product. The result [N, out, H, W], in channels_last order, is that of `torch.nn.functional.conv2d`
+    but for the order of sums.
+    """
+    count, channels, height, width = maps.shape
+    strip = F.pad(maps.permute(2, 0, 3, 1), (0, 0, 0, padding))  # [H, N, W + padding, in]
+    strip = strip.reshape(1, height, -1, channels).permute(0, 3, 1, 2)
+    convolved = F.conv2d(strip, weight, bias, padding=padding).view(len(weight), height, count, width + padding)
+    return convolved[..., :width].permute(2, 0, 1, 3).contiguous(memory_format=torch.channels_last)
