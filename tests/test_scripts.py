@@ -3,12 +3,15 @@
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import onnx
+import psutil
 import pytest
 import yaml
 from networks import INFO, plan, trained
@@ -298,6 +301,25 @@ def constant_network(path: Path, logits: np.ndarray, side: int = 32, names: str 
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     helper.set_model_props(model, {} if names is None else {"classes": names})
     onnx.save(model, path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_dvc_and_its_stage_end_when_their_command_is_asked_to(repository, number):
+    stage = "import time; open('started', 'w').close(); time.sleep(600)"
+    (repository / "dvc.yaml").write_text(
+        yaml.safe_dump({"stages": {"sleep": {"cmd": f'{sys.executable} -c "{stage}"'}}})
+    )
+    command = [sys.executable, "-c", "from scripts.try_recipe import run_dvc; run_dvc('repro')"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, encoding="utf-8") as process:
+        while not (repository / "started").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        running = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(number)
+        assert process.stderr.read().endswith("KeyboardInterrupt\n")
+    assert running
+    assert not any(each.is_running() for each in running)
 
 
 def test_a_network_that_cannot_be_pulled_is_told_in_one_line(repository):
