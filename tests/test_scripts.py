@@ -260,6 +260,7 @@ def test_prediction_from_a_coded_file_is_that_from_its_onnx_file(workspace, monk
     onnx_file, coded = (ROOT / predict.MODEL).read_bytes(), predict.MODEL.with_suffix(".coded")
     predict.MODEL.parent.mkdir()
     predict.MODEL.write_bytes(onnx_file)
+    predict.MODEL.with_suffix(".backup").write_text("another file of that name")
     run(monkeypatch, predict, "picture.png")
     wanted = capsys.readouterr().out.splitlines()
     assert "released/flagship.onnx" in wanted[3]
