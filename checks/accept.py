@@ -27,12 +27,12 @@ from dvc.dependency.param import ParamsDependency
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.stage import Stage
-from dvc.utils.hydra import apply_overrides
 from dvc.utils.serialize import load_yaml
 from safetensors import safe_open
 
 from checks.code import code_changes, commit_with, files_at, files_here, git, reached
 from checks.sample import cut
+from scripts.check_tree import override
 from src.core.errors import UserError, exit_cleanly, one_line
 from src.data.fetch import SAMPLE
 
@@ -136,7 +136,7 @@ def _unequal_bytes(commit: str, overrides: Overrides) -> list[str]:
     """Train with the code of ``commit`` and of the working tree; return the names of tensors and curves that differ."""
     print(f"train: its code differs from {commit[:7]}; both train now, which takes some minutes", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
-        data, before, now = (Path(scratch) / name for name in ("data", "before", "now"))
+        data, before, now = (Path(scratch) / name for name in ("data", "old", "new"))
         cut(SAMPLE, data, train=RECORDS, test=RECORDS)
         with tarfile.open(fileobj=io.BytesIO(git("archive", commit, *TRAINS))) as archive:
             archive.extractall(before, filter="data")
@@ -150,13 +150,16 @@ def _unequal_bytes(commit: str, overrides: Overrides) -> list[str]:
 
 
 def _train(tree: Path, data: Path, overrides: list[str]) -> dict[str, bytes]:
-    """Train in ``tree`` on the batch files in ``data``; return every tensor and every curve as bytes, by name."""
-    apply_overrides(tree / "params.yaml", ["download.source=path", f"download.path={data}", *overrides])
+    """Train in ``tree`` on the batch files in ``data``; return every tensor and every curve as bytes, by name.
+
+    Raises `UserError` if one of the ``overrides`` cannot be applied, or if a stage fails.
+    """
+    override(tree / "params.yaml", ["download.source=path", f"download.path={data}", *overrides], f"--{tree.name}")
     for stage in ("download", "split", "train"):
         command = [sys.executable, "-m", f"stages.{stage}"]
         done = subprocess.run(command, cwd=tree, capture_output=True, encoding="utf-8", check=False)
         if done.returncode:
-            raise UserError(f"{stage} failed with the code of {tree.name}: {done.stderr.strip()[-500:]}")
+            raise UserError(f"{stage} failed with the {tree.name} code: {done.stderr.strip()[-500:]}")
     (network,) = (tree / "models/networks").glob("*.safetensors")
     with safe_open(network, framework="numpy") as file:
         tensors = {name: file.get_tensor(name).tobytes() for name in file.keys()}  # noqa: SIM118

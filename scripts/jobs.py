@@ -77,14 +77,21 @@ def pipeline() -> dict[str, list[str]]:
 
 
 def connected(jobs: int) -> Any:
-    """Return Ray, connected to RAY_ADDRESS, or started here with ``jobs`` CPUs, the places for stages."""
+    """Return Ray, connected to RAY_ADDRESS, or started here with ``jobs`` CPUs, the places for stages.
+
+    Raises `UserError` if Ray is not installed, cannot start, or does not answer at that address.
+    """
     try:
         import ray
     except ImportError:
         raise UserError(f"JOBS needs Ray, which is not installed: {INSTALL}") from None
     os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0")  # no report; stages as fast as without Ray
     here = {"address": "local", "num_cpus": jobs, "include_dashboard": False, "object_store_memory": OBJECTS}
-    ray.init(**{} if "RAY_ADDRESS" in os.environ else here, logging_level="ERROR", log_to_driver=False)
+    address = os.environ.get("RAY_ADDRESS")
+    try:
+        ray.init(**{} if address else here, logging_level="ERROR", log_to_driver=False)
+    except Exception as error:  # Ray raises many types, and documents few
+        raise UserError(f"{f'RAY_ADDRESS={address}' if address else 'Ray'}: {one_line(error)}") from None
     return ray
 
 

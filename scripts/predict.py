@@ -21,7 +21,8 @@ def main() -> None:
     """Print the three most probable classes with their probabilities, and the time it took."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("picture", type=Path, help="any picture file; its central square counts")
-    default = min(MODEL.parent.glob(f"{MODEL.stem}.*"), default=MODEL)  # coded, where it lies there too
+    coded = MODEL.with_suffix(".coded")
+    default = coded if coded.exists() else MODEL
     parser.add_argument("--model", type=Path, default=default, help=f"an ONNX or coded file (default: {default})")
     given = parser.parse_args()
     network = session(given.model, THREADS)

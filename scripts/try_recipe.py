@@ -5,8 +5,12 @@ stays in the working tree, so that a later `make repro` does not compute it agai
 """
 
 import argparse
+import contextlib
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from checks.minutes import known, summed
@@ -24,6 +28,8 @@ from src.export.runtime import FILES, session
 from src.network.record import network_path
 from src.results.comparison import TRIALS, CompareSettings, comparison_rows
 from src.results.table import data_set
+
+POLL = 0.1  # seconds
 
 
 def main() -> None:
@@ -59,9 +65,15 @@ def pull(network: Path, stage: str) -> None:
 
 
 def run_dvc(*arguments: str) -> None:
-    """Run DVC with ``arguments``; `UserError` if it fails, KeyboardInterrupt after it has ended at Ctrl-C."""
-    with interruption() as interrupted:  # DVC gets the signal too, and needs time to write a checkpoint
-        code = subprocess.Popen([sys.executable, "-m", "dvc", *arguments]).wait()
+    """Run DVC with ``arguments``; `UserError` if it fails, KeyboardInterrupt after it has ended because of a signal."""
+    with interruption() as interrupted:
+        process = subprocess.Popen([sys.executable, "-m", "dvc", *arguments], process_group=0)
+        while process.poll() is None and not interrupted():
+            time.sleep(POLL)
+        if interrupted():
+            with contextlib.suppress(ProcessLookupError):  # it ended at the same time
+                os.killpg(process.pid, signal.SIGINT)  # DVC and its stage, which writes a checkpoint
+        code = process.wait()
     if interrupted():
         raise KeyboardInterrupt
     if code:

@@ -68,14 +68,15 @@ def write_tables(measured: Mapping[int, Mapping[str, Row]], labels: np.ndarray) 
 
 
 def pooled_rows(tables: Sequence[Mapping[str, Row]], labels: np.ndarray) -> list[Row]:
-    """Return a row for each pair of recipes: their `pooled_difference` over the seeds, each with one of ``tables``.
+    """Return a row for each pair of recipes: their `pooled_difference` over the seeds; none if there is one seed only.
 
-    There are none if there is one seed. ``labels`` int [images] are the true classes of test.
+    ``tables`` hold what was measured, by recipe, one for each seed. ``labels`` int [images] are the true classes of
+    test.
     """
     if len(tables) < 2:
         return []
     by_seed = [correct_images(table, labels) for table in tables]
-    correct = {name: np.stack([found[name] for found in by_seed]) for name in by_seed[0]}
+    correct = {name: np.stack([images[name] for images in by_seed]) for name in by_seed[0]}
     return [
         {"recipe": recipe, "reference": other, **asdict(pooled_difference(correct[recipe], correct[other]))}
         for other, recipe in combinations(correct, 2)
@@ -83,8 +84,9 @@ def pooled_rows(tables: Sequence[Mapping[str, Row]], labels: np.ndarray) -> list
 
 
 def repeated(folder: Path, params: dict[str, Any]) -> dict[str, Row]:
-    """Return by recipe what was measured of `RECIPES` with ``params``, after running in ``folder`` the stages that are
-    not finished there.
+    """Run in ``folder`` the stages that are not finished there; return what they measured, by recipe of `RECIPES`.
+
+    ``params`` are those of params.yaml with another seed.
     """
     prepare(folder, params)
     todo = [(recipe, stage) for recipe in RECIPES for stage in OUTPUTS]

@@ -1,6 +1,7 @@
 """`make accept` in a small project of its own: what it accepts DVC does not run, what it refuses stays as it was."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -201,6 +202,7 @@ def test_another_form_of_params_needs_overrides(project, monkeypatch, capsys):
     assert "params.yaml (not in dvc.lock): train" in refusal(monkeypatch)
     new = ["--new", "train.speed=5"]
     assert "other bytes after a short training" in refusal(monkeypatch, *new)
+    assert re.match("--old: [^\n]*train.pace[^\n]*$", refusal(monkeypatch, "--old", "train.pace=4"))
     assert accepted(monkeypatch, capsys, "--old", "train.rate=4", *new) == "accepted: train"
     assert stale() == []
     assert yaml.safe_load(Path("dvc.lock").read_text())["stages"]["train"]["params"] == {

@@ -59,6 +59,13 @@ def test_without_ray_a_line_says_how_to_get_it(monkeypatch):
     assert "\nray==" in (ROOT / "requirements-parallel.txt").read_text()
 
 
+def test_an_address_that_is_none_is_told_in_one_line(monkeypatch):
+    pytest.importorskip("ray", reason="Ray is not installed (requirements-parallel.txt)")
+    monkeypatch.setenv("RAY_ADDRESS", "nowhere")
+    with pytest.raises(UserError, match=r"^RAY_ADDRESS=nowhere: [^\n]+$"):
+        jobs.connected(1)
+
+
 def test_a_line_for_each_stage_that_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(jobs, "LOGS", tmp_path)
     epochs = [f"epoch  {number:2d}  loss 1.5\n" for number in range(1, 6)]

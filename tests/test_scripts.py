@@ -3,12 +3,15 @@
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import onnx
+import psutil
 import pytest
 import yaml
 from networks import INFO, plan, trained
@@ -257,6 +260,7 @@ def test_prediction_from_a_coded_file_is_that_from_its_onnx_file(workspace, monk
     onnx_file, coded = (ROOT / predict.MODEL).read_bytes(), predict.MODEL.with_suffix(".coded")
     predict.MODEL.parent.mkdir()
     predict.MODEL.write_bytes(onnx_file)
+    predict.MODEL.with_suffix(".backup").write_text("another file of that name")
     run(monkeypatch, predict, "picture.png")
     wanted = capsys.readouterr().out.splitlines()
     assert "released/flagship.onnx" in wanted[3]
@@ -298,6 +302,25 @@ def constant_network(path: Path, logits: np.ndarray, side: int = 32, names: str 
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     helper.set_model_props(model, {} if names is None else {"classes": names})
     onnx.save(model, path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_dvc_and_its_stage_end_when_their_command_is_asked_to(repository, number):
+    stage = "import time; open('started', 'w').close(); time.sleep(600)"
+    (repository / "dvc.yaml").write_text(
+        yaml.safe_dump({"stages": {"sleep": {"cmd": f'{sys.executable} -c "{stage}"'}}})
+    )
+    command = [sys.executable, "-c", "from scripts.try_recipe import run_dvc; run_dvc('repro')"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, encoding="utf-8") as process:
+        while not (repository / "started").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        running = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(number)
+        assert process.stderr.read().endswith("KeyboardInterrupt\n")
+    assert running
+    assert not any(each.is_running() for each in running)
 
 
 def test_a_network_that_cannot_be_pulled_is_told_in_one_line(repository):

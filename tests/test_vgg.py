@@ -12,9 +12,10 @@ from pydantic import ValidationError
 from safetensors.torch import save_file
 from torchvision_compat import torchvision
 
+from src.core.device import has_amx
 from src.core.errors import ParamsError, UserError
 from src.network import convolution
-from src.network.convolution import convolved_as_strip
+from src.network.convolution import convolved_as_strips
 from src.network.vgg import VGG, Plan, load, load_with_record, rebuild, save, set_dropout
 
 ROOT = Path(__file__).parent.parent
@@ -157,24 +158,48 @@ def test_a_huge_plan_in_a_file_takes_no_memory(tmp_path):
         load(tmp_path / "huge")
 
 
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("count", [1, 5, 6])
 @pytest.mark.parametrize(("side", "kernel"), [(4, 3), (2, 3), (1, 3), (3, 1), (4, 5)])
-def test_a_strip_of_maps_is_convolved_as_the_maps_are(side, kernel):
+def test_maps_in_strips_are_convolved_as_maps_are(side, kernel, count):
     torch.manual_seed(0)
-    maps = torch.randn(3, 5, side, side, dtype=torch.float64, requires_grad=True)
+    maps = torch.randn(count, 5, side, side, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(7, 5, kernel, kernel, dtype=torch.float64, requires_grad=True)
     bias = torch.randn(7, dtype=torch.float64, requires_grad=True)
-    strip = convolved_as_strip(maps, weight, bias, kernel // 2)
+    strips = convolved_as_strips(maps, weight, bias, kernel // 2)
     plain = torch.nn.functional.conv2d(maps, weight, bias, padding=kernel // 2)
-    torch.testing.assert_close(strip, plain)
+    torch.testing.assert_close(strips, plain)
     gradient, inputs = torch.randn_like(plain), (maps, weight, bias)
     torch.testing.assert_close(
-        torch.autograd.grad(strip, inputs, gradient), torch.autograd.grad(plain, inputs, gradient)
+        torch.autograd.grad(strips, inputs, gradient), torch.autograd.grad(plain, inputs, gradient)
     )
 
 
-def test_a_strip_is_taken_where_amx_gains_from_it(monkeypatch):
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.skipif(not has_amx(torch.device("cpu")), reason="needs a CPU with AMX")
+def test_gradients_of_strips_depend_on_nothing_that_lies_in_memory():
+    torch.manual_seed(0)
+    maps = torch.randn(100, 16, 4, 4, dtype=torch.bfloat16, requires_grad=True)
+    weight = torch.randn(16, 16, 3, 3, dtype=torch.bfloat16, requires_grad=True)
+    gradients = []
+    for _ in range(10):
+        gradients += torch.autograd.grad(convolved_as_strips(maps, weight, None, 1).sum(), weight)
+        dirt = [torch.full((2**16,), torch.nan) for _ in range(8)]
+        del dirt
+    assert all(gradient.equal(gradients[0]) for gradient in gradients)
+
+
+def test_strips_are_taken_where_amx_gains_from_them(monkeypatch):
     taken = []
-    monkeypatch.setattr(convolution, "convolved_as_strip", lambda maps, *_: taken.append(maps.shape[-1]) or maps)
+    monkeypatch.setattr(convolution, "convolved_as_strips", lambda maps, *_: taken.append(maps.shape[-1]) or maps)
     for amx in (True, False):
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
         for side in (8, 4, 2):

@@ -1,4 +1,4 @@
-"""Search the best network of at most so many MACs: python -m scripts.search MACS (make search MACS=75e6 TRIALS=40).
+"""Search for the best network with at most so many MACs: python -m scripts.search MACS (make search MACS=75e6).
 
 Optuna proposes shapes (`scripts.search.shapes`). Each is trained from scratch as the technique small trains, for a
 short budget, and judged by its accuracy on validation; nothing here reads a test image. The first trials are the
@@ -6,8 +6,9 @@ uniform shape, a control, and those of the tree. A trial that is worse than the 
 With --sampler random all shapes are random, another control. --long BUDGET trains six of the tried shapes for longer,
 and Kendall's tau compares the two orders.
 
-All is kept in scratch/search: the next call resumes, or adds trials. The same seed gives the same trials, interrupted
-or not. Several processes may share a search; what is proposed then depends on which trials are done.
+Everything is kept in scratch/search: the next call resumes, or adds trials. Another MACS or BUDGET is another search,
+and so is an edit of the code or the settings of training. The same seed gives the same trials, interrupted or not.
+Several processes may share a search; what is proposed then depends on which trials are done.
 """
 
 import argparse
@@ -53,10 +54,10 @@ class Params(Shared):
 def main() -> None:
     """Run the trials that are left; write the table and the picture, and print what they show."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("macs", help="the most that the network may have")
+    parser.add_argument("macs", help="the most MACs that the network may have")
     parser.add_argument("--trials", default="40")
     parser.add_argument("--sampler", default="tpe", help="tpe or random")
-    parser.add_argument("--budget", default="0.25", help="of each trial, in epochs of the trained network")
+    parser.add_argument("--budget", default="0.25", help="what each trial may cost, in epochs of the trained network")
     parser.add_argument("--long", help="a budget for six of the tried shapes")
     given = parser.parse_args()
     try:

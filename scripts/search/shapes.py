@@ -90,18 +90,18 @@ class Space:
 
 
 def known_shapes(space: Space) -> dict[str, Parameters]:
-    """Return the parameters of the shapes to begin with, by name; of equal ones the first.
+    """Return the parameters of the shapes to begin with, by name; of several that come to the same widths the first.
 
     They are the uniform one, those of the recipes in metrics/recipes.json, and what the study sensitivity suggests.
     """
     least, most = space.layers
     widths = {UNIFORM: [*space.vgg.values()][:most], **_of_recipes(space.vgg), **_of_sensitivity(space.vgg)}
-    found: dict[Widths, tuple[str, Parameters]] = {}
+    known: dict[Widths, tuple[str, Parameters]] = {}
     for name, shape in widths.items():
         if least <= len(shape) <= most:
             parameters = space.parameters(shape)
-            found.setdefault(space.widest([*parameters.values()][1:]), (name, parameters))
-    return dict(found.values())
+            known.setdefault(space.widest([*parameters.values()][1:]), (name, parameters))
+    return dict(known.values())
 
 
 def _of_recipes(vgg: Mapping[str, int]) -> dict[str, list[float]]:
@@ -112,9 +112,9 @@ def _of_recipes(vgg: Mapping[str, int]) -> dict[str, list[float]]:
 
 
 def _of_sensitivity(vgg: Mapping[str, int]) -> dict[str, list[float]]:
-    """Return widths without the channels that each convolution alone can do without, by one name.
+    """Return {"sensitivity": widths}, without the channels that each convolution alone can do without.
 
-    {} where the study has not run, or has looked at other layers.
+    {} where the study has not run, or has measured other layers.
     """
     rows = read_csv(SENSITIVITY, "layer", "method", "level", "accuracy") if SENSITIVITY.exists() else []
     whole = [row["accuracy"] for row in rows if row["method"] == "none"]

@@ -1,7 +1,7 @@
-"""The trials of a search, in a journal of Optuna, so that kill -9 loses nothing but the trial that ran.
+"""The trials of a search, in a journal of Optuna, so that kill -9 loses only steps of the trial that ran.
 
 The seeds of a trial follow from its index. Whoever runs it holds a lock, which the system frees when the process dies.
-So the indices without a result and without a holder are left to do, also where several processes share a search.
+So what is left to do are the indices without a result and without a holder, also where processes share a search.
 """
 
 import contextlib
@@ -172,7 +172,8 @@ def spread(studies: list[optuna.Study], shapes: int) -> dict[str, Parameters]:
     short = [(f"{study.study_name}-{index}", trial) for study in studies for index, trial in ended(study).items()]
     whole = [(name, trial) for name, trial in short if trial.state == COMPLETE and name.split("-")[0] in SAMPLERS]
     if len(whole) < shapes:
-        raise UserError(f"LONG: needs {shapes} shapes that were tried and not cut short (found {len(whole)})")
+        tried = "that this MACS and this BUDGET have tried and not cut short"
+        raise UserError(f"LONG: needs {shapes} shapes {tried} (found {len(whole)})")
     whole.sort(key=lambda pair: pair[1].value)
     places = np.linspace(0, len(whole) - 1, shapes).round().astype(int)
     return {name: trial.params for name, trial in (whole[place] for place in places)}

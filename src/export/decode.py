@@ -36,9 +36,9 @@ def main() -> None:
     parser.add_argument("file", type=Path, metavar="FILE")
     parser.add_argument("out", type=Path, metavar="OUT.onnx")
     given = parser.parse_args()
-    temporary = given.out.with_name(f".{given.out.name}.part")
+    temporary, place = given.out.parent / f".{given.out.name}.part", given.file
     try:
-        content = decode(given.file.read_bytes())
+        content, place = decode(given.file.read_bytes()), given.out
         try:
             temporary.write_bytes(content)
             temporary.replace(given.out)
@@ -47,7 +47,7 @@ def main() -> None:
     except ValueError as error:
         sys.exit(f"error: {given.file}: {error}")
     except OSError as error:
-        sys.exit(f"error: {error.filename or given.out}: {error.strerror}")
+        sys.exit(f"error: {place}: {error.strerror}")
 
 
 def decode(coded: bytes) -> bytes:

@@ -34,8 +34,10 @@ def recipe_history(tested: Mapping[str, Row], recipes: Mapping[str, Row], defaul
 
 
 def own_steps(recipe: str, parent: str, history: Mapping[str, Row]) -> list[str]:
-    """Return what was done for ``recipe`` after its ``parent`` was made; ``history`` has the steps of whole paths,
-    by recipe (see `recipe_history`).
+    """Return what was done for ``recipe`` after its ``parent`` was made, a sentence per technique.
+
+    ``history`` has the steps of whole paths, by recipe (see `recipe_history`). Where those of ``recipe`` do not begin
+    with those of ``parent``, as for a control that starts again from the root, all of them are returned.
     """
     steps, before = (list(history.get(name, {}).get("steps", [])) for name in (recipe, parent))
     return steps[len(before) :] if steps[: len(before)] == before else steps

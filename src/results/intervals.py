@@ -46,7 +46,8 @@ def pooled_difference(correct: np.ndarray, reference: np.ndarray) -> Difference:
     Raises ValueError if the two differ in shape, or have fewer than two seeds or images.
     """
     if correct.shape != reference.shape or min(correct.shape) < 2:
-        raise ValueError(f"found shapes {correct.shape} and {reference.shape}; wanted one shape of two seeds or more")
+        wanted = "wanted one shape, at least two seeds and two images"
+        raise ValueError(f"found shapes {correct.shape} and {reference.shape}; {wanted}")
     points = 100 * (correct.astype(float) - reference)
     seeds, images = points.shape
     over_images = points.mean(axis=0).var(ddof=1) / images

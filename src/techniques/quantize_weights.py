@@ -93,7 +93,7 @@ class Grid(nn.Module):
 def nearest_step(weight: Tensor, largest: int) -> Tensor:
     """Return for each row of ``weight`` [out, n] the step whose grid is nearest to it, by the sum of squares: [out].
 
-    Tried are `STARTS` steps, evenly spaced, up to the one that puts the largest weight at the code ``largest``.
+    It is the best of `STARTS` steps, evenly spaced, up to the one that puts the largest weight at the code ``largest``.
     """
     whole = (weight.abs().amax(1, keepdim=True) / largest).clamp(min=SMALLEST_STEP)
     steps = [whole * number / STARTS for number in range(STARTS, 0, -1)]
@@ -116,7 +116,7 @@ def grid_of(layer: nn.Module) -> tuple[Grid, Tensor]:
 
 
 def rated(network: VGG, settings: Settings) -> Objective:
-    """Return the loss of a batch: cross-entropy + ``rate`` x `bits_per_weight` of ``network``, which is trained."""
+    """Return the objective: cross-entropy + ``rate`` x `bits_per_weight` of ``network``, which is trained."""
 
     def objective(model: Model, images: Tensor, labels: Tensor) -> Tensor:
         loss = F.cross_entropy(model(images), labels, label_smoothing=settings.train.label_smoothing)
@@ -154,7 +154,8 @@ def code_lengths(place: Tensor, largest: int) -> Tensor:
 def settled(network: VGG) -> VGG:
     """Return ``network``, which has grids, with BatchNorm folded, and plain weights: codes times ``scale``.
 
-    The scales are rounded to bfloat16, so that they need half of the bytes in a coded file.
+    The scales are rounded to bfloat16, so that they need half of the bytes in a coded file. Those of the last layer do
+    not: the stage export divides them by the temperature.
     """
     codes = []
     for layer in network.weighted_layers:
