@@ -1,5 +1,6 @@
 """The network: torchvision as the oracle, and what a file may hold."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -197,12 +198,12 @@ def test_gradients_of_strips_depend_on_nothing_that_lies_in_memory():
     assert all(gradient.equal(gradients[0]) for gradient in gradients)
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_strips_are_taken_where_amx_gains_from_them(monkeypatch):
     taken = []
-    monkeypatch.setattr(convolution, "convolved_as_strips", lambda maps, *_: taken.append(maps.shape[-1]) or maps)
+    monkeypatch.setattr(convolution, "convolved_as_strips", lambda maps, *_: taken.append(maps.shape) or maps)
     for amx in (True, False):
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
-        for side in (8, 4, 2):
-            for dtype in (torch.bfloat16, torch.float32):
-                convolution.Convolution(4, 4, 3, padding=1).to(dtype)(torch.zeros(2, 4, side, side, dtype=dtype))
-    assert taken == [4, 2]
+        for count, side, dtype in itertools.product((2, 3), (8, 4), (torch.bfloat16, torch.float32)):
+            convolution.Convolution(4, 4, 3, padding=1).to(dtype)(torch.zeros(count, 4, side, side, dtype=dtype))
+    assert taken == [(3, 4, 4, 4)]

@@ -18,7 +18,8 @@ class Convolution(nn.Conv2d):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return the convolved ``maps``: [N, in, H, W] -> [N, out, H, W]."""
-        if maps.shape[-1] <= SMALL and maps.dtype == torch.bfloat16 and has_amx(maps.device):
+        small = maps.shape[-1] <= SMALL and len(maps) > torch.get_num_threads()
+        if small and maps.dtype == torch.bfloat16 and has_amx(maps.device):
             return convolved_as_strips(maps, self.weight, self.bias, int(self.padding[0]))
         return super().forward(maps)
 
