@@ -30,6 +30,7 @@ def accuracy_of_trials(rows: Sequence[Mapping[str, Any]], limit: int, info: Data
         if row["origin"] == UNIFORM:
             axes.axhline(100 * row["val_accuracy"], color=COLORS["black"], linestyle="--", label="uniform (control)")
     axes.set(xlabel="trial (cross: cut short)", ylabel="accuracy on validation (%)")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_title(titled(f"Shapes of at most {limit:,} MACs after a short training", info))
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
