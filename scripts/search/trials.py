@@ -21,7 +21,7 @@ from tqdm import tqdm
 from scripts.search.shapes import Parameters, Space
 from src.core.errors import UserError
 from src.data.prepared import DatasetInfo, Split
-from src.network.vgg import VGG, Plan
+from src.network.vgg import VGG
 from src.techniques.small import plan_with
 from src.training.budget import StepCost, epochs_within
 from src.training.checkpoints import Checkpoints
@@ -107,7 +107,7 @@ class Search:
         trial = study.ask()
         widths = self.space.suggested(trial)
         plan = plan_with(widths, self.space.root)
-        recipe = self.recipe(plan, budget)
+        recipe = self.recipe(budget)
         checkpoints = Checkpoints(self.folder / f"{study.study_name}-{index}-{'-'.join(map(str, widths))}")
         told, state = Told(trial, recipe.epochs, bar), COMPLETE
         hooks = Hooks(told, checkpoints, interrupted=self.interrupted)
@@ -126,10 +126,15 @@ class Search:
         study.tell(trial, last["val/accuracy"] if state == COMPLETE else None, state)
         checkpoints.clear()
 
-    def recipe(self, plan: Plan, budget: float) -> TrainRecipe:
-        """Return how to train ``plan`` for ``budget``, in epochs of the trained network."""
+    def recipe(self, budget: float) -> TrainRecipe:
+        """Return how to train: for ``budget``, in epochs of the trained network, by the cost of the uniform shape.
+
+        So every shape has the same number of epochs.
+        """
+        uniform = plan_with(self.space.widest([0.0] * self.space.layers[1]), self.space.root)
         with torch.device("meta"):
-            root, own = (StepCost(VGG(shape), self.training, len(self.images)) for shape in (self.space.root, plan))
+            plans = (self.space.root, uniform)
+            root, own = (StepCost(VGG(plan), self.training, len(self.images)) for plan in plans)
             return self.training.lasting(epochs_within(budget * root.full_epoch, self.training, own))
 
     @cached_property
