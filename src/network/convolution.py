@@ -12,8 +12,8 @@ SMALL = 4  # pixels; from 8 on a strip gains nothing
 class Convolution(nn.Conv2d):
     """A convolution of stride 1 that keeps the side of its maps; see `torch.nn.Conv2d`.
 
-    Small maps in bfloat16 on a CPU with AMX go through `convolved_as_strips`. oneDNN, which PyTorch calls, multiplies
-    one map of a batch at a time there, and 4 x 4 pixels are too few to fill AMX's tiles.
+    Small maps in bfloat16 on a CPU with AMX go through `convolved_as_strips`, because oneDNN, which PyTorch calls, is
+    slow there; perhaps 4 x 4 pixels are too few to fill AMX's tiles.
     """
 
     def forward(self, maps: Tensor) -> Tensor:
