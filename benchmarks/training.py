@@ -8,6 +8,7 @@ networks: that of params.yaml, and the shapes of distilled (the flagship before 
 same process: other programs on a shared machine then slow both.
 """
 
+import argparse
 import contextlib
 import platform
 import re
@@ -62,6 +63,7 @@ COLUMNS = "network | MMAC | precision | steps/s | images/s | GFLOP/s | share | a
 
 def main() -> None:
     """Measure, and write the section of this processor."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     section, device = read_yaml(PARAMS)["train"], pick_device("auto")
     recipe = chosen_recipe(section["recipe"], section["defaults"], section["recipes"])
     seed_everything(0)

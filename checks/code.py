@@ -12,9 +12,9 @@ from collections.abc import Container, Iterator, Mapping
 from functools import cache
 from pathlib import Path, PurePosixPath
 
+from src.core.code import bare_tree
 from src.core.errors import UserError, one_line
 
-HAVE_DOCSTRINGS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 Files = Mapping[str, bytes]
 
 
@@ -101,7 +101,7 @@ def _candidates(parts: list[str]) -> Iterator[str]:
 
 def _parsed(path: str, source: bytes) -> ast.Module:
     try:
-        return ast.parse(source)
+        return bare_tree(source)
     except (SyntaxError, ValueError) as error:
         raise UserError(f"{path}: no valid Python: {one_line(error)}") from None
 
@@ -131,11 +131,7 @@ def _changed_names(path: str, old: bytes, new: bytes) -> list[str]:
 @cache
 def _definitions(path: str, source: bytes) -> list[tuple[str, str]]:
     """Return the name and the syntax tree of each statement at the top of ``source``."""
-    tree = _parsed(path, source)
-    for node in ast.walk(tree):
-        if isinstance(node, HAVE_DOCSTRINGS) and ast.get_docstring(node) is not None:
-            del node.body[0]
-    return [(_name(statement), ast.dump(statement)) for statement in tree.body]
+    return [(_name(statement), ast.dump(statement)) for statement in _parsed(path, source).body]
 
 
 def _name(statement: ast.stmt) -> str:

@@ -50,13 +50,26 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_the_older_one(tmp_path, monk
 
 
 def test_fingerprint_follows_texts_and_contents(tmp_path):
-    file = tmp_path / "code.py"
+    file = tmp_path / "data.csv"
     file.write_text("a")
     first = fingerprint(["lr 1"], [file])
     assert first == fingerprint(["lr 1"], [file])
     assert first != fingerprint(["lr 2"], [file])
     file.write_text("b")
     assert first != fingerprint(["lr 1"], [file])
+
+
+def test_fingerprint_of_code_follows_what_it_does(tmp_path):
+    file = tmp_path / "code.py"
+
+    def of(text):
+        file.write_text(text)
+        return fingerprint([], [tmp_path])
+
+    first = of("def half(x):\n    return x / 2\n")
+    assert first == of('"""A page."""\n\n\ndef half(x):\n    """Half of x."""\n    return x / 2  # exact\n')
+    assert first != of("def half(x):\n    return x / 2.0\n")
+    assert first != of("def third(x):\n    return x / 2\n")
 
 
 def test_a_run_is_not_resumed_with_another_library_or_other_settings(monkeypatch):

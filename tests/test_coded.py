@@ -129,6 +129,7 @@ def flipped(content, place):
 
 
 GOOD = encode(file_of(CODES))
+BOMB = lzma.compress(struct.pack("<HIHB2s2I", 1, 0, 2, 1, b"ab", *2 * [2**32 - 1]))  # claims to hold 8 GiB
 BAD = {
     "not a coded network": [b"", b"\x89coded", FLAGSHIP[:1000], flipped(GOOD, 3)],
     "version 2 of the format; this decoder reads version 1": [GOOD[:8] + b"\x02\0" + GOOD[10:]],
@@ -136,6 +137,7 @@ BAD = {
         *(GOOD[:size] for size in (8, 45, 46, 100, len(GOOD) - 4, len(GOOD) - 1)),
         *(flipped(GOOD, place) for place in (12, 43, 47, 120, len(GOOD) - 200)),
         GOOD[:100] + GOOD[101:],
+        struct.pack("<8sH32sI", GOOD[:8], 1, b"", len(BOMB)) + BOMB,
     ],
 }
 

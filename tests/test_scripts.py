@@ -14,17 +14,15 @@ import onnx
 import psutil
 import pytest
 import yaml
-from networks import INFO, plan, trained
+from networks import INFO
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from checks import minutes, readme, trials
+from checks import minutes, readme
 from scripts import check_tree, predict, table, try_recipe
 from src.core.errors import ParamsError, UserError
 from src.core.files import read_csv, write_csv, write_json
 from src.export.coded import encode
-from src.network.record import Record, network_path, save_recorded
-from src.results.curves import CURVES
 from src.results.table import CHANCE, legend, readable
 
 ROOT = Path(__file__).parents[1]
@@ -329,40 +327,6 @@ def test_a_network_that_cannot_be_pulled_is_told_in_one_line(repository):
     assert "\n" not in str(refusal.value)
 
 
-def test_trials_row_of_a_run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["train"]["recipe"] = "fast"
-    Path("params.yaml").write_text(json.dumps(params))
-    for command in (["init", "-q"], ["add", "."], ["-c", "user.name=n", "-c", "user.email=e", "commit", "-qm", "m"]):
-        subprocess.run(["git", *command], check=True)
-    params["model"]["width"] = 0.5
-    params["train"]["recipes"]["fast"] |= {"cutout": 8, "epochs": 2}
-    Path("params.yaml").write_text(json.dumps(params))
-    curves = Path("plots/training/plots/metrics")
-    for name in CURVES:
-        path = curves / f"{name}.tsv"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"step\t{path.stem}\n1\t0.91\n2\t{0.95 if name == 'train/accuracy' else 0.9}\n")
-    for name in ("one", "two", "one"):
-        run(monkeypatch, trials, name)
-    rows = read_csv(trials.TRIALS)
-    assert [row["name"] for row in rows] == ["two", "one"]
-    assert rows[0]["settings"] == (
-        "-S 'model.width=0.5' -S 'train.recipes.fast.epochs=2' -S '++train.recipes.fast.cutout=8'"
-    )
-    assert rows[0]["train_accuracy_last"] == 0.95
-    assert rows[0]["val_accuracy_by_epoch"] == "0.9100 0.9000"
-    assert rows[0]["recipe"] == "trained"
-    (curves / "val/accuracy.tsv").write_text("step\taccuracy\n1\t0.91\n")
-    with pytest.raises(UserError, match="different numbers of epochs"):
-        run(monkeypatch, trials, "three")
-    for name in CURVES:
-        (curves / f"{name}.tsv").write_text(f"step\t{name.rpartition('/')[2]}\n1\t0.91\n")
-    with pytest.raises(UserError, match="1 of 2 epochs"):
-        run(monkeypatch, trials, "three")
-
-
 def test_minutes_are_those_of_the_newest_run_with_its_interrupted_parts(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     old = {"minutes": 99.0, "machine": "Old, 2 cores"}
@@ -375,31 +339,6 @@ def test_minutes_are_those_of_the_newest_run_with_its_interrupted_parts(tmp_path
     rows = minutes.known()
     assert rows["train"]["minutes"] == rows["draw"]["minutes"] == 99
     assert (rows["csi"]["minutes"], rows["csi"]["machine"]) == (6.5, "New, 4 cores")
-
-
-def test_trials_row_of_a_recipe(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    Path("params.yaml").write_text(json.dumps(params))
-    for command in (["init", "-q"], ["add", "."], ["-c", "user.name=n", "-c", "user.email=e", "commit", "-qm", "m"]):
-        subprocess.run(["git", *command], check=True)
-    params["compress"]["train"]["repair"]["lr_peak"] = 0.123
-    params["compress"]["recipes"]["channels"]["budget"] = 3
-    Path("params.yaml").write_text(json.dumps(params))
-    Path("models/networks").mkdir(parents=True)
-    network = trained(plan(8, "pool"))
-    for name, pflop in (("trained", 0.0), ("channels", 0.25)):
-        record = Record(edition="sample", recipe=name, pflop=1 + pflop, pflop_after_root=pflop, val_accuracy=0.875)
-        save_recorded(network, record, network_path(name))
-    run(monkeypatch, trials, "gentle", "--recipe", "channels")
-    (found,) = read_csv(trials.TRIALS)
-    assert (found["recipe"], found["pflop"], found["val_accuracy_last"]) == ("channels", 0.25, 0.875)
-    assert "-S 'compress.train.repair.lr_peak=0.123'" in found["settings"]
-    assert "-S '++compress.recipes.channels.budget=3'" in found["settings"]
-    with pytest.raises(UserError, match="unknown recipe 'nothing'; there are: dense"):
-        run(monkeypatch, trials, "x", "--recipe", "nothing")
-    with pytest.raises(UserError, match=r"models/networks/dense\.safetensors"):
-        run(monkeypatch, trials, "x", "--recipe", "dense")
 
 
 def test_a_trial_of_a_recipe_says_its_minutes(tmp_path, monkeypatch):

@@ -26,6 +26,7 @@ import constriction
 import numpy as np
 
 MAGIC, VERSION = b"\x89coded\r\n", 1
+LARGEST = 2**31  # bytes of an ONNX file, which is a protobuf message
 HEADER = struct.Struct("<8sH32sI")
 TENSORS, TENSOR = struct.Struct("<H"), struct.Struct("<IHB")
 
@@ -83,6 +84,8 @@ def _spliced(frame: io.BytesIO, stream: bytes) -> bytes:
         parts.append(frame.read(before))
         table = np.frombuffer(frame.read(values * width), f"V{width}")
         counts = np.frombuffer(frame.read(4 * values), "<u4")
+        if width * int(counts.sum()) > LARGEST:  # before memory for it is asked for
+            raise ValueError("too large")
         parts.append(table[decoder.decode(model(counts), int(counts.sum()))].tobytes())
     return b"".join([*parts, frame.read()])
 

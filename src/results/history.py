@@ -43,11 +43,6 @@ def own_steps(recipe: str, parent: str, history: Mapping[str, Row]) -> list[str]
     return steps[len(before) :] if steps[: len(before)] == before else steps
 
 
-def own_pflop(step: str, after_root: float, parent_after_root: float) -> float:
-    """Return what ``step`` itself spent, from the PFLOP after the root of its network and of its parent."""
-    return after_root if step in CONTROLS else after_root - parent_after_root
-
-
 def is_control(recipe: Mapping[str, Any], defaults: Mapping[str, Row]) -> bool:
     """Return whether the technique of ``recipe`` is a control: the root trained on, random weights or a random choice.
 

@@ -1,5 +1,6 @@
 """Checkpoints of an unfinished run: atomic, two kept, in a git-ignored scratch folder."""
 
+import ast
 import hashlib
 import importlib.metadata
 import io
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 
+from src.core.code import bare_tree
 from src.core.files import atomic
 from src.core.params import stage_deps
 from src.training import parallel
@@ -76,15 +78,22 @@ def _undamaged(path: Path, device: torch.device) -> dict[str, Any]:
 def fingerprint(texts: Iterable[str], places: Iterable[Path]) -> str:
     """Return a hash of ``texts``, of the files among ``places``, and of all that lies in the folders among them.
 
-    Of a folder with Python code only the code counts. A run with the same fingerprint may resume from a checkpoint.
+    Of a folder with Python code only the code counts, without comments and docstrings. A run with the same fingerprint
+    may resume from a checkpoint.
     """
     digest = hashlib.sha256()
     for text in texts:
         digest.update(text.encode() + b"\0")
     for place in places:
         for path in _files(place):
-            digest.update(str(path).encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+            digest.update(str(path).encode() + b"\0" + hashlib.sha256(_content(path)).digest())
     return digest.hexdigest()[:16]
+
+
+def _content(path: Path) -> bytes:
+    """Return what counts in the file ``path``: of Python its syntax tree, of anything else all bytes."""
+    content = path.read_bytes()
+    return ast.dump(bare_tree(content)).encode() if path.suffix == ".py" else content
 
 
 def _files(place: Path) -> list[Path]:

@@ -27,8 +27,8 @@ class Optimizers:
         rest = _decayed([weight for weight in trained if id(weight) not in hidden], settings.weight_decay)
         self.all: list[torch.optim.Optimizer] = []
         if settings.optimizer == "sgd":
-            momentum = settings.momentum
-            self.all.append(torch.optim.SGD(rest, lr=settings.lr_start, momentum=momentum, nesterov=momentum > 0))
+            lr, momentum = settings.lr_start, settings.momentum
+            self.all.append(torch.optim.SGD(rest, lr, momentum, nesterov=momentum > 0, fused=True))  # half the time
         else:
             self.all.append(torch.optim.AdamW(rest, lr=settings.lr_start))
         if matrices:
