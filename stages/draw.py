@@ -17,13 +17,12 @@ from src.pictures.classes import accuracy_by_class
 from src.pictures.csi import separation_by_layer
 from src.pictures.distribution import weights_and_codebooks
 from src.pictures.family import family_tree
-from src.pictures.history import controls
 from src.pictures.pareto import pareto
 from src.pictures.positions import positions, separation_by_class
 from src.pictures.style import save_figure
 from src.pictures.training import training
 from src.pictures.widths import widths_by_layer
-from src.results.columns import COLUMNS
+from src.results.columns import COLUMNS, COSTS, Row
 from src.results.comparison import CODEBOOK_COLUMNS, COMPARISON, FLIP_COLUMNS, PAIR_COLUMNS, PAIRS, WEIGHT_COLUMNS
 from src.results.curves import FOLDER, read_curves
 from src.results.evaluation import Bin
@@ -36,12 +35,7 @@ CODEBOOK = Path("plots/codebook.csv")
 REFERENCE_TRAINING = Path("data/reference/original-training.csv")
 REFERENCE_CSI = Path("data/reference/original-csi.csv")
 PUBLISHED = Path("data/reference/published-bytes.csv")
-PARETO = {  # by column
-    "bytes": "pareto_bytes",
-    "stored_bytes": "pareto_stored",
-    "macs": "pareto_macs",
-    "latency_ms_b1": "pareto_latency",
-}
+PARETO = {column: f"pareto_{column.partition('_')[0]}" for column in COSTS}  # the names of the pictures
 STORED = ("half", "quantize", "quantize_weights")  # techniques that change only how numbers are stored
 PROTOCOLS = ("train", "train_same", "train_in_sample", "test", "test_same", "test_in_sample")
 INDICES = ("csi", "csi_gap_error", "csi_pooled", "probe", "probe_gap_error", "si", "effective_rank")
@@ -114,7 +108,7 @@ def _training(target: float, info: DatasetInfo) -> Figure:
     return training(read_curves(FOLDER), reference, target, info)
 
 
-def original(path: Path, info: DatasetInfo, *columns: str) -> list[dict[str, Any]]:
+def original(path: Path, info: DatasetInfo, *columns: str) -> list[Row]:
     """Return the rows of ``path``, a table of the original study; none if the data are others than its."""
     return read_csv(path, *columns) if info.name == CIFAR10 else []
 
@@ -124,19 +118,17 @@ def _recipes(info: DatasetInfo) -> dict[str, Figure]:
     rows = read_csv(COMPARISON, *(column.name for column in COLUMNS))
     pairs = read_csv(PAIRS, *PAIR_COLUMNS)
     histories = read_json(RECIPES, "recipes")["recipes"]
-    chosen = controls(histories)
+    controls = {name for name, history in histories.items() if history["control"]}
     bins, books = read_csv(WEIGHTS, *WEIGHT_COLUMNS), read_csv(CODEBOOK, *CODEBOOK_COLUMNS)
-    seen = {column: _seen(rows, column, histories) for column in PARETO}
-    others = {"stored_bytes": _published(info)}
-    return {
-        **{
-            name: pareto(seen[column], pairs, column, info, chosen, others.get(column, {}))
-            for column, name in PARETO.items()
-        },
-        "family": family_tree(rows, histories, chosen, info),
-        "widths": widths_by_layer(histories, chosen, info),
+    figures = {
+        "family": family_tree(rows, histories, info),
+        "widths": widths_by_layer(histories, info),
         "weights": weights_and_codebooks(bins, books, info),
     }
+    for cost, name in PARETO.items():
+        others = _published(info) if cost == "stored_bytes" else {}
+        figures[name] = pareto(_seen(rows, cost, histories), pairs, cost, info, controls, others)
+    return figures
 
 
 def _published(info: DatasetInfo) -> dict[str, tuple[float, float]]:
@@ -147,7 +139,7 @@ def _published(info: DatasetInfo) -> dict[str, tuple[float, float]]:
     return {row["network"]: (row["bytes"], row["accuracy"]) for row in rows}
 
 
-def _seen(rows: list[dict[str, Any]], cost: str, histories: dict[str, Any]) -> list[dict[str, Any]]:
+def _seen(rows: list[Row], cost: str, histories: dict[str, Row]) -> list[Row]:
     """Return those of ``rows`` that ``cost`` can tell from their parents: MACs do not see how numbers are stored."""
     return [row for row in rows if cost != "macs" or histories[row["recipe"]]["step"] not in STORED]
 

@@ -107,8 +107,8 @@ def test_changes_of_many_classes_are_those_of_the_worst_and_the_best(data, tmp_p
 
 
 def test_labels_thin_out_and_keep_both_ends():
-    assert thinned(["a", "b", "c"], 25) == ([0, 1, 2], ["a", "b", "c"])
-    places, labels = thinned([str(number) for number in range(100)], 25)
+    assert thinned(["a", "b", "c"]) == ([0, 1, 2], ["a", "b", "c"])
+    places, labels = thinned([str(number) for number in range(100)])
     assert (len(places), places[0], places[-1], labels[-1]) == (25, 0, 99, "99")
 
 

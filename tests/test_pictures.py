@@ -18,8 +18,7 @@ from src.data.prepared import SPLITS
 from src.pictures import csi, evaluation, style, training
 from src.pictures.classes import accuracy_by_class, beyond_chance
 from src.pictures.distribution import same_histograms, weights_and_codebooks
-from src.pictures.family import family_tree, tree_places
-from src.pictures.history import controls, technique
+from src.pictures.family import family_tree, technique, tree_places
 from src.pictures.pareto import pareto
 from src.pictures.positions import positions, separation_by_class
 from src.pictures.widths import pruned_shapes, widths_by_layer
@@ -140,11 +139,10 @@ def history(name, step, settings):
 
 def all_figures(curves):
     rows, histories = tree()
-    chosen = controls(histories)
     return {
-        "pareto": pareto(rows, [], "bytes", INFO, chosen),
-        "family": family_tree(rows, histories, chosen, INFO),
-        "widths": widths_by_layer(histories, chosen, INFO),
+        "pareto": pareto(rows, [], "bytes", INFO, CONTROLS),
+        "family": family_tree(rows, histories, INFO),
+        "widths": widths_by_layer(histories, INFO),
         "weights": weights_and_codebooks(WEIGHTS, BOOKS, INFO),
         "classes": accuracy_by_class(FLIPS, IMAGES, INFO),
         "confusion": evaluation.confusion(CONFUSION, INFO),
@@ -237,10 +235,6 @@ def test_csi_by_class_has_a_row_for_each_class():
     assert image[:, 0].tolist() == [i / 10 for i in range(10)]
 
 
-def test_controls_are_the_recipes_that_say_so():
-    assert controls(tree()[1]) == set(CONTROLS)
-
-
 def test_technique_is_its_name_and_the_settings_that_the_recipe_changes():
     named = {name: technique(history) for name, history in tree()[1].items()}
     assert named["dense"] == "keep"
@@ -251,11 +245,11 @@ def test_technique_is_its_name_and_the_settings_that_the_recipe_changes():
 
 
 def test_pareto_shows_controls_as_rings_and_the_others_filled():
-    rows, histories = tree()
-    axes = pareto(rows, [], "macs", INFO, controls(histories)).axes[0]
+    rows, _ = tree()
+    axes = pareto(rows, [], "macs", INFO, CONTROLS).axes[0]
     dots = [one for one in axes.collections if isinstance(one, PathCollection)]
     faces = {row["recipe"]: to_hex(dot.get_facecolor()[0]) for row, dot in zip(rows, dots, strict=True)}
-    assert {name for name, face in faces.items() if face == "#ffffff"} == {"scratch", "small"}
+    assert {name for name, face in faces.items() if face == "#ffffff"} == set(CONTROLS)
     assert any("control" in text for text in texts(axes.figure))
     assert not any("control" in text for text in texts(pareto(rows, [], "macs", INFO)))
 
@@ -278,18 +272,16 @@ def test_networks_of_others_are_shown_beside_the_whole_of_cifar_10_alone(monkeyp
         assert _published(whole.model_copy(update=other)) == {}
 
 
-@pytest.mark.parametrize("draw", ["pareto", "family", "widths", "classes"])
-def test_pictures_of_recipes_work_with_dense_alone(draw, tmp_path):
+def test_pictures_of_recipes_work_with_dense_alone(tmp_path):
     rows, histories = tree(dense=DEMO["dense"])
-    figures = {
-        "pareto": lambda: pareto(rows, [], "bytes", INFO, controls(histories)),
-        "family": lambda: family_tree(rows, histories, controls(histories), INFO),
-        "widths": lambda: widths_by_layer(histories, controls(histories), INFO),
-        "classes": lambda: accuracy_by_class([], IMAGES, INFO),
-    }
-    figure = figures[draw]()
-    style.save_figure(figure, tmp_path / "one.png")
-    assert any("sample edition" in text for text in texts(figure))
+    for figure in (
+        pareto(rows, [], "bytes", INFO),
+        family_tree(rows, histories, INFO),
+        widths_by_layer(histories, INFO),
+        accuracy_by_class([], IMAGES, INFO),
+    ):
+        style.save_figure(figure, tmp_path / "one.png")
+        assert any("sample edition" in text for text in texts(figure))
 
 
 def test_places_of_the_tree_are_lines_of_their_own_below_the_parent():
@@ -298,22 +290,20 @@ def test_places_of_the_tree_are_lines_of_their_own_below_the_parent():
 
 
 def test_every_line_of_the_family_has_accuracies_and_size_and_controls_are_hollow():
-    rows, histories = tree()
-    figure = family_tree(rows, histories, controls(histories), INFO)
-    found = texts(figure)
+    figure = family_tree(*tree(), INFO)
+    rows, found = tree()[0], texts(figure)
     assert {row["recipe"] for row in rows} <= set(found)
     assert {"88.00", "78.00"} <= set(found)  # tuned, the third row
     assert {"4.0 MB", "2.0 MB"} <= set(found)
     assert "prune_channels (ratio 0.5, importance taylor)" in found
     dots = {dot.get_label(): to_hex(dot.get_facecolor()[0]) for dot in figure.axes[0].collections}
     assert dots.keys() == {"trained", *DEMO}
-    assert {name for name, face in dots.items() if face == "#ffffff"} == {"scratch", "small"}
+    assert {name for name, face in dots.items() if face == "#ffffff"} == set(CONTROLS)
 
 
 def test_no_text_of_the_family_leaves_the_figure_or_overlaps_another():
     long = {"ranking": "uniform", "importance": "magnitude", "draw": 1}
-    rows, histories = tree(**DEMO, truncated_probe_int8=("channels", "prune_channels", long))
-    figure = family_tree(rows, histories, controls(histories), INFO)
+    figure = family_tree(*tree(**DEMO, truncated_probe_int8=("channels", "prune_channels", long)), INFO)
     figure.draw_without_rendering()
     texts = [text.get_window_extent() for text in figure.axes[0].texts]
     assert not any(one.overlaps(other) for one, other in combinations(texts, 2))
@@ -322,7 +312,8 @@ def test_no_text_of_the_family_leaves_the_figure_or_overlaps_another():
 
 def test_titles_are_inside_the_figure_even_of_a_tree_with_dense_alone():
     rows, histories = tree(dense=DEMO["dense"])
-    for figure in (family_tree(rows, histories, {"dense"}, INFO), widths_by_layer(histories, (), INFO)):
+    histories["dense"]["control"] = True
+    for figure in (family_tree(rows, histories, INFO), widths_by_layer(histories, INFO)):
         figure.draw_without_rendering()
         title = next(text for text in figure.findobj(Text) if "edition" in text.get_text())
         assert figure.bbox.x0 <= title.get_window_extent().x0
@@ -330,8 +321,7 @@ def test_titles_are_inside_the_figure_even_of_a_tree_with_dense_alone():
 
 
 def test_the_bar_of_a_recipe_is_the_share_of_the_file_of_dense():
-    rows, histories = tree()
-    bars = family_tree(rows, histories, (), INFO).axes[0].patches
+    bars = family_tree(*tree(), INFO).axes[0].patches
     assert [bar.get_width() / bars[0].get_width() for bar in bars[:3]] == pytest.approx([1, 1 / 2, 1 / 3], rel=1e-3)
 
 
@@ -344,18 +334,16 @@ def test_shapes_are_those_with_other_widths_than_dense_each_once():
 
 def test_widths_show_the_ranks_of_factorized_layers():
     _, histories = tree(dense=DEMO["dense"], thin=DEMO["thin"])
-    figure = widths_by_layer(histories, (), INFO)
+    figure = widths_by_layer(histories, INFO)
     assert [text.get_text() for text in figure.axes[0].texts] == ["16\n100%", "r 4, 5\n16\n100%", *["32\n100%"] * 2]
     assert "thin: 96 of 96 channels" in texts(figure)
     assert any("ranks" in text for text in texts(figure))
-    assert not any(
-        "ranks" in text for text in texts(widths_by_layer(tree()[1] | {"thin": histories["dense"]}, (), INFO))
-    )
+    without = tree()[1] | {"thin": histories["dense"]}
+    assert not any("ranks" in text for text in texts(widths_by_layer(without, INFO)))
 
 
 def test_widths_say_channels_share_and_removed_layers_and_are_hollow_for_controls():
-    _, histories = tree()
-    figure = widths_by_layer(histories, controls(histories), INFO)
+    figure = widths_by_layer(tree()[1], INFO)
     assert len(figure.axes) == 3
     _, first, second = figure.axes
     assert [text.get_text() for text in first.texts] == ["8\n50%", "12\n75%", "removed", "removed"]
@@ -367,7 +355,7 @@ def test_widths_say_channels_share_and_removed_layers_and_are_hollow_for_control
 
 def test_widths_without_a_pruned_recipe_say_so():
     _, histories = tree(dense=DEMO["dense"], truncated=DEMO["truncated"])
-    assert any("no recipe has fewer" in text for text in texts(widths_by_layer(histories, (), INFO)))
+    assert any("no recipe has fewer" in text for text in texts(widths_by_layer(histories, INFO)))
 
 
 def test_weights_of_the_same_histogram_share_a_panel_and_zeros_are_drawn_apart():

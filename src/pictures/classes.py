@@ -1,17 +1,16 @@
 """The picture of the change of accuracy per class: a heat map of recipes and classes."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.stats import binomtest
+from scipy.stats import binom
 
 from src.data.prepared import DatasetInfo
 from src.pictures.style import DARK, DIVERGING, ENDS, new_figure, short, tilted, titled, worst_and_best
+from src.results.columns import Row
 
-Row = Mapping[str, Any]
 LEVEL = 0.05  # of the test of all classes together, and of that of a row's classes together
 GRAY = "#555555"
 HINT = "Bold: more than chance over test images (exact McNemar test at 5 %, for the classes of a row together)"
@@ -34,7 +33,8 @@ def accuracy_by_class(rows: Sequence[Row], images: Mapping[str, int], info: Data
     points = 100 * (gained - lost) / np.maximum([*totals, sum(totals)], 1)
     shown = [*worst_and_best(points[:, :-1].mean(0)), len(classes)]
     names = [short([*classes, "all"][place]) for place in shown]
-    hint = f"{HINT}\nThe {ENDS} lowest and the {ENDS} highest mean changes of {len(classes)} classes"
+    ends = f"\nThe {ENDS} lowest and the {ENDS} highest mean changes of {len(classes)} classes"
+    hint = HINT + (ends if len(shown) <= len(classes) else "")
     points, beyond = points[:, shown], beyond_chance(gained, lost)[:, shown]
     figure = new_figure(12.5, 2.1 + 0.34 * len(recipes))
     axes = figure.add_subplot()
@@ -45,9 +45,7 @@ def accuracy_by_class(rows: Sequence[Row], images: Mapping[str, int], info: Data
     axes.set_xticks(range(len(shown)), names, fontsize=9.5, **tilted(names))
     axes.set_yticks(range(len(recipes)), recipes, fontsize=9)
     axes.set(xlabel="class", ylabel="recipe")
-    axes.set_title(
-        titled("Change of test accuracy per class, points", info, hint if len(shown) <= len(classes) else HINT)
-    )
+    axes.set_title(titled("Change of test accuracy per class, points", info, hint))
     axes.grid(visible=False)
     figure.colorbar(image, ax=axes, label="change of test accuracy (points)")
     return figure
@@ -66,12 +64,7 @@ def beyond_chance(gained: np.ndarray, lost: np.ndarray) -> np.ndarray:
     gain as a loss. The level of 5 % holds for the classes of a row together (Bonferroni), and for the last column.
     """
     classes = gained.shape[1] - 1
-    levels = [*[LEVEL / classes] * classes, LEVEL]
-    beyond = np.zeros(gained.shape, dtype=bool)
-    for row, column in np.argwhere(gained + lost):
-        more, fewer = int(gained[row, column]), int(lost[row, column])
-        beyond[row, column] = binomtest(more, more + fewer).pvalue < levels[column]
-    return beyond
+    return 2 * binom.cdf(np.minimum(gained, lost), gained + lost, 0.5) < [*[LEVEL / classes] * classes, LEVEL]
 
 
 def _write_points(axes: Axes, points: np.ndarray, limit: float, beyond: np.ndarray) -> None:

@@ -1,16 +1,15 @@
 """The picture of the separation of the classes in the layers of a network."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from src.data.prepared import DatasetInfo
 from src.pictures.style import COLORS, SPLIT_COLORS, new_figure, titled
+from src.results.columns import Row
 
-Row = Mapping[str, Any]
 CURVES = (
     ("train", "train, leave-one-out", SPLIT_COLORS["train"], "o-"),
     ("test", "test, centers from train", SPLIT_COLORS["test"], "o-"),

@@ -1,7 +1,7 @@
 """The picture of the weights of all recipes, and of the codebooks of those that share weights."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,8 @@ from matplotlib.figure import Figure, SubFigure
 
 from src.data.prepared import DatasetInfo
 from src.pictures.style import COLOR_MAP, COLORS, hide_ticks, new_figure, titled
+from src.results.columns import Row
 
-Row = Mapping[str, Any]
 Group = tuple[list[str], np.ndarray, np.ndarray]  # names of recipes, weights and exact zeros in each bin
 COLUMNS = 4  # panels beside each other
 PANEL, BOOK, EMPTY = 1.75, 4.2, 0.9  # height of a row of histograms, of the codebooks, of the panel without one, inches

@@ -5,7 +5,7 @@ They are drawn from the rows of the tables that the stage evaluate writes.
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,15 +29,15 @@ from src.pictures.style import (
     titled,
     worst_and_best,
 )
+from src.results.columns import Row
 from src.results.evaluation import Bin, calibration_error
 
 COLUMNS = 6  # in the grid of mistakes
 CONTRAST = PowerNorm(0.5, vmin=0, vmax=1)  # the square root of a share, so that small shares can be told apart
 LIGHT_BELOW = 0.25  # a cell with a smaller share of its row is dark, so its number is white
-NUMBERED, LABELED = 12, 25  # the most classes whose cells have numbers, and whose names all stand at the axes
+NUMBERED = 12  # the most classes whose cells have numbers
 TITLE = 80  # characters of a line
 NAMED = 3  # confusions that the title names where cells have no numbers
-Row = Mapping[str, Any]
 
 BESIDE: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7.5, "va": "center"}
 
@@ -54,7 +54,7 @@ def confusion(rows: Sequence[Row], info: DatasetInfo) -> Figure:
     figure = new_figure(9, 8)
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap=COLOR_MAP, norm=CONTRAST)
-    places, labels = thinned(info.classes, LABELED)
+    places, labels = thinned(info.classes)
     axes.set_xticks(places, labels, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(places, labels)
     axes.set(xlabel="predicted class", ylabel="actual class")

@@ -1,7 +1,7 @@
 """The picture of the tree of recipes, with the accuracy and the size of the file of each recipe."""
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+import textwrap
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -9,7 +9,6 @@ from matplotlib.patches import Rectangle
 
 from src.core.recipes import DENSE
 from src.data.prepared import DatasetInfo
-from src.pictures.history import technique
 from src.pictures.style import COLORS, hide_ticks, new_figure, titled
 from src.results.columns import Row
 from src.results.table import engineering
@@ -19,18 +18,19 @@ MARGIN, TITLE = 0.25, 1.0  # free space around the tree, and above it for title 
 INDENT = 0.22  # of a generation, inches
 TECHNIQUE, VALIDATION, TEST, FILE, BAR = 3.35, 7.35, 7.95, 8.75, 8.9  # where columns begin, numbers end, inches
 LONGEST = WIDTH - MARGIN - BAR  # the bar of the file of dense, inches
+CHARACTERS = 56  # of a technique, the most
 
 
-def family_tree(
-    rows: Sequence[Row], histories: Mapping[str, Mapping[str, Any]], controls: Collection[str], info: DatasetInfo
-) -> Figure:
+def family_tree(rows: Sequence[Row], histories: Mapping[str, Row], info: DatasetInfo) -> Figure:
     """Return a figure of the tree of recipes from the root at the top: a line for each of ``rows`` of the comparison.
 
     A line says what its technique is and which settings its recipe changes, its accuracy on validation and test, and
     the size of its file, which is also a bar. ``histories`` are the recipes of metrics/recipes.json; the dots of
-    ``controls`` are hollow.
+    controls are hollow.
     """
-    by_name, parents = {row["recipe"]: row for row in rows}, {row["recipe"]: row["parent"] for row in rows}
+    parents = {row["recipe"]: row["parent"] for row in rows}
+    controls = {name for name in parents if histories[name]["control"]}
+    largest = next(row["bytes"] for row in rows if row["recipe"] == DENSE)
     places = tree_places(parents)
     height = TITLE + LINE * len(places) + MARGIN
     figure = new_figure(WIDTH, height)
@@ -41,10 +41,21 @@ def family_tree(
         _draw_edge(axes, places[parent], places[name])
     for name, place in places.items():
         _draw_name(axes, place, name, name in controls)
-    for name, row in by_name.items():
-        _write_columns(axes, _top(places[name][1]), row, technique(histories[name]), by_name[DENSE]["bytes"])
-    _write_title(axes, info, not parents.keys().isdisjoint(controls))
+    for row in rows:
+        name = row["recipe"]
+        _write_columns(axes, _top(places[name][1]), row, technique(histories[name]), largest)
+    _write_title(axes, info, bool(controls))
     return figure
+
+
+def technique(history: Row) -> str:
+    """Return the technique of a recipe with the settings that the recipe changes: ``prune_channels (ratio 0.4)``.
+
+    ``history`` is that of the recipe in metrics/recipes.json. A text that is too long for a picture ends in "...".
+    """
+    changed = {**history["settings"], **history["settings"].get("train", {})}
+    listed = ", ".join(f"{name} {value}" for name, value in changed.items() if name != "train")
+    return textwrap.shorten(history["step"] + (f" ({listed})" if listed else ""), CHARACTERS, placeholder=" ...")
 
 
 def tree_places(parents: Mapping[str, str]) -> dict[str, tuple[int, int]]:

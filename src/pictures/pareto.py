@@ -1,9 +1,7 @@
 """Pictures of test accuracy against bytes, MACs or latency, with the Pareto front."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise, product
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.path import Path
 from matplotlib.text import Annotation, Text
-from matplotlib.ticker import EngFormatter, Formatter, FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox
 
 from src.core.recipes import DENSE
@@ -20,11 +18,6 @@ from src.pictures.style import COLORS, new_figure, titled
 from src.results.columns import BY_NAME, Row
 from src.results.comparison import pareto_front
 
-FORMATTERS: dict[str, Callable[[], Formatter]] = {
-    "bytes": partial(EngFormatter, "B"),
-    "count": EngFormatter,
-    "ms": partial(FuncFormatter, "{0:g}".format),
-}
 MARGIN = 1.6  # free space at both ends of the logarithmic axis, as a factor
 HEIGHT = 2.0  # the axis spans at least so many points of accuracy, so that chance does not look like a large difference
 DISTANCES = (12, 22, 34, 48, 62, 76)  # from a point to its label, in typographic points
@@ -33,7 +26,6 @@ ARROW = {"arrowstyle": "-", "color": COLORS["gray"], "linewidth": 0.8, "shrinkA"
 FAINT: dict[str, Any] = {"color": "#8A8A8A", "fontsize": 8.5}
 OTHERS = "networks of others; 465x: against their own baseline"
 PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
-SIZE = (10, 7)  # inches
 MEANINGS = {
     "orange": "on the front",
     "blue": "differs from the front at its cost (95 % interval)",
@@ -51,7 +43,7 @@ def pareto(
     cost: str,
     info: DatasetInfo,
     controls: Collection[str] = (),
-    published: Points = MappingProxyType({}),
+    published: Points | None = None,
 ) -> Figure:
     """Return a figure of test accuracy (%) of the ``rows`` of the comparison against ``cost``, a column with an axis.
 
@@ -59,9 +51,10 @@ def pareto(
     metrics/pairs.csv: a recipe whose interval against the front at its cost contains 0 is gray. The markers of
     ``controls`` are hollow. The networks of others, ``published``, are faint, and no part of the front.
     """
+    published = published or {}
     points = {row["recipe"]: (row[cost], 100 * row["test_accuracy"]) for row in rows}
     front = [rows[place] for place in pareto_front([(row[cost], row["val_accuracy"]) for row in rows])]
-    figure = new_figure(*SIZE)
+    figure = new_figure(10, 7)
     axes = figure.add_subplot()
     lines = _draw_front(axes, [points[row["recipe"]] for row in front], max(x for x, _ in points.values()))
     _draw_points(axes, points, colors(rows, cost, front, pairs), controls)
@@ -121,7 +114,8 @@ def _describe(axes: Axes, points: Sequence[tuple[float, float]], cost: str, info
     axes.set(ylabel="test accuracy (%)", title=titled(what, info, hint))
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FORMATTERS[column.kind]())
+    unit = "B" if column.kind == "bytes" else ""
+    axes.xaxis.set_major_formatter("{x:g}" if column.kind == "ms" else EngFormatter(unit))
     low, high = min(accuracies), max(accuracies)
     half = max(0.6 * (high - low), HEIGHT / 2)
     axes.set_ylim((low + high) / 2 - half, (low + high) / 2 + half)
@@ -130,7 +124,7 @@ def _describe(axes: Axes, points: Sequence[tuple[float, float]], cost: str, info
     axes.figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=2)
 
 
-def place_labels(axes: Axes, points: Points, lines: Sequence[Bbox], faint: Collection[str] = ()) -> None:
+def place_labels(axes: Axes, points: Points, lines: Sequence[Bbox], faint: Collection[str]) -> None:
     """Write the name of each point, gray and small if it is ``faint``, where it covers no name and no point.
 
     It is the nearest such place. A thin line connects a label to its point; it crosses no name and no other such line.
@@ -167,13 +161,15 @@ def _moved_to_a_free_place(
     names, lines = [_text_box(other) for other in others], [_leader(other) for other in others]
     obstacles = [] if not_crossed is None else [*names, *not_crossed]
     uncrossed = [] if not_crossed is None else lines
+    frame = label.axes.bbox  # type: ignore[union-attr]  # it has axes
     for distance in DISTANCES:
         for right, up in DIRECTIONS:
             label.set(position=(distance * right, distance * up), ha=SIDES[right])
             box, leader = _text_box(label), _leader(label)
             covers = box.count_overlaps([*taken, *names]) or any(line.intersects_bbox(box) for line in lines)
             crosses = any(map(leader.intersects_bbox, obstacles)) or any(map(leader.intersects_path, uncrossed))
-            if _inside(box, label.axes.bbox) and not covers and not crosses:  # type: ignore[union-attr]  # it has axes
+            inside = all(frame.contains(*corner) for corner in (box.min, box.max))
+            if inside and not covers and not crosses:
                 return True
     return False
 
@@ -182,7 +178,7 @@ def _leader(label: Annotation) -> Path:
     """Return the line from the edge of the dot of ``label`` to the middle of its text, in pixels."""
     box = _text_box(label)
     start = label.axes.transData.transform(label.xy)  # type: ignore[union-attr]  # it has axes
-    end = np.array([(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2])
+    end = box.get_points().mean(0)
     return Path([start + DOT * (end - start) / max(np.hypot(*(end - start)), DOT), end])
 
 
@@ -190,7 +186,3 @@ def _text_box(label: Annotation) -> Bbox:
     """Return the box of the text in pixels, without the line to its point."""
     label.get_window_extent()  # moves the text to the position that was set last
     return Text.get_window_extent(label)
-
-
-def _inside(box: Bbox, frame: Bbox) -> bool:
-    return frame.containsx(box.x0) and frame.containsx(box.x1) and frame.containsy(box.y0) and frame.containsy(box.y1)

@@ -1,6 +1,6 @@
 """Pictures of the positions where the network can be cut, and of the separation per class."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,10 +9,9 @@ from matplotlib.figure import Figure
 
 from src.data.prepared import DatasetInfo
 from src.pictures.style import COLOR_MAP, COLORS, ENDS, new_figure, thinned, titled
+from src.results.columns import Row
 from src.separation.scores import first_within
 
-Row = Mapping[str, Any]
-LABELED = 25  # the most classes whose names all stand at the axis
 Z = 1.96  # standard errors on each side of a 95 % interval
 SCORES = (
     ("csi", "CSI, flattened, validation", "blue", "o-"),
@@ -20,9 +19,8 @@ SCORES = (
     ("probe", "linear probe, validation", "orange", "s-"),
     ("si", "SI, train", "green", "^-"),
 )
-CLASSES_HINT = (
-    "The share of a class's images that are nearest to its own center: which classes separate early, which late"
-)
+CLASSES = "The share of a class's images that are nearest to its own center: which classes separate early, which late"
+ORDERED = "\nOrdered by the last layer, from the highest to the lowest; some of the classes are named"
 
 
 def positions(rows: Sequence[Row], epsilon: float, info: DatasetInfo) -> Figure:
@@ -79,19 +77,16 @@ def separation_by_class(rows: Sequence[Row], info: DatasetInfo) -> Figure:
 
     Many classes are in the order of their CSI in the last layer, the highest at the top.
     """
-    classes, hint, height = info.classes, CLASSES_HINT, 4.6
+    classes, hint, height = info.classes, CLASSES, 4.6
     if len(classes) > 2 * ENDS:
         classes = tuple(sorted(classes, key=lambda name: -rows[-1][name]))
-        hint, height = (
-            f"{hint}\nOrdered by the last layer, from the highest to the lowest; some of the classes are named",
-            7.5,
-        )
+        hint, height = CLASSES + ORDERED, 7.5
     grid = np.array([[row[name] for row in rows] for name in classes])
     figure = new_figure(13, height)
     axes = figure.add_subplot()
     image = axes.imshow(grid, cmap=COLOR_MAP, vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(rows)), [row["layer"] for row in rows], rotation=90, fontsize=8.5)
-    axes.set_yticks(*thinned(classes, LABELED))
+    axes.set_yticks(*thinned(classes))
     axes.set(xlabel="layer, in order", ylabel="class")
     axes.grid(visible=False)
     axes.set_title(titled("CSI per class on test", info, hint))

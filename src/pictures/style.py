@@ -34,6 +34,7 @@ DARK = 0.65  # share of the largest value from which the background of a cell is
 DPI = 120
 ENDS = 10  # of more than twice as many classes, pictures show so many of the worst and of the best
 LONGEST = 20  # characters of the name of a class
+LABELED = 25  # the most classes whose names all stand at an axis
 ACROSS = 120  # characters of names that have space beside each other
 STYLE: dict[RcKeyType, Any] = {
     "figure.constrained_layout.use": True,
@@ -67,15 +68,15 @@ def titled(what: str, info: DatasetInfo, hint: str = "", note: str = "") -> str:
     return f"{what} ({title}{note})" + (f"\n{hint}" if hint else "")
 
 
-def short(name: str, longest: int = LONGEST) -> str:
-    """Return ``name`` as a label: cut to ``longest`` characters, and without a meaning for Matplotlib's formulas."""
-    cut = name if len(name) <= longest else f"{name[: longest - 1]}…"
+def short(name: str) -> str:
+    """Return ``name`` as a label: cut to `LONGEST` characters, and without a meaning for Matplotlib's formulas."""
+    cut = name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
     return cut.replace("$", r"\$")
 
 
-def thinned(names: Sequence[str], most: int) -> tuple[list[int], list[str]]:
-    """Return places and labels of at most ``most`` of ``names``, the first and the last among them."""
-    places = np.linspace(0, len(names) - 1, min(len(names), most)).round().astype(int).tolist()
+def thinned(names: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Return places and labels of at most `LABELED` of ``names``, the first and the last among them."""
+    places = np.linspace(0, len(names) - 1, min(len(names), LABELED)).round().astype(int).tolist()
     return places, [short(names[place]) for place in places]
 
 

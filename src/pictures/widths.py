@@ -1,8 +1,7 @@
 """The picture of the widths of the layers that recipes with fewer channels kept."""
 
 import textwrap
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,20 +9,22 @@ from matplotlib.figure import Figure
 from src.core.recipes import DENSE
 from src.data.prepared import DatasetInfo
 from src.pictures.style import COLORS, new_figure, titled
+from src.results.columns import Row
 
 Widths = dict[str, int]
 PANEL = 1.55  # height of the panel of one shape, inches
 LONGEST = 120  # characters of a line of names
 
 
-def widths_by_layer(histories: Mapping[str, Mapping[str, Any]], controls: Collection[str], info: DatasetInfo) -> Figure:
+def widths_by_layer(histories: Mapping[str, Row], info: DatasetInfo) -> Figure:
     """Return a figure with a panel for each shape that has other widths than dense: the channels of every layer.
 
     ``histories`` are the recipes of metrics/recipes.json. Recipes of one shape share a panel. Bars are hollow where all
-    of them are ``controls``.
+    of them are controls.
     """
     dense = _widths(histories[DENSE])
     shapes = pruned_shapes(histories)
+    controls = {name for name, history in histories.items() if history["control"]}
     figure = new_figure(12, (1.7 if shapes else 0.8) + PANEL * len(shapes))
     if not shapes:
         title = titled("Channels of each layer", info)
@@ -31,11 +32,11 @@ def widths_by_layer(histories: Mapping[str, Mapping[str, Any]], controls: Collec
         return figure
     hint = "Gray outline: dense. Blue, and the numbers: the channels that are left, and their share"
     hint += ". r: ranks of thin layers" if any(_ranks(widths, layer) for _, widths in shapes for layer in dense) else ""
-    hint += ". Not filled: controls" if any(set(names) <= set(controls) for names, _ in shapes) else ""
+    hint += ". Not filled: controls" if any(controls.issuperset(names) for names, _ in shapes) else ""
     figure.suptitle(titled("Channels of each layer", info, hint))
     panels = figure.subplots(len(shapes), sharex=True, squeeze=False)[:, 0]
     for axes, (names, widths) in zip(panels, shapes, strict=True):
-        _draw_widths(axes, dense, widths, hollow=set(names) <= set(controls))
+        _draw_widths(axes, dense, widths, hollow=controls.issuperset(names))
         listed = ", ".join(f"{name} (control)" if name in controls else name for name in names)
         total = f"{sum(widths.get(layer, 0) for layer in dense):,} of {sum(dense.values()):,} channels"
         axes.set_title(textwrap.fill(f"{listed}: {total}", LONGEST), loc="left", fontsize=10)
@@ -44,7 +45,7 @@ def widths_by_layer(histories: Mapping[str, Mapping[str, Any]], controls: Collec
     return figure
 
 
-def pruned_shapes(histories: Mapping[str, Mapping[str, Any]]) -> list[tuple[list[str], Widths]]:
+def pruned_shapes(histories: Mapping[str, Row]) -> list[tuple[list[str], Widths]]:
     """Return each shape with a layer of another width than in dense, or of low rank, with the recipes that have it.
 
     A shape is the width of each layer. Where a layer was factorized, these are its ranks, the widths of thin layers,
@@ -64,7 +65,7 @@ def _ranks(widths: Widths, layer: str) -> list[int]:
     return [width for name, width in widths.items() if name.startswith(f"{layer}.")]
 
 
-def _widths(history: Mapping[str, Any]) -> Widths:
+def _widths(history: Row) -> Widths:
     """Return the width of each layer of a recipe: channels of convolutions, then units of hidden layers."""
     return {**history["widths"]["convolutions"], **history["widths"]["hidden"]}
 
