@@ -10,33 +10,10 @@ from src.core.recipes import RecipesSection
 from src.core.stage import run_stage
 from src.data.prepared import PREPARED, load_arrays, load_info
 from src.export.measured import measured
-from src.results.comparison import (
-    BENCHMARK,
-    CODEBOOK_COLUMNS,
-    COMPARISON,
-    DATASET,
-    FLIP_COLUMNS,
-    PAIR_COLUMNS,
-    PAIRS,
-    PREDICTIONS,
-    TRIALS,
-    WEIGHT_COLUMNS,
-    CompareSettings,
-    better_on_validation,
-    comparison_rows,
-    flip_rows,
-    formatted,
-    headline_metrics,
-    pair_rows,
-    predicted_classes,
-    require_one_edition,
-)
+from src.results import comparison
 from src.results.history import RECIPES, recipe_history
 
 SUMMARY = Path("metrics/summary.json")
-FLIPS = Path("plots/flips.csv")
-WEIGHTS = Path("plots/weights.csv")
-CODEBOOK = Path("plots/codebook.csv")
 
 
 class CompareSection(RecipesSection):
@@ -49,7 +26,7 @@ class Params(Settings):
     """What this stage reads from params.yaml."""
 
     compress: CompareSection
-    compare: CompareSettings
+    compare: comparison.CompareSettings
     coded: list[str]
     release: list[str]
 
@@ -60,25 +37,26 @@ def main() -> None:
     recipes = params.compress.recipes
     tested = {recipe: measured(recipe, recipe in params.coded) for recipe in recipes}
     parents = {recipe: values["from"] for recipe, values in recipes.items()}
-    timings, trials = _timings(recipes), [row["recipe"] for row in read_csv(TRIALS, "recipe")]
-    require_one_edition(tested, timings, {str(PREPARED): {"edition": info.edition}})
+    timings, trials = _timings(recipes), [row["recipe"] for row in read_csv(comparison.TRIALS, "recipe")]
+    comparison.require_one_edition(tested, timings, {str(PREPARED): {"edition": info.edition}})
     _, labels = load_arrays("test")
-    rows = comparison_rows(tested, timings, parents, labels, trials, params.compare.margin)
-    write_csv(COMPARISON, map(formatted, rows))
-    write_csv(PAIRS, pair_rows(tested, labels), PAIR_COLUMNS)
-    write_csv(FLIPS, flip_rows(tested, labels, info.classes), FLIP_COLUMNS)
-    write_csv(WEIGHTS, _of_all(tested, "weights"), WEIGHT_COLUMNS)
-    write_csv(CODEBOOK, _of_all(tested, "codebook"), CODEBOOK_COLUMNS)
-    write_json(DATASET, info.model_dump())
-    write_json(SUMMARY, headline_metrics(rows) | _warned(rows, params.release))
+    rows = comparison.comparison_rows(tested, timings, parents, labels, trials, params.compare.margin)
+    write_csv(comparison.COMPARISON, map(comparison.formatted, rows))
+    pairs = comparison.pair_rows(comparison.correct_images(tested, labels))
+    write_csv(comparison.PAIRS, pairs, comparison.PAIR_COLUMNS)
+    write_csv(comparison.FLIPS, comparison.flip_rows(tested, labels, info.classes), comparison.FLIP_COLUMNS)
+    write_csv(comparison.WEIGHTS, _of_all(tested, "weights"), comparison.WEIGHT_COLUMNS)
+    write_csv(comparison.CODEBOOK, _of_all(tested, "codebook"), comparison.CODEBOOK_COLUMNS)
+    write_json(comparison.DATASET, info.model_dump())
+    write_json(SUMMARY, comparison.headline_metrics(rows) | _warned(rows, params.release))
     write_json(RECIPES, recipe_history(tested, recipes, params.compress.steps))
-    write_json(PREDICTIONS, predicted_classes(tested, labels))
+    write_json(comparison.PREDICTIONS, comparison.predicted_classes(tested, labels))
 
 
 def _warned(rows: list[dict[str, Any]], released: list[str]) -> dict[str, str]:
     """Print a line for each recipe in ``released`` that is not the best at its cost; return the same as notes."""
     recipes = {row["recipe"] for row in rows}
-    better = {name: better_on_validation(rows, name) for name in released if name in recipes}
+    better = {name: comparison.better_on_validation(rows, name) for name in released if name in recipes}
     for name, other in better.items():
         if other:
             print(f"warning: {name} is released, but {other} is better on validation at as many MACs and bytes")
@@ -92,9 +70,9 @@ def _of_all(tested: dict[str, dict[str, Any]], table: str) -> list[dict[str, Any
 
 def _timings(recipes: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return what the stage benchmark found for each of ``recipes``; `UserError` if one is missing."""
-    timed = read_json(BENCHMARK, "edition", "recipes")
+    timed = read_json(comparison.BENCHMARK, "edition", "recipes")
     if missing := [recipe for recipe in recipes if recipe not in timed["recipes"]]:
-        raise UserError(f"{BENCHMARK}: holds no timing of {', '.join(missing)}; run `dvc repro benchmark`")
+        raise UserError(f"{comparison.BENCHMARK}: holds no timing of {', '.join(missing)}; run `dvc repro benchmark`")
     return {recipe: {"edition": timed["edition"], **timed["recipes"][recipe]} for recipe in recipes}
 
 

@@ -22,16 +22,14 @@ from src.pictures.positions import positions, separation_by_class
 from src.pictures.style import save_figure
 from src.pictures.training import training
 from src.pictures.widths import widths_by_layer
+from src.results import comparison
 from src.results.columns import COLUMNS, COSTS, Row
-from src.results.comparison import CODEBOOK_COLUMNS, COMPARISON, FLIP_COLUMNS, PAIR_COLUMNS, PAIRS, WEIGHT_COLUMNS
 from src.results.curves import FOLDER, read_curves
 from src.results.evaluation import Bin
 from src.results.history import RECIPES
 from src.training.recipe import chosen_recipe
 
 PICTURES = Path("plots/pictures")
-WEIGHTS = Path("plots/weights.csv")
-CODEBOOK = Path("plots/codebook.csv")
 REFERENCE_TRAINING = Path("data/reference/original-training.csv")
 REFERENCE_CSI = Path("data/reference/original-csi.csv")
 PUBLISHED = Path("data/reference/published-bytes.csv")
@@ -71,7 +69,7 @@ def main() -> None:
     info, test = load_info(), load_split("test")
     confusion = read_csv(Path("plots/confusion.csv"), "actual", "predicted")
     classes = read_csv(Path("plots/per_class.csv"), "class", *(f"{split}_accuracy" for split in SPLITS))
-    flips = read_csv(Path("plots/flips.csv"), *FLIP_COLUMNS)
+    flips = read_csv(comparison.FLIPS, *comparison.FLIP_COLUMNS)
     images = dict(zip(info.classes, test.labels.bincount(minlength=len(info.classes)).tolist(), strict=True))
     bins = read_csv(Path("plots/reliability.csv"), *Bin.__annotations__)
     mistakes = read_csv(Path("plots/mistakes.csv"), "index", "actual", "predicted", "confidence")
@@ -115,11 +113,12 @@ def original(path: Path, info: DatasetInfo, *columns: str) -> list[Row]:
 
 def _recipes(info: DatasetInfo) -> dict[str, Figure]:
     """Return the pictures of the recipes: accuracy against each cost, the tree, widths of pruned networks, weights."""
-    rows = read_csv(COMPARISON, *(column.name for column in COLUMNS))
-    pairs = read_csv(PAIRS, *PAIR_COLUMNS)
+    rows = read_csv(comparison.COMPARISON, *(column.name for column in COLUMNS))
+    pairs = read_csv(comparison.PAIRS, *comparison.PAIR_COLUMNS)
     histories = read_json(RECIPES, "recipes")["recipes"]
     controls = {name for name, history in histories.items() if history["control"]}
-    bins, books = read_csv(WEIGHTS, *WEIGHT_COLUMNS), read_csv(CODEBOOK, *CODEBOOK_COLUMNS)
+    bins = read_csv(comparison.WEIGHTS, *comparison.WEIGHT_COLUMNS)
+    books = read_csv(comparison.CODEBOOK, *comparison.CODEBOOK_COLUMNS)
     figures = {
         "family": family_tree(rows, histories, info),
         "widths": widths_by_layer(histories, info),

@@ -12,9 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from itertools import combinations
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,25 +60,11 @@ def write_tables(measured: Mapping[int, Mapping[str, Row]], labels: np.ndarray) 
     """Write the tables of what was ``measured``, by seed and recipe; ``labels`` are int [images]."""
     rows = [{"seed": seed, "recipe": name} | row for seed, table in measured.items() for name, row in table.items()]
     write_csv(RESULTS, rows, ("seed", "recipe", *MEASURED))
-    pairs = [{"seed": seed} | pair for seed, table in measured.items() for pair in pair_rows(table, labels)]
-    write_csv(PAIRS, pairs)
-    write_csv(POOLED, pooled_rows(list(measured.values()), labels), PAIR_COLUMNS)
-
-
-def pooled_rows(tables: Sequence[Mapping[str, Row]], labels: np.ndarray) -> list[Row]:
-    """Return a row for each pair of recipes: their `pooled_difference` over the seeds; none if there is one seed only.
-
-    ``tables`` hold what was measured, by recipe, one for each seed. ``labels`` int [images] are the true classes of
-    test.
-    """
-    if len(tables) < 2:
-        return []
-    by_seed = [correct_images(table, labels) for table in tables]
-    correct = {name: np.stack([images[name] for images in by_seed]) for name in by_seed[0]}
-    return [
-        {"recipe": recipe, "reference": other, **asdict(pooled_difference(correct[recipe], correct[other]))}
-        for other, recipe in combinations(correct, 2)
-    ]
+    correct = {seed: correct_images(table, labels) for seed, table in measured.items()}
+    write_csv(PAIRS, [{"seed": seed} | pair for seed, images in correct.items() for pair in pair_rows(images)])
+    recipes = next(iter(measured.values()))
+    over_seeds = {name: np.stack([images[name] for images in correct.values()]) for name in recipes}
+    write_csv(POOLED, pair_rows(over_seeds, pooled_difference) if len(correct) > 1 else [], PAIR_COLUMNS)
 
 
 def repeated(folder: Path, params: dict[str, Any]) -> dict[str, Row]:

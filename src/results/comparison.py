@@ -1,7 +1,7 @@
 """The table of all recipes: what each one costs and how accurate it is, against its reference in the same run."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
@@ -14,7 +14,7 @@ from src.core.params import Settings
 from src.core.recipes import DENSE, HALF, TUNED
 from src.results.accuracy import as_text, balanced_accuracy, from_text
 from src.results.columns import COLUMNS, SUMMARY, Row
-from src.results.intervals import flips, paired_difference, verdict
+from src.results.intervals import Difference, flips, paired_difference, verdict
 
 COMPARISON = Path("metrics/comparison.csv")
 PAIRS = Path("metrics/pairs.csv")
@@ -22,6 +22,9 @@ DATASET = Path("metrics/dataset.json")
 PREDICTIONS = Path("metrics/predictions.json")
 BENCHMARK = Path("metrics/benchmark.json")
 TRIALS = Path("docs/trials.csv")
+FLIPS = Path("plots/flips.csv")
+WEIGHTS = Path("plots/weights.csv")
+CODEBOOK = Path("plots/codebook.csv")
 PAIR_COLUMNS = ("recipe", "reference", "points", "low", "high")
 FLIP_COLUMNS = ("recipe", "reference", "class", "became_wrong", "became_right")
 WEIGHT_COLUMNS = ("recipe", "value", "count", "zeros")
@@ -169,15 +172,16 @@ def correct_images(tested: Mapping[str, Row], labels: np.ndarray) -> dict[str, n
     }
 
 
-def pair_rows(tested: Mapping[str, Row], labels: np.ndarray) -> list[Row]:
-    """Return a row for each pair of recipes: the `paired_difference` of the second one from the first, the reference.
+def pair_rows(
+    correct: Mapping[str, np.ndarray], difference: Callable[[np.ndarray, np.ndarray], Difference] = paired_difference
+) -> list[Row]:
+    """Return a row for each pair of recipes: the ``difference`` of the second one from the first, the reference.
 
-    ``labels`` int [images] are the true classes of test.
+    ``correct`` holds what ``difference`` takes, by recipe: whether each image is classified correctly.
     """
-    correct = correct_images(tested, labels)
     return [
-        {"recipe": recipe, "reference": other, **asdict(paired_difference(correct[recipe], correct[other]))}
-        for other, recipe in combinations(tested, 2)
+        {"recipe": recipe, "reference": other, **asdict(difference(correct[recipe], correct[other]))}
+        for other, recipe in combinations(correct, 2)
     ]
 
 
