@@ -44,7 +44,7 @@ RECIPES = ("distilled", "low_rank")  # whose shapes are measured beside dense
 PAIRS, WARM_UP = 5, 2
 CLEAR_PEAK, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 MATRIX_SIDE, MATRIX_PRODUCTS = 2048, 10
-CLASSES = 10  # of the noise
+CLASSES, SIDE = 10, 32  # of the noise, as CIFAR-10 has them; side in pixels
 Step = dict[str, Any]
 PARTS = {  # of a step; what is left is the network's forward and backward pass
     "augmentation": (Batches, "batch"),
@@ -64,13 +64,15 @@ COLUMNS = "network | MMAC | precision | steps/s | images/s | GFLOP/s | share | a
 def main() -> None:
     """Measure, and write the section of this processor."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    section, device = read_yaml(PARAMS)["train"], pick_device("auto")
+    params, device = read_yaml(PARAMS), pick_device("auto")
+    section = params["train"]
     recipe = chosen_recipe(section["recipe"], section["defaults"], section["recipes"])
+    dense = vgg_plan(validate(ModelSettings, params.get("model"), "model"), CLASSES, SIDE)
     seed_everything(0)
     precisions = [False, True] if multiplies_bfloat16_fast(device) else [False]
     steps = [
         training_step(name, plan, recipe, mixed_precision, device)
-        for name, plan in shapes(read_plan()).items()
+        for name, plan in shapes(dense).items()
         for mixed_precision in precisions
     ]
     write_section(device, lines(section["recipe"], steps))
@@ -90,31 +92,27 @@ def shapes(dense: Plan) -> dict[str, Plan]:
 def training_step(name: str, plan: Plan, recipe: TrainRecipe, mixed_precision: bool, device: torch.device) -> Step:
     """Return the pace of steps of ``recipe`` on a network of ``plan``, beside matrix products of the same precision."""
     changes = {"epochs": 1, "phases": [], "warmup": 0.0, "mixed_precision": mixed_precision}
-    recipe = TrainRecipe(**{**dict(recipe), **changes})
+    recipe = TrainRecipe(**dict(recipe) | changes)
     images = noise((WARM_UP + PAIRS) * recipe.batch_size, plan)
     model = VGG(plan).to(device)
     timed = Alternating(matrix_products(device, torch.bfloat16 if mixed_precision else torch.float32), device)
     with measured_parts(device) as parts:
         memory = peak_memory(partial(fit, model, images, noise(10, plan), recipe, 0, Hooks(timed)), device)
     seconds, matrix_seconds = np.array(timed.pairs[WARM_UP:]).T
-    flops, rates = StepCost(model, recipe, len(images)).flops(plan.side), matrix_rates(matrix_seconds)
+    speeds = StepCost(model, recipe, len(images)).flops(plan.side) / seconds  # FLOP per second, as the rates
+    rates = 2 * MATRIX_SIDE**3 * MATRIX_PRODUCTS / matrix_seconds
     return {
         "network": name,
         "macs": macs(model),
         "precision": "bfloat16" if mixed_precision else "float32",
         "steps": 1 / np.median(seconds),
         "images": recipe.batch_size / np.median(seconds),
-        "rate": np.median(flops / seconds),
+        "rate": np.median(speeds),
         "matrix_rate": np.median(rates),
-        "share": np.median(flops / seconds / rates),
+        "share": np.median(speeds / rates),
         "memory": memory,
         **{part: np.median(parts[part][WARM_UP:] / seconds) if parts[part] else 0.0 for part in PARTS},
     }
-
-
-def read_plan() -> Plan:
-    """Return the network of params.yaml for images as those of CIFAR-10; `ParamsError` for the first mistake there."""
-    return vgg_plan(validate(ModelSettings, read_yaml(PARAMS).get("model"), "model"), CLASSES, side=32)
 
 
 def noise(count: int, plan: Plan) -> Split:
@@ -132,11 +130,6 @@ def matrix_products(device: torch.device, precision: torch.dtype) -> Callable[[]
             torch.mm(first, second)
 
     return products
-
-
-def matrix_rates(seconds: np.ndarray) -> np.ndarray:
-    """Return the rates, in FLOP per second, of calls of `matrix_products` that took ``seconds``."""
-    return 2 * MATRIX_SIDE**3 * MATRIX_PRODUCTS / seconds
 
 
 class Alternating(Reporter):
@@ -220,9 +213,9 @@ def write_section(device: torch.device, lines: list[str]) -> None:
         [f"## {where}", "", f"PyTorch {torch.__version__}, Python {platform.python_version()}.", *lines]
     )
     print(section)
-    before = README.read_text(encoding="utf-8") if README.exists() else ""
+    text = with_section(README.read_text(encoding="utf-8"), section)
     with atomic(README) as temporary:
-        temporary.write_text(with_section(before, section), encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
 
 
 def with_section(text: str, section: str) -> str:

@@ -1,7 +1,6 @@
 """The pictures of the studies, each from the rows of its table. They stand apart, so that an edit computes nothing."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
 from src.pictures.style import COLOR_MAP, COLORS, new_figure
+from studies.items import Row
 
-Row = Mapping[str, Any]
 STYLES = ("blue", "orange", "green", "red", "purple")
 COLUMNS = 3  # panels beside each other
 SPACE = 0.13  # below the lines, for the legend, in units of CSI

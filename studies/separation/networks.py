@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from src.core.device import seed_everything
 from src.core.files import atomic
@@ -22,7 +22,7 @@ from src.training.tracking import Tracker
 
 SEEDS = (0, 1, 2, 3)
 SHUFFLED_SHARE = 0.2
-WARM_UP_IMAGES = 10_000  # that give a random network its BatchNorm statistics
+WARM_UP_IMAGES, WARM_UP_BATCH = 10_000, 250  # that give a random network its BatchNorm statistics
 NAMES = (*(f"seed-{seed}" for seed in SEEDS), "shuffled", "random")
 
 
@@ -65,23 +65,11 @@ def _trained(setup: Setup, name: str) -> VGG:
 
 
 def _random(setup: Setup) -> VGG:
-    """Return a network of PyTorch's random weights, whose BatchNorm has seen training images."""
+    """Return a network of PyTorch's random weights; its BatchNorm has the mean statistics of batches from train."""
     seed_everything(SEEDS[0])
     network = VGG(setup.plan, torch.tensor(setup.info.mean), torch.tensor(setup.info.std))
-    return settled(network, setup.train.images[:WARM_UP_IMAGES])
-
-
-@torch.no_grad()
-def settled(network: VGG, images: Tensor, batch_size: int = 250) -> VGG:
-    """Return ``network``, changed in place: its BatchNorm has the mean statistics of batches of uint8 ``images``."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.reset_running_stats()
-            module.momentum = None  # a plain mean over the batches
-    network.train()
-    for batch in images.split(batch_size):
-        network(to_unit(batch))
-    return network.eval()
+    update_bn(map(to_unit, setup.train.images[:WARM_UP_IMAGES].split(WARM_UP_BATCH)), network)
+    return network
 
 
 def with_shuffled_labels(split: Split, share: float, seed: int) -> Split:

@@ -1,7 +1,6 @@
 """Pictures of the study of separation: what cuts are worth, which one each score names, the bias of in-sample CSI."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -9,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from src.pictures.style import COLOR_MAP, COLORS, new_figure
+from studies.items import Row
 
-Row = Mapping[str, Any]
 CONTROLS = {"shuffled": "red", "random": "gray"}  # all other networks are alike
 ALIKE = "blue"
 SCORES = {  # as docs/separation.md names them
