@@ -7,14 +7,13 @@ import gzip
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import Field
 
 from src.core.device import seed_everything
 from src.core.files import write_json
 from src.core.params import Settings, load_params, recipe_name
 from src.core.stage import run_stage
-from src.data.prepared import load_arrays, load_info, load_split
+from src.data.prepared import load_info, load_split
 from src.export.onnx import Calibration, export, nonzero_parameters
 from src.export.runtime import FILES, logits
 from src.export.weights import codebook, histogram, layer_weights
@@ -40,22 +39,18 @@ def main() -> None:
     params = load_params("export", Params, key=name)
     seed_everything(params.seed)
     stored, record = load_recorded(network_path(name))
-    network = folded(stored) if record.export.fold else stored
-    temperature = _temperature(network)
+    network, validation = folded(stored) if record.export.fold else stored, load_split("validation")
+    temperature = fitted_temperature(predict(network, validation.images), validation.labels)
     network = with_temperature(network, temperature)
     file = FILES / f"{name}.onnx"
     print(f"export {name}: writes the file in {record.export.precision}", flush=True)
     calibration = _calibration(record.export, params.seed)
     export(network, file, record.export.precision == "float16", calibration, load_info().classes)
-    head = {"recipe": name, "edition": record.edition, "val_accuracy": _validation_accuracy(file)}
+    predicted = logits(file, validation.images.numpy(), f"export {name}: validation").argmax(1)
+    accuracy = float((predicted == validation.labels.numpy()).mean())
     print(f"export {name}: measures size and weights", flush=True)
-    head["temperature"] = temperature
+    head = {"recipe": name, "edition": record.edition, "val_accuracy": accuracy, "temperature": temperature}
     write_json(FILES / f"{name}.json", head | _cost(network, file) | _history(record) | _weights(stored))
-
-
-def _temperature(network: VGG) -> float:
-    validation = load_split("validation")
-    return fitted_temperature(predict(network, validation.images), validation.labels)
 
 
 def _calibration(settings: Export, seed: int) -> Calibration | None:
@@ -64,11 +59,6 @@ def _calibration(settings: Export, seed: int) -> Calibration | None:
         return None
     sample = load_split("train").sample(settings.calibration_images, seed)
     return Calibration(sample.images.numpy(), settings.calibration_method)
-
-
-def _validation_accuracy(file: Path) -> float:
-    images, labels = load_arrays("validation")
-    return float(np.mean(logits(file, images, f"export {file.stem}: validation").argmax(1) == labels))
 
 
 def _cost(network: VGG, file: Path) -> dict[str, Any]:

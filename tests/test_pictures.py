@@ -13,6 +13,7 @@ from matplotlib.colors import to_hex
 from matplotlib.text import Text
 from networks import CLASSES, INFO
 from PIL import Image
+from test_curves import RUN
 
 from src.data.prepared import SPLITS
 from src.pictures import csi, evaluation, style, training
@@ -26,19 +27,6 @@ from stages.draw import _published
 
 ROOT = Path(__file__).parent.parent
 OTHERS = {"small": (50_000, 90.0), "large": (9_000_000, 60.0)}
-
-
-@pytest.fixture
-def curves():
-    return {
-        "step": [1, 2, 3],
-        "train/loss": [2.0, 1.0, 0.5],
-        "val/loss": [1.9, 1.1, 0.7],
-        "train/accuracy": [0.3, 0.7, 0.9],
-        "val/accuracy": [0.35, 0.6, 0.92],
-        "learning_rate": [0.001, 0.01, 0.0],
-        "image_size": [16, 24, 32],
-    }
 
 
 REFERENCE = {"train_accuracy": [0.35, 0.57], "val_accuracy": [0.46, 0.63]}
@@ -137,7 +125,7 @@ def history(name, step, settings):
     return {"step": step, "settings": settings, "control": name in CONTROLS, "widths": widths}
 
 
-def all_figures(curves):
+def all_figures():
     rows, histories = tree()
     return {
         "pareto": pareto(rows, [], "bytes", INFO, CONTROLS),
@@ -149,7 +137,7 @@ def all_figures(curves):
         "per_class": evaluation.class_accuracy(ACCURACIES, INFO),
         "reliability": evaluation.reliability_diagram(BINS, INFO),
         "mistakes": evaluation.mistakes(MISTAKES, torch.zeros(8, 3, 32, 32, dtype=torch.uint8), INFO),
-        "training": training.training(curves, REFERENCE, 0.9, INFO),
+        "training": training.training(RUN, REFERENCE, 0.9, INFO),
         "csi": csi.separation_by_layer(ROWS, PUBLISHED, INFO),
         "positions": positions(POSITIONS, 0.01, INFO),
         "csi_by_class": separation_by_class(BY_CLASS, INFO),
@@ -160,17 +148,17 @@ def texts(figure):
     return [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
 
 
-def test_every_chart_names_its_axes_and_the_edition(curves):
-    for name, figure in all_figures(curves).items():
+def test_every_chart_names_its_axes_and_the_edition():
+    for name, figure in all_figures().items():
         assert any("sample edition" in text for text in texts(figure)), name
         charts = [axes for axes in figure.axes if len(axes.get_yticks())]
         assert all(axes.get_ylabel() for axes in charts), name
         assert name in ("mistakes", "family") or any(axes.get_xlabel() for axes in charts), name
 
 
-def test_the_same_figure_gives_the_same_bytes_and_no_version(curves, tmp_path):
+def test_the_same_figure_gives_the_same_bytes_and_no_version(tmp_path):
     for number in (1, 2):
-        for name, figure in all_figures(curves).items():
+        for name, figure in all_figures().items():
             style.save_figure(figure, tmp_path / f"{number}" / f"{name}.png")
     for first in (tmp_path / "1").iterdir():
         content = first.read_bytes()
@@ -206,9 +194,9 @@ def test_reliability_diagram_shows_the_calibration_error():
     assert any(f"{error:.4f}" in text for text in texts(evaluation.reliability_diagram(BINS, INFO)))
 
 
-def test_training_says_when_the_target_was_reached(curves):
-    assert any("reached in epoch 3" in text for text in texts(training.training(curves, REFERENCE, 0.9, INFO)))
-    assert any("not reached" in text for text in texts(training.training(curves, REFERENCE, 0.95, INFO)))
+def test_training_says_when_the_target_was_reached():
+    assert any("reached in epoch 3" in text for text in texts(training.training(RUN, REFERENCE, 0.9, INFO)))
+    assert any("not reached" in text for text in texts(training.training(RUN, REFERENCE, 0.95, INFO)))
 
 
 def test_csi_leaves_out_reference_points_of_another_head():
