@@ -33,10 +33,9 @@ def main() -> None:
     network = load(network_path(ROOT))
     train = load_split("train").sample(TRAIN_IMAGES, SEED)
     validation = load_split("validation").sample(VALIDATION_IMAGES, SEED)
-    features = [pooled(network, split.images) for split in (train, validation)]
-    write_csv(
-        RESULTS, rows(features[0], train.labels.numpy(), features[1], validation.labels.numpy(), load_info().classes)
-    )
+    centers, scored = (pooled(network, split.images) for split in (train, validation))
+    table = rows(centers, train.labels.numpy(), scored, validation.labels.numpy(), load_info().classes)
+    write_csv(RESULTS, table)
 
 
 def pooled(network: VGG, images: Tensor) -> np.ndarray:
@@ -47,16 +46,11 @@ def pooled(network: VGG, images: Tensor) -> np.ndarray:
 
 
 def rows(
-    train: np.ndarray,
-    labels: np.ndarray,
-    validation: np.ndarray,
-    validation_labels: np.ndarray,
-    classes: Sequence[str],
+    train: np.ndarray, labels: np.ndarray, validation: np.ndarray, validation_labels: np.ndarray, classes: Sequence[str]
 ) -> list[Row]:
     """Return median and largest squared length on train, and both accuracies on validation, per class and for all.
 
-    ``train`` [N, D] makes the centers, ``validation`` [M, D] is scored; labels are integers, and
-    ``classes`` their names.
+    ``train`` [N, D] makes the centers, ``validation`` [M, D] is scored; labels are integers, ``classes`` their names.
     """
     squares = (train**2).sum(1)
     right = NearestCentroid().fit(train, labels).predict(validation) == validation_labels

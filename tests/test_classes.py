@@ -14,8 +14,7 @@ from src.network.record import network_path
 from src.network.vgg import save
 from src.pictures import evaluation
 from src.pictures.classes import accuracy_by_class
-from src.pictures.csi import separation_by_layer
-from src.pictures.positions import separation_by_class
+from src.pictures.separation import separation_by_class, separation_by_layer
 from src.pictures.style import save_figure, short, thinned, worst_and_best
 from src.results.comparison import FLIP_COLUMNS
 from src.results.curves import CURVES, FOLDER

@@ -14,18 +14,8 @@ from scipy import stats
 from src.core.errors import ParamsError, UserError
 from src.data.prepared import save_info
 from src.pictures.pareto import colors, pareto
+from src.results import comparison
 from src.results.accuracy import as_text, from_text
-from src.results.comparison import (
-    better_on_validation,
-    comparison_rows,
-    flip_rows,
-    formatted,
-    headline_metrics,
-    pareto_front,
-    reference,
-    require_one_edition,
-    stored_bytes,
-)
 from src.results.history import is_control
 from src.results.intervals import Difference, flips, paired_difference, pooled_difference, verdict
 from stages import compare as stage
@@ -93,7 +83,7 @@ TIMINGS = {"small": timing(0.5, 8.2), "dense": timing(4, 1.0), "int8": timing(2,
 
 
 def compared(tested: dict = TESTED, timings: dict = TIMINGS) -> list[dict]:
-    return comparison_rows(tested, timings, PARENTS, LABELS, TRIALS, 0.5)
+    return comparison.comparison_rows(tested, timings, PARENTS, LABELS, TRIALS, 0.5)
 
 
 @pytest.fixture
@@ -152,7 +142,7 @@ def test_a_fine_tuned_recipe_is_compared_with_tuned_and_the_others_with_dense():
     without = {name: found for name, found in TESTED.items() if name != "tuned"}
     assert {row["reference"] for row in compared(without)} == {"dense"}
     untrained = TESTED | {"int8": cost(6, 2)}
-    assert reference("int8", untrained) == "dense"
+    assert comparison.reference("int8", untrained) == "dense"
 
 
 def test_trials_are_those_of_a_recipe_and_its_ancestors_and_not_the_roots():
@@ -184,29 +174,29 @@ def test_points_stand_against_dense_and_against_tuned():
 
 
 def test_stored_is_the_coded_file_where_there_is_one_and_else_gzip():
-    assert stored_bytes(cost(0)) == 4800
-    assert stored_bytes(cost(0) | {"coded_bytes": 5000}) == 5000
+    assert comparison.stored_bytes(cost(0)) == 4800
+    assert comparison.stored_bytes(cost(0) | {"coded_bytes": 5000}) == 5000
 
 
-def rows_of(**recipes):
-    """Rows of recipes with their MACs, bytes and accuracy on validation."""
-    names = ("macs", "bytes", "val_accuracy")
-    return [{"recipe": name, **dict(zip(names, values, strict=True))} for name, values in recipes.items()]
+def better(**recipes):
+    """Which of ``recipes``, given by MACs, bytes and accuracy on validation, is better than the flagship."""
+    names, recipes = ("macs", "bytes", "val_accuracy"), {"flagship": (100, 40, 0.92), **recipes}
+    rows = [{"recipe": name, **dict(zip(names, values, strict=True))} for name, values in recipes.items()]
+    return comparison.better_on_validation(rows, "flagship")
 
 
 def test_another_recipe_is_better_if_validation_says_so_at_the_same_cost():
-    released = {"flagship": (100, 40, 0.92)}
-    assert better_on_validation(rows_of(**released), "flagship") == ""
-    assert better_on_validation(rows_of(**released, scratch_int8=(104, 41, 0.921)), "flagship") == "scratch_int8"
-    assert better_on_validation(rows_of(**released, a=(96, 10, 0.93), b=(100, 40, 0.94)), "flagship") == "b"
-    no_rivals = {"as_good": (100, 40, 0.92), "slower": (106, 40, 0.93), "faster": (94, 40, 0.93)}
-    assert better_on_validation(rows_of(**released, **no_rivals, in_floats=(100, 160, 0.93)), "flagship") == ""
+    assert better() == ""
+    assert better(scratch_int8=(104, 41, 0.921)) == "scratch_int8"
+    assert better(a=(96, 10, 0.93), b=(100, 40, 0.94)) == "b"
+    rivals = {"as_good": (100, 40, 0.92), "slower": (106, 40, 0.93), "faster": (94, 40, 0.93)}
+    assert better(**rivals, in_floats=(100, 160, 0.93)) == ""
 
 
 def test_size_is_also_compared_with_half():
     tested = {"dense": cost(2), "half": cost(2) | {"bytes": 3000}, "small": cost(2) | {"bytes": 100}}
     timings = dict.fromkeys(tested, timing(1, 1))
-    rows = comparison_rows(tested, timings, dict.fromkeys(tested, "trained"), LABELS, [], 0.5)
+    rows = comparison.comparison_rows(tested, timings, dict.fromkeys(tested, "trained"), LABELS, [], 0.5)
     assert [row["bytes_ratio_half"] for row in rows] == [0.5, 1, 30]
 
 
@@ -265,14 +255,14 @@ def test_flips_against_a_loop_over_the_images():
         lost = sum(labels[i] == name and other[i] and not right[i] for i in range(300))
         gained = sum(labels[i] == name and right[i] and not other[i] for i in range(300))
         assert found[name].tolist() == [lost, gained]
-    rows = flip_rows(TESTED, LABELS, INFO.classes)
+    rows = comparison.flip_rows(TESTED, LABELS, INFO.classes)
     assert len(rows) == 3 * 10
     assert list(rows[0].values()) == ["small", "tuned", "airplane", 1, 0]
 
 
 def test_predictions_of_other_images_are_named():
     with pytest.raises(UserError, match=r"^models/tested/small\.json: predicted: expected the classes of 19 images"):
-        flip_rows(TESTED, LABELS[1:], INFO.classes)
+        comparison.flip_rows(TESTED, LABELS[1:], INFO.classes)
 
 
 def test_predictions_hold_256_classes():
@@ -287,12 +277,12 @@ def test_predictions_hold_256_classes():
 def test_balanced_accuracy_of_a_recipe_counts_each_class_the_same():
     labels = np.array([0] * 8 + [1, 1])
     tested = {"dense": cost(0) | {"predicted": as_text(np.array([0] * 9 + [1]))}}
-    (row,) = comparison_rows(tested, {"dense": timing(1, 1)}, {"dense": "trained"}, labels, [], 0.5)
+    (row,) = comparison.comparison_rows(tested, {"dense": timing(1, 1)}, {"dense": "trained"}, labels, [], 0.5)
     assert row["balanced_accuracy"] == 0.75
 
 
 def test_decimals_are_fixed_and_no_zero_is_negative():
-    row = formatted(compared()[0] | {"difference_points": -0.001})
+    row = comparison.formatted(compared()[0] | {"difference_points": -0.001})
     assert ",".join(row) == HEADER
     assert row["test_accuracy"] == "0.9000"
     assert row["difference_points"] == "0.00"
@@ -300,11 +290,11 @@ def test_decimals_are_fixed_and_no_zero_is_negative():
 
 
 def test_editions_are_not_mixed(workspace):
-    require_one_edition(TESTED, TIMINGS)
+    comparison.require_one_edition(TESTED, TIMINGS)
     for group in (TESTED, TIMINGS):
         other = group | {"int8": group["int8"] | {"edition": "official"}}
         with pytest.raises(UserError, match="int8 official"):
-            require_one_edition(*(other if pool is group else pool for pool in (TESTED, TIMINGS)))
+            comparison.require_one_edition(*(other if pool is group else pool for pool in (TESTED, TIMINGS)))
     save_info(workspace / "data/prepared", INFO.model_copy(update={"edition": "official"}))
     with pytest.raises(UserError, match="data/prepared official"):
         stage.main()
@@ -312,8 +302,8 @@ def test_editions_are_not_mixed(workspace):
 
 def test_summary_is_flat_short_and_tells_nothing_of_the_test_set():
     rows = compared()
-    assert headline_metrics(rows) == {"dense_val_accuracy": 0.91}
-    full = headline_metrics([*rows, rows[1] | {"recipe": "flagship"}])
+    assert comparison.headline_metrics(rows) == {"dense_val_accuracy": 0.91}
+    full = comparison.headline_metrics([*rows, rows[1] | {"recipe": "flagship"}])
     assert full == {
         "dense_val_accuracy": 0.91,
         "flagship_val_accuracy": 0.91,
@@ -329,7 +319,7 @@ def test_pareto_front_against_brute_force(seed):
     def beaten(point):
         return any(o[0] <= point[0] and o[1] >= point[1] and o != point for o in points)
 
-    front = pareto_front(points)
+    front = comparison.pareto_front(points)
     assert sorted(front) == [i for i, point in enumerate(points) if not beaten(point)]
     assert [points[i] for i in front] == sorted(points[i] for i in front)
 

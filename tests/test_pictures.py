@@ -16,12 +16,12 @@ from PIL import Image
 from test_curves import RUN
 
 from src.data.prepared import SPLITS
-from src.pictures import csi, evaluation, style, training
+from src.pictures import evaluation, style, training
 from src.pictures.classes import accuracy_by_class, beyond_chance
 from src.pictures.distribution import same_histograms, weights_and_codebooks
 from src.pictures.family import family_tree, technique, tree_places
 from src.pictures.pareto import pareto
-from src.pictures.positions import positions, separation_by_class
+from src.pictures.separation import positions, separation_by_class, separation_by_layer
 from src.pictures.widths import pruned_shapes, widths_by_layer
 from stages.draw import _published
 
@@ -138,7 +138,7 @@ def all_figures():
         "reliability": evaluation.reliability_diagram(BINS, INFO),
         "mistakes": evaluation.mistakes(MISTAKES, torch.zeros(8, 3, 32, 32, dtype=torch.uint8), INFO),
         "training": training.training(RUN, REFERENCE, 0.9, INFO),
-        "csi": csi.separation_by_layer(ROWS, PUBLISHED, INFO),
+        "csi": separation_by_layer(ROWS, PUBLISHED, INFO),
         "positions": positions(POSITIONS, 0.01, INFO),
         "csi_by_class": separation_by_class(BY_CLASS, INFO),
     }
@@ -200,13 +200,13 @@ def test_training_says_when_the_target_was_reached():
 
 
 def test_csi_leaves_out_reference_points_of_another_head():
-    axes = csi.separation_by_layer(ROWS, PUBLISHED, INFO).axes[0]
+    axes = separation_by_layer(ROWS, PUBLISHED, INFO).axes[0]
     published = [line for line in axes.lines if "original study" in str(line.get_label())]
     assert [line.get_xdata().tolist() for line in published] == [[0, 1, 2]] * 2
 
 
 def test_csi_splits_the_bias_into_its_two_parts():
-    _, train, test = csi.separation_by_layer(ROWS, PUBLISHED, INFO).axes
+    _, train, test = separation_by_layer(ROWS, PUBLISHED, INFO).axes
     for axes, parts in ((train, (25, -5)), (test, (50, -10))):
         assert [line.get_ydata()[0] for line in axes.lines[:2]] == pytest.approx(parts)
 

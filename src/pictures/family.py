@@ -31,19 +31,22 @@ def family_tree(rows: Sequence[Row], histories: Mapping[str, Row], info: Dataset
     parents = {row["recipe"]: row["parent"] for row in rows}
     controls = {name for name in parents if histories[name]["control"]}
     largest = next(row["bytes"] for row in rows if row["recipe"] == DENSE)
-    places = tree_places(parents)
+    places = {name: _inches(*place) for name, place in tree_places(parents).items()}
     height = TITLE + LINE * len(places) + MARGIN
     figure = new_figure(WIDTH, height)
     figure.set_layout_engine("none")  # every place is set below
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(height, 0))  # one unit is one inch, downward
     hide_ticks(axes)
     for name, parent in parents.items():
-        _draw_edge(axes, places[parent], places[name])
-    for name, place in places.items():
-        _draw_name(axes, place, name, name in controls)
+        (left, top), (x, y) = places[parent], places[name]
+        axes.plot([left, left, x], [top, y, y], color=COLORS["gray"], linewidth=1, zorder=1)
+    for name, (x, y) in places.items():
+        face = "white" if name in controls else COLORS["blue"]
+        axes.scatter(x, y, 30, facecolor=face, edgecolor=COLORS["blue"], linewidth=1.4, zorder=2, label=name)
+        axes.text(x + 0.1, y, name, va="center", fontsize=9.5, fontweight="bold")
     for row in rows:
         name = row["recipe"]
-        _write_columns(axes, _top(places[name][1]), row, technique(histories[name]), largest)
+        _write_columns(axes, places[name][1], row, technique(histories[name]), largest)
     _write_title(axes, info, bool(controls))
     return figure
 
@@ -76,35 +79,16 @@ def tree_places(parents: Mapping[str, str]) -> dict[str, tuple[int, int]]:
     return places
 
 
-def _top(line: int) -> float:
-    """Return where the middle of ``line`` is, in inches from the upper edge."""
-    return TITLE + LINE * (line + 0.5)
-
-
-def _left(depth: int) -> float:
-    """Return where the dots of a generation are, in inches from the left edge."""
-    return MARGIN + INDENT * (depth + 0.5)
-
-
-def _draw_edge(axes: Axes, parent: tuple[int, int], child: tuple[int, int]) -> None:
-    """Draw a line from ``parent`` down and to the right to ``child``."""
-    x, y = [_left(parent[0]), _left(parent[0]), _left(child[0])], [_top(parent[1]), _top(child[1]), _top(child[1])]
-    axes.plot(x, y, color=COLORS["gray"], linewidth=1, zorder=1)
-
-
-def _draw_name(axes: Axes, place: tuple[int, int], name: str, control: bool) -> None:
-    x, y = _left(place[0]), _top(place[1])
-    face = "white" if control else COLORS["blue"]
-    axes.scatter(x, y, 30, facecolor=face, edgecolor=COLORS["blue"], linewidth=1.4, zorder=2, label=name)
-    axes.text(x + 0.1, y, name, va="center", fontsize=9.5, fontweight="bold")
+def _inches(depth: int, line: int) -> tuple[float, float]:
+    """Return where the dot of a recipe is, in inches from the left and from the upper edge."""
+    return MARGIN + INDENT * (depth + 0.5), TITLE + LINE * (line + 0.5)
 
 
 def _write_columns(axes: Axes, top: float, row: Row, done: str, largest: float) -> None:
     """Write what stands beside the name of a recipe, and draw the bar of its file; that of dense is ``largest``."""
     axes.text(TECHNIQUE, top, done, va="center", fontsize=8.5, color="#404040")
-    numbers = {"val_accuracy": VALIDATION, "test_accuracy": TEST}
-    cells = {place: f"{100 * row[column]:.2f}" for column, place in numbers.items()}
-    for place, cell in {**cells, FILE: engineering(row["bytes"], "B")}.items():
+    percents = (f"{100 * row[column]:.2f}" for column in ("val_accuracy", "test_accuracy"))
+    for place, cell in zip((VALIDATION, TEST, FILE), (*percents, engineering(row["bytes"], "B")), strict=True):
         axes.text(place, top, cell, ha="right", va="center", fontsize=9)
     share = min(1, row["bytes"] / largest)
     axes.add_patch(Rectangle((BAR, top - LINE / 4), LONGEST * share, LINE / 2, color=COLORS["sky"]))
@@ -114,6 +98,5 @@ def _write_title(axes: Axes, info: DatasetInfo, with_controls: bool) -> None:
     hint = "A recipe is one technique, applied to the network above it"
     hint += ". Hollow: a control" if with_controls else ""
     axes.text(MARGIN, 0.15, titled("The tree of recipes", info, hint), va="top", fontsize=11, linespacing=1.4)
-    headings = {VALIDATION: "val %", TEST: "test %", FILE: "file"}
-    for place, heading in headings.items():
+    for place, heading in ((VALIDATION, "val %"), (TEST, "test %"), (FILE, "file")):
         axes.text(place, TITLE - 0.1, heading, ha="right", va="center", fontsize=9)
