@@ -12,14 +12,13 @@ from src.core.recipes import CutSection
 from src.core.stage import run_stage
 from src.data.prepared import CIFAR10, SPLITS, DatasetInfo, load_info, load_split
 from src.pictures import evaluation
-from src.pictures.augmentation import augmentation, one_class_after_another
 from src.pictures.classes import accuracy_by_class
 from src.pictures.distribution import weights_and_codebooks
 from src.pictures.family import family_tree
 from src.pictures.pareto import pareto
 from src.pictures.separation import positions, separation_by_class, separation_by_layer
 from src.pictures.style import save_figure
-from src.pictures.training import training
+from src.pictures.training import augmentation, one_class_after_another, training
 from src.pictures.widths import widths_by_layer
 from src.results import comparison
 from src.results.columns import COLUMNS, COSTS, Row

@@ -21,7 +21,7 @@ from src.data.prepared import (
     save_info,
     save_split,
 )
-from src.pictures.augmentation import augmentation, one_class_after_another
+from src.pictures.training import augmentation, one_class_after_another
 from stages import split as stage
 
 ROOT = Path(__file__).resolve().parent.parent

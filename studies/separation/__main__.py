@@ -28,14 +28,15 @@ RECIPE, WIDTH = "fast", 0.5
 def main() -> None:
     """Compute what is missing, then write the tables and the pictures."""
     splits = {name: load_split(name) for name in SPLITS}
-    setup, images = setup_of(read_yaml(PARAMS)["train"], splits), [PREPARED / f"{name}.npz" for name in SPLITS]
+    params, images = read_yaml(PARAMS), [PREPARED / f"{name}.npz" for name in SPLITS]
+    setup = setup_of(params["train"], splits)
     counts = Counts()
     rows: dict[str, list[Row]] = {}
     for name in networks.NAMES:
         network = networks.network(setup, name)
         folder = results_folder("separation/measures", [setup.file(name), *images])
         rows[name] = computed(folder, {name: partial(positions, name, network, splits, counts)})
-    write(rows, counts, read_yaml(PARAMS)["compress"]["steps"]["truncate"]["epsilon"])
+    write(rows, counts, params["compress"]["steps"]["truncate"]["epsilon"])
 
 
 def setup_of(section: dict[str, Any], splits: dict[str, Any]) -> networks.Setup:
