@@ -55,12 +55,12 @@ def main() -> None:
 
 def _warned(rows: list[dict[str, Any]], released: list[str]) -> dict[str, str]:
     """Print a line for each recipe in ``released`` that is not the best at its cost; return the same as notes."""
-    recipes = {row["recipe"] for row in rows}
-    better = {name: comparison.better_on_validation(rows, name) for name in released if name in recipes}
-    for name, other in better.items():
-        if other:
+    recipes, notes = {row["recipe"] for row in rows}, {}
+    for name in released:
+        if name in recipes and (other := comparison.better_on_validation(rows, name)):
             print(f"warning: {name} is released, but {other} is better on validation at as many MACs and bytes")
-    return {f"{name}_better_on_validation": other for name, other in better.items() if other}
+            notes[f"{name}_better_on_validation"] = other
+    return notes
 
 
 def _of_all(tested: dict[str, dict[str, Any]], table: str) -> list[dict[str, Any]]:

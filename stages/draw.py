@@ -80,7 +80,7 @@ def main() -> None:
         "per_class": evaluation.class_accuracy(classes, info),
         "reliability": evaluation.reliability_diagram(bins, info),
         "mistakes": evaluation.mistakes(mistakes, test.images, info),
-        "csi": separation_by_layer(layers, original(REFERENCE_CSI, info, "layer", "train_csi", "test_csi"), info),
+        "csi": separation_by_layer(layers, on_cifar10(REFERENCE_CSI, info, "layer", "train_csi", "test_csi"), info),
         "positions": positions(cuts, params.compress.epsilon, info),
         "csi_by_class": separation_by_class(read_csv(Path("plots/csi_by_class.csv"), "layer", *info.classes), info),
         **_recipes(info),
@@ -99,13 +99,13 @@ def _augmentation(params: Params, info: DatasetInfo) -> Figure:
 
 def _training(target: float, info: DatasetInfo) -> Figure:
     names = ("train_accuracy", "val_accuracy")
-    rows = original(REFERENCE_TRAINING, info, *names)
+    rows = on_cifar10(REFERENCE_TRAINING, info, *names)
     reference = {name: [row[name] for row in rows] for name in names} if rows else {}
     return training(read_curves(FOLDER), reference, target, info)
 
 
-def original(path: Path, info: DatasetInfo, *columns: str) -> list[Row]:
-    """Return the rows of ``path``, a table of the original study; none if the data are others than its."""
+def on_cifar10(path: Path, info: DatasetInfo, *columns: str) -> list[Row]:
+    """Return the rows of ``path``, a table of what others reached on CIFAR-10; none if the data are others."""
     return read_csv(path, *columns) if info.name == CIFAR10 else []
 
 
@@ -130,9 +130,7 @@ def _recipes(info: DatasetInfo) -> dict[str, Figure]:
 
 def _published(info: DatasetInfo) -> dict[str, tuple[float, float]]:
     """Return bytes and accuracy (%) of the networks of others; none unless the data are the whole of CIFAR-10."""
-    if (info.name, info.edition) != (CIFAR10, "official"):
-        return {}
-    rows = read_csv(PUBLISHED, "network", "bytes", "accuracy")
+    rows = on_cifar10(PUBLISHED, info, "network", "bytes", "accuracy") if info.edition == "official" else []
     return {row["network"]: (row["bytes"], row["accuracy"]) for row in rows}
 
 

@@ -85,7 +85,7 @@ def test_csi_separates_and_draws_all_classes(data, tmp_path, capsys):
     assert grid.shape == (len(data.classes), len(rows))
     assert sorted(grid[:, -1]) == sorted(rows[-1][name] for name in data.classes)
     save_figure(figure, tmp_path / "classes.png")
-    curves = separation_by_layer(layers, draw.original(draw.REFERENCE_CSI, data, "layer"), data)
+    curves = separation_by_layer(layers, draw.on_cifar10(draw.REFERENCE_CSI, data, "layer"), data)
     save_figure(curves, tmp_path / "layers.png")
     told = [text.get_text() for text in curves.legends[0].get_texts()]
     assert f"chance (1/{len(data.classes)})" in told

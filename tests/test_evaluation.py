@@ -125,11 +125,6 @@ def test_bins_of_equal_mass_agree_with_pandas(random):
         assert one.confidence == pytest.approx(found.confidence[groups == number].mean())
 
 
-def test_calibration_error_is_0_at_best_and_1_at_worst():
-    assert calibration_error(reliability(from_confidence([1.0] * 4, [True] * 4), 15)) == 0
-    assert calibration_error(reliability(from_confidence([1.0] * 4, [False] * 4), 15)) == 1
-
-
 def test_empty_bins_are_left_out():
     assert reliability(from_confidence([0.95, 1.0], [True, False]), 10) == [
         Bin(pytest.approx(0.9), 1.0, pytest.approx(0.975), 0.5, 2)

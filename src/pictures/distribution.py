@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure, SubFigure
@@ -107,15 +108,13 @@ def _draw_codebooks(figure: SubFigure, books: Sequence[Row]) -> None:
 
 def _draw_codebook(axes: Axes, rows: Sequence[Row]) -> Any:
     """Draw a line of marks for each layer, the first at the top; return the marks, for their color bar."""
-    layers = [*dict.fromkeys(row["layer"] for row in rows)]
-    largest = {name: max(abs(row["value"]) for row in rows if row["layer"] == name) or 1 for name in layers}
-    weights = {name: sum(row["count"] for row in rows if row["layer"] == name) for name in layers}
-    places = [row["value"] / largest[row["layer"]] for row in rows]
-    shares = [row["count"] / weights[row["layer"]] for row in rows]
-    lines = [layers.index(row["layer"]) for row in rows]
+    table = pd.DataFrame(rows)
+    layers = table.groupby("layer", sort=False)
+    places = table["value"] / layers["value"].transform(lambda values: values.abs().max() or 1)
+    shares = table["count"] / layers["count"].transform("sum")
     colors: dict[str, Any] = {"cmap": f"{COLOR_MAP}_r", "norm": LogNorm(RAREST, 1)}
-    marks = axes.scatter(places, lines, 90, shares, marker="|", linewidth=1.8, **colors)
-    axes.set_yticks(range(len(layers)), layers, fontsize=8)
+    marks = axes.scatter(places, layers.ngroup(), 90, shares, marker="|", linewidth=1.8, **colors)
+    axes.set_yticks(range(layers.ngroups), table["layer"].unique(), fontsize=8)
     axes.invert_yaxis()
     axes.set(xlabel="value / largest magnitude in the layer", ylabel="layer, in order")
     axes.grid(visible=False, axis="y")
