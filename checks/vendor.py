@@ -6,7 +6,7 @@ the npm registry and are checked by SHA-256.
 """
 
 import argparse
-import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from scripts.npm import Package, contents_of
@@ -39,16 +39,14 @@ def main() -> None:
     """Write both files; `UserError` if a package cannot be had."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
-    texts = {package: texts_of(package) for package in (*VEGA, TABLESORT)}
-    for path, text in ((TEMPLATE, page([texts[package] for package in VEGA])), (SCRIPT, script(*texts[TABLESORT]))):
+    for path, text in ((TEMPLATE, page(map(texts_of, VEGA))), (SCRIPT, script(*texts_of(TABLESORT)))):
         with atomic(path) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def texts_of(package: Package) -> list[str]:
     """Return the texts of the files of ``package``: its license, then minified JavaScript; `UserError` without them."""
-    with tempfile.TemporaryDirectory() as folder:
-        return [content.decode() for content in contents_of(package, Path(folder))]
+    return [content.decode() for content in contents_of(package)]
 
 
 def script(license_text: str, *builds: str) -> str:
@@ -57,13 +55,14 @@ def script(license_text: str, *builds: str) -> str:
     return "\n".join([comment, *(build.strip() for build in builds), ""])
 
 
-def page(vega: list[list[str]]) -> str:
+def page(vega: Iterable[Sequence[str]]) -> str:
     """Return the page with license and build of each package of ``vega``; DVC puts the plots in place of {plot_divs}.
 
     There is no {scripts}, in whose place DVC would put the tags that load Vega from the internet.
     """
-    licenses = "\n".join(f"{package.title}:\n\n{text}" for package, (text, _) in zip(VEGA, vega, strict=True))
-    scripts = "\n".join(f"<script>\n{build}</script>" for _, build in vega)
+    texts, builds = zip(*vega, strict=True)
+    licenses = "\n".join(f"{package.title}:\n\n{text}" for package, text in zip(VEGA, texts, strict=True))
+    scripts = "\n".join(f"<script>\n{build}</script>" for build in builds)
     return f"""<!DOCTYPE html>
 <html>
 <head>

@@ -8,6 +8,7 @@ import pooch
 
 from src.core.errors import UserError, one_line
 
+FOLDER = Path("scratch/npm")  # keeps the archives
 REGISTRY = "https://registry.npmjs.org/"
 TIMEOUT = 30  # seconds without a byte after which a download is given up
 RETRIES = 3  # attempts after the first
@@ -34,15 +35,15 @@ class Package:
         return f"{self.name} {self.version} ({REGISTRY}{self.archive}), {self.license}"
 
 
-def contents_of(package: Package, folder: Path) -> list[bytes]:
-    """Return the files of ``package``, whose archive is kept in ``folder`` and taken from there the next time.
+def contents_of(package: Package) -> list[bytes]:
+    """Return the files of ``package``, whose archive is kept in `FOLDER` and taken from there the next time.
 
     Raises `UserError` if the registry cannot be reached, stops sending, or sends an archive with another SHA-256, and
     if the archive lacks one of the files.
     """
     downloader = pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT)
     registry = {package.archive: f"sha256:{package.sha256}"}
-    store = pooch.create(folder, REGISTRY, registry=registry, retry_if_failed=RETRIES)
+    store = pooch.create(FOLDER, REGISTRY, registry=registry, retry_if_failed=RETRIES)
     try:
         with tarfile.open(store.fetch(package.archive, downloader=downloader)) as archive:
             return [archive.extractfile(f"package/{name}").read() for name in package.files]

@@ -1,27 +1,18 @@
 """`make accept` in a small project of its own: what it accepts DVC does not run, what it refuses stays as it was."""
 
-import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from commands import ROOT, commit, run
 from dvc.repo import Repo
 
 from checks import accept, code
 from src.core.errors import UserError
 
-ROOT = Path(__file__).parent.parent
-IDENTITY = {f"GIT_{role}_{key}": "tester" for role in ("AUTHOR", "COMMITTER") for key in ("NAME", "EMAIL")}
-ENVIRONMENT = {
-    **os.environ,
-    **IDENTITY,
-    "GIT_CONFIG_GLOBAL": os.devnull,
-    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-}
 PROJECT = {
     ".gitignore": "__pycache__/\n/models/\n",
     ".dvcignore": "__pycache__/\n",
@@ -72,21 +63,10 @@ Path(f"models/{name}.txt").write_text(str(half(share)))
 }
 
 
-def run(*command):
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 def write(files):
     for name, content in files.items():
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text(content)
-
-
-def commit():
-    run("git", "add", "--all")
-    run("git", "commit", "--quiet", "--message", "state")
 
 
 @pytest.fixture(scope="module")
@@ -96,10 +76,10 @@ def ran(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         write(PROJECT)
-        run("git", "init", "--quiet")
-        run("dvc", "init", "--quiet")
-        run("dvc", "repro", "--quiet")
-        commit()
+        run(".", "git", "init", "--quiet")
+        run(".", "dvc", "init", "--quiet")
+        run(".", "dvc", "repro", "--quiet")
+        commit(".", "state")
     return folder
 
 
@@ -156,17 +136,17 @@ def test_comments_and_docstrings_are_accepted_and_nothing_runs(project, monkeypa
     assert stale() == []
     changed = {line.split(":")[0].strip() for line in set(Path("dvc.lock").read_text().splitlines()) - set(lock)}
     assert changed <= {"md5", "size"}
-    commit()
+    commit(".", "state")
     edit(path, "# other words", "# others again")  # and so on from there
     assert accepted(monkeypatch, capsys) == f"accepted: {stages}"
 
 
 def test_a_clone_without_any_output_accepts_and_would_run_nothing(project, monkeypatch, capsys):
-    run("git", "clone", "--quiet", ".", "../clone")
+    run(".", "git", "clone", "--quiet", ".", "../clone")
     monkeypatch.chdir("../clone")
     edit("src/core/numbers.py", "Return a half", "Return one half")
     assert accepted(monkeypatch, capsys) == "accepted: train, compress (2)"
-    assert "Data and pipelines are up to date." in run("dvc", "repro", "--dry", "--allow-missing")
+    assert "Data and pipelines are up to date." in run(".", "dvc", "repro", "--dry", "--allow-missing")
     assert not Path("models").exists()
 
 
@@ -232,8 +212,7 @@ def test_recorded_code_that_no_commit_has_is_refused(project, monkeypatch, capsy
 def test_a_new_file_counts_where_it_is_imported(project, monkeypatch, capsys):
     write({"src/core/more.py": "TWO = 2\n"})
     assert accepted(monkeypatch, capsys) == "accepted: train, compress (2)"
-    run("git", "add", "--all")
-    commit()
+    commit(".", "state")
     edit("stages/compress.py", "from src.core.numbers", "import src.core.more\nfrom src.core.numbers")
     assert {"src/core/more.py (new): compress (2)", "stages/compress.py (imports): compress (2)"} <= set(
         refusal(monkeypatch).splitlines()
@@ -270,7 +249,7 @@ def test_what_python_loads_for_train_is_reached(monkeypatch):
     listing = (
         "import sys, stages.train; print(*(getattr(m, '__file__', '') for m in [*sys.modules.values()]), sep='\\n')"
     )
-    files = {Path(line) for line in run(sys.executable, "-c", listing).splitlines()}
+    files = {Path(line) for line in run(".", sys.executable, "-c", listing).splitlines()}
     loaded = {file.relative_to(ROOT).as_posix() for file in files if file.is_relative_to(ROOT / "src")}
     assert "src/training/loop.py" in loaded
     assert loaded <= code.reached(code.files_here("src") | code.files_here("stages"), ["stages/train.py"]).keys()

@@ -4,7 +4,6 @@ as another user's, without Git."""
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,40 +12,22 @@ import onnx
 import pandas as pd
 import pytest
 import yaml
+from commands import ENVIRONMENT, ROOT, commit, run
 from networks import plan, trained
 from PIL import Image
 from test_report import repository
-from test_vendor import ENVIRONMENT
 
 from scripts.revision import commit_of, open_revision
 from src.export.onnx import export
 
-ROOT = Path(__file__).parents[1]
 COMPARISON = Path("metrics/comparison.csv")
 FLAGSHIP = "released/flagship.onnx"
 OTHER_OWNER = {"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}  # a switch of Git's own tests
 
 
-def run(folder, *command, code=0, **environment):
-    """What ``command`` prints, run with the code of this project; for a failure the line on standard error."""
-    command = [sys.executable, "-m", *command] if "." in command[0] or command[0] == "dvc" else command
-    environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT)} | environment
-    done = subprocess.run(command, cwd=folder, env=environment, check=False, capture_output=True, text=True)
-    assert done.returncode == code, done.stderr
-    if not code:
-        return done.stdout
-    (line,) = done.stderr.splitlines()
-    return line
-
-
 def advice(line):
     """The command that ``line`` ends with."""
     return ("sh", "-c", line.split("`")[-2])
-
-
-def commit(folder, message):
-    run(folder, "git", "add", "-A")
-    run(folder, "git", "commit", "-q", "-m", message)
 
 
 @pytest.fixture(scope="module")

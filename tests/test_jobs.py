@@ -9,16 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
-from test_vendor import ENVIRONMENT
+from commands import ENVIRONMENT, ROOT
 
 from scripts import jobs
 from src.core.errors import ParamsError, UserError
 
-ROOT = Path(__file__).parents[1]
 SLOW = """import time
 try:
     print("started", flush=True)

@@ -14,9 +14,9 @@ import onnx
 import psutil
 import pytest
 import yaml
+from commands import ENVIRONMENT as QUIET
 from dvc.utils.hydra import apply_overrides
 from PIL import Image
-from test_vendor import ENVIRONMENT as QUIET
 
 from checks.sample import cut
 from src.core.files import read_csv

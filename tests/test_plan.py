@@ -2,12 +2,10 @@
 
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from test_vendor import ENVIRONMENT
+from commands import ROOT, commit, run
 
 from scripts import plan as plans
 from src.compression.tree import CompressSettings, budget_of, check, read_tree
@@ -15,7 +13,6 @@ from src.core.params import read_yaml
 from src.core.recipes import ROOT as TRAINED
 from src.network.record import network_path
 
-ROOT = Path(__file__).parents[1]
 NETWORK = network_path(TRAINED).as_posix()
 PIPELINE = f"""
 stages:
@@ -24,11 +21,6 @@ stages:
   compress: {{cmd: cat {NETWORK} data > small, deps: [data, {NETWORK}], outs: [small: {{push: false}}]}}
   compare: {{cmd: cp small table, deps: [small], outs: [table: {{cache: false}}]}}
 """
-
-
-def run(folder, *command):
-    command = [sys.executable, "-m", *command] if command[0] == "dvc" else command
-    return subprocess.run(command, cwd=folder, env=ENVIRONMENT, check=True, capture_output=True, text=True).stdout
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +37,9 @@ def project(tmp_path_factory):
         ("dvc", "remote", "add", "-q", "-d", "released", "released"),
         ("dvc", "repro", "-q"),
         ("dvc", "push", "-q"),
-        ("git", "add", "-A"),
-        ("git", "commit", "-qm", "Results"),
     ):
         run(folder, *command)
+    commit(folder, "Results")
     return folder
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from commands import ROOT, commit, run
 from networks import INFO
-from test_vendor import browser, commit, run  # noqa: F401  browser is a fixture
 
 from scripts.report import __main__ as report
 from scripts.report import sections
@@ -20,7 +20,6 @@ from scripts.report.__main__ import FOLDER
 from src.core.errors import UserError, exit_cleanly
 from src.core.files import read_csv, write_csv
 
-ROOT = Path(__file__).parent.parent
 COPIED = ("metrics", "plots", "dvc.yaml", "params.yaml", "requirements.txt", "docs/minutes.csv", ".dvc/plots.html")
 WATCH = """<script>
 const faults = [];
@@ -74,10 +73,10 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     run(folder, "git", "init", "-q", "-b", "main")
     run(folder, "dvc", "init", "-q")
-    commit(folder, 1.5)
+    commit(folder, "no results")
     run(folder, "git", "tag", "empty")
     repository(folder)
-    commit(folder, 1.8)
+    commit(folder, "results")
     return folder
 
 
@@ -140,8 +139,7 @@ def test_page_loads_nothing_and_names_licenses(committed):
 def test_page_says_how_it_was_made(committed, written):
     head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     seen = visible(committed)
-    assert head in seen
-    assert "loss 1.8" in seen  # the message of the commit
+    assert re.search(rf"{head} of [0-9-]+: results", seen)
     assert "not committed" not in seen
     timing = json.loads(Path("metrics/benchmark.json").read_text())
     assert f"thread of {timing['cpu']}" in seen
@@ -247,8 +245,26 @@ def test_class_scores_start_with_the_lowest():
         sections.class_scores(predictions, "short", info)
 
 
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """A function from the path of a page to the document, as HTML, that a browser without a network makes of it."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or pytest.skip("no chromium on PATH")
+    folder = tmp_path_factory.mktemp("browser")
+    options = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", f"--user-data-dir={folder}")
+    offline = ("--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=5000")
+
+    def shown(page):
+        command = (chromium, *options, *offline, "--dump-dom", page.as_uri())
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+    (folder / "probe.html").write_text("<script>document.write(6 * 7)</script>")
+    if "42" not in shown(folder / "probe.html"):  # for example a snap, which may not read the folder of the tests
+        pytest.skip(f"{chromium} cannot open a file here")
+    return shown
+
+
 @pytest.mark.parametrize("width", [390, 1400])
-def test_browser_without_a_network_shows_the_page(committed, browser, tmp_path, width):  # noqa: F811
+def test_browser_without_a_network_shows_the_page(committed, browser, tmp_path, width):
     body, _, end = committed.replace("<head>", f"<head>{WATCH}", 1).rpartition("</body>")
     (tmp_path / "page.html").write_text(f"{body}{LOOK}</body>{end}")
     (tmp_path / "frame.html").write_text(FRAME.format(width=width))

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from commands import ENVIRONMENT
 from networks import INFO, colors, vgg
-from test_vendor import ENVIRONMENT
 
 from scripts.search import __main__ as search
 from scripts.search import shapes

@@ -53,7 +53,7 @@ def build(out: Path) -> None:
     numbers = sections.headline(rows, sections.test_images(open_revision(None).dataset()))
     classes = tuple(class_names(session(MODEL, threads=1)) or CLASSES)
     values = {"numbers": numbers, "classes": classes, "runtime": ONNXRUNTIME.title}
-    script, wasm = contents_of(ONNXRUNTIME, Path("scratch/npm"))
+    script, wasm = contents_of(ONNXRUNTIME)
     with atomic(out) as folder:
         folder.mkdir()
         for source in filter(Path.exists, (*COPIED, report.OUT)):
