@@ -7,8 +7,8 @@ of this command end all that runs: trainings write a checkpoint, and the next ru
 """
 
 import argparse
+import contextlib
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -106,16 +106,15 @@ def submitted(ray: Any, needed: Mapping[str, Sequence[str]]) -> dict[Any, str]:
     return {task: stage for stage, task in tasks.items()}
 
 
-def perform(stage: str, folder: Path, variables: dict[str, str], *before: str) -> str:
-    """Run ``stage`` in ``folder``, in a worker of Ray; return "", or the name of the stage that failed."""
-    if any(before):
-        return max(before)
+def perform(stage: str, folder: Path, variables: dict[str, str], *_: None) -> None:
+    """Run ``stage`` in ``folder``, in a worker of Ray; an error if it fails, and then Ray skips what needs it."""
     gpus = {name: value for name, value in os.environ.items() if name == "CUDA_VISIBLE_DEVICES"}  # as Ray chose them
     command = [sys.executable, "-m", "scripts.job", stage]
     with subprocess.Popen(
         command, cwd=folder, env=variables | gpus, stdin=subprocess.PIPE, start_new_session=True
     ) as process:
-        return stage if process.wait() else ""
+        if process.wait():
+            raise RuntimeError
 
 
 def follow(ray: Any, tasks: Mapping[Any, str], interrupted: Callable[[], bool]) -> None:
@@ -128,32 +127,22 @@ def follow(ray: Any, tasks: Mapping[Any, str], interrupted: Callable[[], bool]) 
             done, pending = ray.wait(pending, timeout=0.5)
             for task in done:
                 try:
-                    failed = ray.get(task)
+                    ray.get(task)
                 except ray.exceptions.RayError:
-                    failed = struck(tasks[task])
-                if failed:
-                    raise UserError(f"{failed} failed; its log is {LOGS / failed}.log")
+                    # The stage or its worker; if all of Ray died, perhaps one that has not begun
+                    logs = [*LOGS.glob(f"{tasks[task]}.*"), *LOGS.glob("*.running")]
+                    failed = logs[0].stem if logs else tasks[task]
+                    raise UserError(f"{failed} failed; its log is {LOGS / failed}.log") from None
                 live.console.print(f"{tasks[task]} is done")
             live.update(Text("\n".join(running()), no_wrap=True, overflow="ellipsis"), refresh=True)
 
 
-def struck(stage: str) -> str:
-    """Return ``stage``, whose worker died, or one that ran if it did not, as where all of Ray died."""
-    logs = [*LOGS.glob(f"{stage}.*"), *LOGS.glob("*.running")]
-    return logs[0].stem if logs else stage
-
-
 def running() -> Iterator[str]:
-    """Yield a line for each stage that runs: its name, the share of its epochs that are done, the end of its log."""
+    """Yield a line for each stage that runs: its name, and the end of its log."""
     for path in sorted(LOGS.glob("*.running")):
-        try:
-            log, share = path.read_text(encoding="utf-8", errors="replace"), ""
-        except FileNotFoundError:  # the stage has just ended
-            continue
-        if announced := re.search(r"^(\d+) epochs to train", log, re.MULTILINE):
-            done, before = (len(re.findall(r"^epoch +\d", text, re.M)) for text in (log, log[: announced.start()]))
-            share = f"{done / (before + int(announced[1])):.0%}"
-        yield f"{path.stem:<28}{share:>5}  {(log.splitlines() or [''])[-1]}"
+        with contextlib.suppress(FileNotFoundError):  # the stage has just ended
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            yield f"{path.stem:<28}  {lines[-1] if lines else ''}"
 
 
 if __name__ == "__main__":

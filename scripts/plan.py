@@ -11,7 +11,6 @@ from pathlib import PurePath
 from typing import Any
 
 import networkx as nx
-from dvc.exceptions import DvcException
 from dvc.output import Output
 from dvc.repo import Repo
 from dvc.stage import Stage
@@ -19,7 +18,7 @@ from dvc.stage import Stage
 from checks.minutes import known, summed
 from scripts.jobs import pipeline
 from src.compression.tree import Recipe, budget_of, read_tree
-from src.core.errors import UserError, exit_cleanly, one_line
+from src.core.errors import exit_cleanly
 from src.core.params import PARAMS, read_yaml, validate
 from src.core.recipes import ROOT
 from src.data.cifar import CLASSES
@@ -35,14 +34,11 @@ ONLY_IF = "only if its input changes"
 
 def main() -> None:
     """Print a line for each stage, and the sums."""
-    recipes = read_tree()
-    try:
-        stages = to_run()
-    except DvcException as error:
-        raise UserError(f"DVC cannot read the pipeline: {one_line(error)}") from None
-    print(plan(stages, known()))
-    if known().keys() & stages.keys():
-        print(longest(stages, known(), pipeline()))
+    recipes, needed = read_tree(), pipeline()
+    stages, rows = to_run(), known()
+    print(plan(stages, rows))
+    if rows.keys() & stages.keys():
+        print(longest(stages, rows, needed))
     print(cost(recipes))
 
 
