@@ -30,9 +30,10 @@ from dvc.stage import Stage
 from dvc.utils.serialize import load_yaml
 from safetensors import safe_open
 
-from checks.code import code_changes, commit_with, files_at, files_here, git, reached
+from checks.code import code_changes, commit_with, files_at, files_here, reached
 from checks.sample import cut
 from scripts.check_tree import override
+from scripts.revision import git
 from src.core.errors import UserError, exit_cleanly, one_line
 from src.data.fetch import SAMPLE
 

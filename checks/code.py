@@ -7,11 +7,11 @@ from path to content, with paths from the top of the repository. Imports are abs
 import ast
 import hashlib
 import json
-import subprocess
 from collections.abc import Container, Iterator, Mapping
 from functools import cache
 from pathlib import Path, PurePosixPath
 
+from scripts.revision import git
 from src.core.code import bare_tree
 from src.core.errors import UserError, one_line
 
@@ -58,14 +58,6 @@ def dvc_md5(path: str, files: Files) -> str:
 
 def _md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
-
-
-def git(*arguments: str) -> bytes:
-    """Return what git prints; `UserError` if it fails."""
-    done = subprocess.run(["git", *arguments], capture_output=True, check=False)
-    if done.returncode:
-        raise UserError(f"git {arguments[0]} failed: {one_line(done.stderr.decode())}")
-    return done.stdout
 
 
 def reached(files: Files, starts: Container[str]) -> Files:

@@ -33,9 +33,8 @@ from typing import Any, NamedTuple
 import torch
 
 from checks.sample import cut
-from scripts.check_tree import lines_of, override, without_comments
+from scripts.check_tree import lines_of, override
 from src.core.errors import UserError, exit_cleanly
-from src.core.recipes import ROOT as TRAINED
 from src.data.fetch import SAMPLE
 
 ROOT = Path(__file__).parent.parent
@@ -48,17 +47,13 @@ STAGES = (
     *("coded flagship", "benchmark", "compare", "draw"),
 )
 STRUCK = tuple(stage for stage in STAGES if not stage.endswith((" dense", " longer")))
-OVERRIDES = f"""
-download.source=path
-download.path=data/tiny
-model.width=0.125
-~compress.recipes
-+compress.recipes.dense={{from:{TRAINED},step:keep}}
-+compress.recipes.longer={{from:{TRAINED},step:fine_tune}}
-+compress.recipes.tuned={{from:longer,step:train_on}}
-+compress.recipes.flagship={{from:longer,step:quantize}}
-coded=[flagship]
-"""
+OVERRIDES = (
+    *("download.source=path", "download.path=data/tiny", "model.width=0.125", "coded=[flagship]", "~compress.recipes"),
+    "+compress.recipes.dense={from:trained,step:keep}",
+    "+compress.recipes.longer={from:trained,step:fine_tune}",
+    "+compress.recipes.tuned={from:longer,step:train_on}",
+    "+compress.recipes.flagship={from:longer,step:quantize}",
+)
 TIMED = ("metrics/benchmark.json", "metrics/comparison.csv", "plots/pictures/pareto_latency.png")  # other in each run
 GROWING = "plots/training/"
 NOT_COUNTED = ("logs", "scratch", "temporary/torchinductor", "temporary/.ses")  # caches of PyTorch and ONNX Runtime
@@ -251,8 +246,7 @@ def make(folder: Path) -> None:
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
     (folder / "temporary").mkdir()
     cut(ROOT / SAMPLE, folder / "data/tiny", train=240, test=400)
-    for lines in (lines_of(ROOT / "demo.overrides"), without_comments(OVERRIDES)):
-        override(folder / "params.yaml", lines, "overrides")
+    override(folder / "params.yaml", [*lines_of(ROOT / "demo.overrides"), *OVERRIDES], "overrides")
 
 
 if __name__ == "__main__":

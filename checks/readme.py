@@ -80,13 +80,13 @@ def replace(text: str, block: str) -> str:
 
 def short(rows: Sequence[Row]) -> str:
     """Return the most important rows and columns as a Markdown table, and what they mean."""
-    chosen = [row for row in rows if row["recipe"] in FIRST]
+    chosen = readable([row for row in rows if row["recipe"] in FIRST], SHORT, arrows=True)
     note = (
         f"{_data(rows)} Difference: percentage points against `tuned` (recipes that were fine-tuned) or `dense`, with "
         "its 95 % interval over test images. x: times smaller, fewer or faster than `dense`. "
         f"{CLAIM + ' ' if 'claim' in rows[0] else ''}All recipes: [{RESULTS}]({RESULTS})."
     )
-    return "\n".join([*_markdown(chosen, SHORT), "", textwrap.fill(note, WIDTH, break_long_words=False)])
+    return "\n".join([*_markdown(chosen), "", textwrap.fill(note, WIDTH, break_long_words=False)])
 
 
 def whole(rows: Sequence[Row]) -> str:
@@ -95,7 +95,8 @@ def whole(rows: Sequence[Row]) -> str:
     steps = [_steps(row["recipe"], row["parent"], history) for row in rows]
     sources = f"Written by `make readme` from `{COMPARISON}`, `{BENCHMARK}`, `{RECIPES}` and `{MINUTES}`."
     title = ["# Results", "", textwrap.fill(sources, WIDTH), ""]
-    table = _markdown(rows, COLUMNS, {"minutes ↓": spent(rows)})
+    lines = zip(readable(rows, COLUMNS, arrows=True), spent(rows), strict=True)
+    table = _markdown([line | {"minutes ↓": minutes} for line, minutes in lines])
     meaning = " ".join([legend(rows), *([COLD] if "latency_cold_ratio" in rows[0] else [])])
     return "\n".join([*title, *table, "", _conditions(_data(rows), meaning), "", *steps, ""])
 
@@ -108,12 +109,9 @@ def spent(rows: Sequence[Row]) -> list[str]:
     return [f"{math.fsum(map(minutes.get, own)):.1f}" if minutes.keys() >= set(own) else "" for own in stages]
 
 
-def _markdown(rows: Sequence[Row], columns: Sequence[str], beside: Mapping[str, Sequence[str]] = {}) -> list[str]:
-    """Return the lines of a Markdown table: ``columns`` of ``rows``, and further columns ``beside`` them."""
-    shown = readable(rows, columns, arrows=True)
-    for heading, values in beside.items():
-        shown = [line | {heading: value} for line, value in zip(shown, values, strict=True)]
-    cells = [shown[0], ["---", *["---:"] * (len(shown[0]) - 1)], *(row.values() for row in shown)]
+def _markdown(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return the lines of a Markdown table; each of ``rows`` maps headings to cells."""
+    cells = [rows[0], ["---", *["---:"] * (len(rows[0]) - 1)], *(row.values() for row in rows)]
     return [f"| {' | '.join(line)} |" for line in cells]
 
 

@@ -41,12 +41,8 @@ def check(params: Path) -> None:
 
 def lines_of(overrides: Path) -> list[str]:
     """Return the lines of the file ``overrides`` without comments."""
-    return without_comments(overrides.read_text(encoding="utf-8"))
-
-
-def without_comments(text: str) -> list[str]:
-    """Return the lines of ``text`` that are neither empty nor comments."""
-    return [line for line in text.splitlines() if line and not line.startswith("#")]
+    lines = overrides.read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 @contextlib.contextmanager
