@@ -271,18 +271,13 @@ def test_the_pruner_is_asked_before_the_last_epoch_only(monkeypatch):
 def test_shapes_for_the_long_training_are_spread_from_worst_to_best():
     study = optuna.create_study(study_name="random", direction="maximize")
     for index, value in enumerate((0.5, 0.1, 0.9, 0.3, 0.7)):
-        parameters = {"layers": index}
+        state, own = trials.PRUNED if value == 0.9 else trials.COMPLETE, {"user_attrs": {"index": index}}
         kinds = {"layers": optuna.distributions.IntDistribution(0, 9)}
-        attributes = {"index": index}
-        state = trials.PRUNED if value == 0.9 else trials.COMPLETE
         study.add_trial(
-            optuna.create_trial(state=state, value=value, params=parameters, distributions=kinds, user_attrs=attributes)
+            optuna.create_trial(state=state, value=value, params={"layers": index}, distributions=kinds, **own)
         )
-    assert trials.spread([study], 3) == {
-        "random-1": {"layers": 1},
-        "random-0": {"layers": 0},
-        "random-4": {"layers": 4},
-    }
+    spread = trials.spread([study], 3)
+    assert [*spread.items()] == [(f"random-{index}", {"layers": index}) for index in (1, 0, 4)]
     with pytest.raises(UserError, match=r"LONG: needs 5 shapes .* \(found 4\)"):
         trials.spread([study], 5)
 

@@ -12,7 +12,6 @@ Several processes may share a search; what is proposed then depends on which tri
 """
 
 import argparse
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -22,33 +21,17 @@ from typing import Any
 from scipy.stats import kendalltau
 
 from scripts.search.picture import accuracy_of_trials
-from scripts.search.shapes import UNIFORM, Space, known_shapes
-from src.compression.tree import CompressSettings, Recipe, TrainSettings, read_tree, recipe_of
-from src.core.device import pick_device, uses_bfloat16
+from scripts.search.shapes import UNIFORM, known_shapes
+from src.compression.tree import Recipe, read_tree
 from src.core.errors import UserError, exit_cleanly
 from src.core.files import write_csv
-from src.core.params import PARAMS, Shared, read_yaml, validate
-from src.core.recipes import ROOT
 from src.core.signals import interruption
-from src.core.threads import limit_threads
-from src.data.prepared import load_info, load_split
-from src.network.vgg import ModelSettings, vgg_plan
 from src.pictures.style import save_figure
-from src.training.checkpoints import SCRATCH, run_key
 
 INSTALL = ".venv/bin/python -m pip install -r requirements-search.txt"
 COMPARED = 6  # shapes that are trained for longer
 Row = Mapping[str, Any]
 accuracy = itemgetter("val_accuracy")
-
-
-class Params(Shared):
-    """What the search reads from params.yaml."""
-
-    threads: int | None
-    model: ModelSettings
-    train: TrainSettings
-    compress: CompressSettings
 
 
 def main() -> None:
@@ -69,7 +52,7 @@ def main() -> None:
     limit, count = (int(number(key, getattr(given, key.lower()), whole=True)) for key in ("MACS", "TRIALS"))
     tree, budget, long = read_tree(), number("BUDGET", given.budget), given.long and number("LONG", given.long)
     with interruption() as interrupted:
-        search = trials.Search(**shared(limit, budget), interrupted=interrupted)
+        search = trials.read_search(limit, budget, interrupted)
         if long:
             search.run(f"long-{long:g}", long, COMPARED, lambda: trials.spread(search.studies(), COMPARED))
         else:
@@ -90,33 +73,6 @@ def number(key: str, text: str, whole: bool = False) -> float:
     if not 0 < value < math.inf or (whole and not value.is_integer()):
         raise UserError(f"{key}: must be a positive {'whole ' if whole else ''}number (found {text!r})")
     return value
-
-
-def shared(limit: int, budget: float) -> dict[str, Any]:
-    """Return what all trials share, from params.yaml and the prepared images.
-
-    The name of the folder follows from the limit and from all that a trial depends on but the code of the search.
-    """
-    values = read_yaml(PARAMS)
-    params = validate(Params, {key: values[key] for key in Params.model_fields if key in values})
-    steps = {step: {"from": ROOT, "step": step} for step in ("small", "prune_channels")}
-    section = params.compress.model_copy(update={"recipes": steps})
-    small, pruned = (recipe_of(section, params.train.defaults, step).settings for step in steps)
-    limit_threads(params.threads)
-    device, info = pick_device(params.device), load_info()
-    space = Space(vgg_plan(params.model, len(info.classes), info.side), limit, pruned.round_to)
-    settings = [params.seed, budget, space.multiple, small.train.model_dump(), params.model.model_dump()]
-    key = run_key("train", json.dumps(settings), device, uses_bfloat16(device, small.train.mixed_precision))
-    return {
-        "space": space,
-        "training": small.train,
-        "images": load_split("train"),
-        "validation": load_split("validation"),
-        "info": info,
-        "seed": params.seed,
-        "device": device,
-        "folder": SCRATCH / "search" / f"{limit}-{key}",
-    }
 
 
 def lines(rows: Sequence[Row], tree: Mapping[str, Recipe]) -> Iterator[str]:

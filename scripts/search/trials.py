@@ -5,6 +5,7 @@ So what is left to do are the indices without a result and without a holder, als
 """
 
 import contextlib
+import json
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,12 +20,17 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from scripts.search.shapes import Parameters, Space
+from src.compression.tree import CompressSettings, TrainSettings, recipe_of
+from src.core.device import pick_device, uses_bfloat16
 from src.core.errors import UserError
-from src.data.prepared import DatasetInfo, Split
-from src.network.vgg import VGG
+from src.core.params import PARAMS, Shared, read_yaml, validate
+from src.core.recipes import ROOT
+from src.core.threads import limit_threads
+from src.data.prepared import DatasetInfo, Split, load_info, load_split
+from src.network.vgg import VGG, ModelSettings, vgg_plan
 from src.techniques.small import plan_with
 from src.training.budget import StepCost, epochs_within
-from src.training.checkpoints import Checkpoints
+from src.training.checkpoints import SCRATCH, Checkpoints, run_key
 from src.training.loop import LOWER, Hooks, Reporter
 from src.training.loop import Row as Epoch
 from src.training.recipe import Training, TrainRecipe
@@ -40,6 +46,15 @@ SAMPLERS = {
 Row = dict[str, Any]
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # what PartialFixedSampler has been since 2021
+
+
+class Params(Shared):
+    """What the search reads from params.yaml."""
+
+    threads: int | None
+    model: ModelSettings
+    train: TrainSettings
+    compress: CompressSettings
 
 
 class Told(Reporter):
@@ -150,6 +165,25 @@ class Search:
         return [optuna.load_study(study_name=name, storage=self.storage) for name in names]
 
 
+def read_search(limit: int, budget: float, interrupted: Callable[[], bool]) -> Search:
+    """Return the search for at most ``limit`` MACs by params.yaml and the prepared images.
+
+    The name of its folder follows from the limit and from all that a trial depends on but the code of the search.
+    """
+    values = read_yaml(PARAMS)
+    params = validate(Params, {key: values[key] for key in Params.model_fields if key in values})
+    steps = {step: {"from": ROOT, "step": step} for step in ("small", "prune_channels")}
+    section = params.compress.model_copy(update={"recipes": steps})
+    small, pruned = (recipe_of(section, params.train.defaults, step).settings for step in steps)
+    limit_threads(params.threads)
+    device, info = pick_device(params.device), load_info()
+    space = Space(vgg_plan(params.model, len(info.classes), info.side), limit, pruned.round_to)
+    settings = [params.seed, budget, space.multiple, small.train.model_dump(), params.model.model_dump()]
+    key = run_key("train", json.dumps(settings), device, uses_bfloat16(device, small.train.mixed_precision))
+    images, validation, folder = load_split("train"), load_split("validation"), SCRATCH / "search" / f"{limit}-{key}"
+    return Search(space, small.train, images, validation, info, params.seed, device, folder, interrupted)
+
+
 def ended(study: optuna.Study) -> dict[int, optuna.trial.FrozenTrial]:
     """Return the trials of ``study`` that have ended, by themselves or by the pruner, by index in order."""
     trials = {trial.user_attrs["index"]: trial for trial in study.get_trials(states=(COMPLETE, PRUNED))}
@@ -159,13 +193,9 @@ def ended(study: optuna.Study) -> dict[int, optuna.trial.FrozenTrial]:
 def row_of(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> Row:
     """Return the row of ``trial``; its accuracy is that of the last epoch that was trained, None if there was none."""
     told = trial.user_attrs
-    row = {
-        "study": study.study_name,
-        "trial": told["index"],
-        "origin": told["origin"],
-        "state": trial.state.name.lower(),
-    }
-    row |= {"val_accuracy": trial.value} | {key: told[key] for key in ("epochs", "macs", "pflop")}
+    row = {"study": study.study_name, "trial": told["index"], "origin": told["origin"]}
+    row |= {"state": trial.state.name.lower(), "val_accuracy": trial.value}
+    row |= {key: told[key] for key in ("epochs", "macs", "pflop")}
     return row | {"layers": len(told["widths"]), "widths": "-".join(map(str, told["widths"]))}
 
 
