@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from checks.minutes import MINUTES
 from checks.readme import CONDITIONS
 from scripts.report import sections
 from scripts.report.plots import plots_of
@@ -20,14 +21,13 @@ from src.core.errors import UserError, exit_cleanly, one_line
 from src.core.files import atomic
 from src.core.params import PARAMS, parse_yaml, read_yaml
 from src.core.recipes import DENSE
-from src.results.comparison import BENCHMARK, COMPARISON
+from src.results.comparison import BENCHMARK, COMPARISON, PREDICTIONS
 from src.results.history import RECIPES
 from src.results.table import data_set, legend
 
 FOLDER = Path(__file__).parent
 OUT = Path("report.html")
 TEMPLATE = Path(".dvc/plots.html")  # the page of `dvc plots`, which holds Vega
-PREDICTIONS = "metrics/predictions.json"
 
 
 def main() -> None:
@@ -60,7 +60,7 @@ def _results(revision: Revision, rows: list[sections.Row]) -> dict[str, Any]:
     """Return what the page says of the recipes."""
     by_name, info = {row["recipe"]: row for row in rows}, revision.dataset()
     history = revision.values(str(RECIPES), "recipes").get("recipes", {})
-    predictions = revision.values(PREDICTIONS, "labels", "recipes")
+    predictions = revision.values(str(PREDICTIONS), "labels", "recipes")
     text = revision.text(str(PARAMS))
     params = parse_yaml(text, f"{PARAMS} in {revision.label}") if text else {}
     return {
@@ -84,8 +84,8 @@ def _circumstances(revision: Revision) -> dict[str, Any]:
         "commit": commit_of(revision),
         "timing": timing if timing.keys() >= set(CONDITIONS) else {},
         "precision": revision.values("metrics/train.json").get("precision", ""),
-        "minutes": sections.minutes(revision.rows("docs/minutes.csv", "stage", "minutes", "machine")),
-        "params": revision.text("params.yaml"),
+        "minutes": sections.minutes(revision.rows(str(MINUTES), "stage", "minutes", "machine")),
+        "params": revision.text(str(PARAMS)),
         "requirements": revision.text("requirements.txt"),
     }
 

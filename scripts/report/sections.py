@@ -139,31 +139,21 @@ def training(params: Row) -> Row:
 
 def headline(rows: Mapping[str, Row], images: int) -> list[Row]:
     """Return the numbers at the top of the page, each with a label and a detail."""
-    dense = score(rows[DENSE]["test_accuracy"], images)
-    cards = [_card(f"{dense['accuracy']} %", f"{DENSE}: the trained network", _interval(dense))]
-    if FLAGSHIP in rows:
-        row = rows[FLAGSHIP]
-        found, cells = score(row["test_accuracy"], images), cells_of(row)
-        cards.append(_card(f"{found['accuracy']} %", f"{FLAGSHIP}: accuracy on test", _interval(found)))
-        cards += [
-            _card(f"{cells[ratio]} x", f"{FLAGSHIP}: {what}", f"{cells[name]}{unit}, {DENSE} {dense_cell}{unit}")
-            for ratio, name, what, unit in (
-                ("bytes_ratio", "bytes", "smaller file", ""),
-                ("latency_b1_ratio", "latency_ms_b1", "faster, one image", " ms"),
-                ("macs_ratio", "macs", "fewer MACs", ""),
-            )
-            if cells[ratio] and cells[name]
-            for dense_cell in [cells_of(rows[DENSE])[name]]
-        ]
+    cards, dense, flagship = [], cells_of(rows[DENSE]), cells_of(rows.get(FLAGSHIP, {}))
+    for name, what in ((DENSE, "the trained network"), (FLAGSHIP, "accuracy on test")):
+        if name in rows:
+            found = score(rows[name]["test_accuracy"], images)
+            detail = f"95 % interval {found['interval']}" if images else "accuracy on test"
+            cards.append({"value": f"{found['accuracy']} %", "label": f"{name}: {what}", "detail": detail})
+    for ratio, name, what, unit in (
+        ("bytes_ratio", "bytes", "smaller file", ""),
+        ("latency_b1_ratio", "latency_ms_b1", "faster, one image", " ms"),
+        ("macs_ratio", "macs", "fewer MACs", ""),
+    ):
+        if flagship[ratio] and flagship[name]:
+            detail = f"{flagship[name]}{unit}, {DENSE} {dense[name]}{unit}"
+            cards.append({"value": f"{flagship[ratio]} x", "label": f"{FLAGSHIP}: {what}", "detail": detail})
     return cards
-
-
-def _card(value: str, label: str, detail: str) -> Row:
-    return {"value": value, "label": label, "detail": detail}
-
-
-def _interval(found: Row) -> str:
-    return f"95 % interval {found['interval']}" if found["interval"] else "accuracy on test"
 
 
 def minutes(rows: Sequence[Row]) -> Row:
@@ -180,6 +170,5 @@ def minutes(rows: Sequence[Row]) -> Row:
 
 def captioned(pictures: Mapping[str, bytes], captions: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return name, bytes and caption of all ``pictures``, in the order of ``captions``; those without one come last."""
-    order = list(captions)
-    names = sorted(pictures, key=lambda name: (order.index(name) if name in captions else len(order), name))
+    names = [name for name in captions if name in pictures] + sorted(pictures.keys() - captions.keys())
     return [{"name": name, "png": pictures[name], "caption": captions.get(name, "")} for name in names]
