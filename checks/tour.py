@@ -67,9 +67,8 @@ class Tour:
         if kind == "console":
             return f"```console{slow or ''}\n{STEP.sub(self._step, text)}```"
         name, code = text.split("\n", 1)
-        Path((self.folder / "place").read_text(encoding="utf-8").strip(), name.removeprefix("# ")).write_text(
-            code, encoding="utf-8"
-        )
+        here = (self.folder / "place").read_text(encoding="utf-8").strip()
+        Path(here, name.removeprefix("# ")).write_text(code, encoding="utf-8")
         return block[0]
 
     def _step(self, step: re.Match[str]) -> str:

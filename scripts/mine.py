@@ -5,6 +5,7 @@ working tree stays as it is. Small batches and many epochs make up for few image
 """
 
 import argparse
+import math
 import os
 import subprocess
 import sys
@@ -60,14 +61,11 @@ def counted(path: Path) -> tuple[int, int]:
 
     Where they have no names, ten are assumed: the cost of a training hardly depends on it.
     """
-    params = read_yaml(PARAMS)["split"]
+    split = read_yaml(PARAMS)["split"]
     with opened(path) as dataset:
-        shares = {name: params[f"{name}_fraction"] for name in ("test", "validation") if name not in dataset.parts}
-        images = float(len(dataset.parts["train"]))
-        classes = len(dataset.classes or range(10))
-    for share in shares.values():
-        images *= 1 - share
-    return round(images), classes
+        images, classes = len(dataset.parts["train"]), len(dataset.classes or range(10))
+        held_out = [split[f"{name}_fraction"] for name in ("test", "validation") if name not in dataset.parts]
+    return round(images * math.prod(1 - share for share in held_out)), classes
 
 
 def fitted(images: int) -> list[str]:

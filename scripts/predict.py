@@ -5,6 +5,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+from scipy.special import softmax
 
 from src.core.errors import exit_cleanly
 from src.data.cifar import CLASSES
@@ -29,8 +30,7 @@ def main() -> None:
     batch = prepare(given.picture, input_side(network))
     names = class_names(network) or CLASSES  # files from before the classes were named are of CIFAR-10
     (logits,) = network.run(None, {"images": batch})
-    probabilities = np.exp(logits[0] - logits[0].max())
-    probabilities /= probabilities.sum()
+    probabilities = softmax(logits[0])
     for index in np.argsort(-probabilities)[:SHOWN]:
         print(f"{names[index]:<10} {probabilities[index]:7.2%}")
     time = median(milliseconds(lambda: network.run(None, {"images": batch})) for _ in range(RUNS))

@@ -18,18 +18,21 @@ from functools import partial
 from operator import itemgetter
 from typing import Any
 
+import numpy as np
+from matplotlib.figure import Figure
 from scipy.stats import kendalltau
 
-from scripts.search.picture import accuracy_of_trials
 from scripts.search.shapes import UNIFORM, known_shapes
 from src.compression.tree import Recipe, read_tree
 from src.core.errors import UserError, exit_cleanly
 from src.core.files import write_csv
 from src.core.signals import interruption
-from src.pictures.style import save_figure
+from src.data.prepared import DatasetInfo
+from src.pictures.style import COLORS, new_figure, save_figure, titled
 
 INSTALL = ".venv/bin/python -m pip install -r requirements-search.txt"
 COMPARED = 6  # shapes that are trained for longer
+CURVES = {"tpe": "blue", "random": "orange"}  # of the picture
 Row = Mapping[str, Any]
 accuracy = itemgetter("val_accuracy")
 
@@ -73,6 +76,29 @@ def number(key: str, text: str, whole: bool = False) -> float:
     if not 0 < value < math.inf or (whole and not value.is_integer()):
         raise UserError(f"{key}: must be a positive {'whole ' if whole else ''}number (found {text!r})")
     return value
+
+
+def accuracy_of_trials(rows: Sequence[Row], limit: int, info: DatasetInfo) -> Figure:
+    """Return a figure of the trials of `CURVES` in ``rows``, those of the table; what was cut short is a cross."""
+    rows = [row for row in rows if row["val_accuracy"] is not None]
+    figure = new_figure(9, 5)
+    axes = figure.add_subplot()
+    for study, color in CURVES.items():
+        for state, marker in (("pruned", "x"), ("complete", "o")):
+            own = [row for row in rows if (row["study"], row["state"]) == (study, state)]
+            trials, percent = [row["trial"] for row in own], np.array([100 * row["val_accuracy"] for row in own])
+            axes.plot(trials, percent, marker, color=COLORS[color], alpha=0.6)
+        if trials:
+            label = f"{study}, the best so far{' (control)' if study == 'random' else ''}"
+            axes.step(trials, np.maximum.accumulate(percent), where="post", color=COLORS[color], label=label)
+    for row in rows:
+        if row["origin"] == UNIFORM:
+            axes.axhline(100 * row["val_accuracy"], color=COLORS["black"], linestyle="--", label="uniform (control)")
+    axes.set(xlabel="trial (cross: cut short)", ylabel="accuracy on validation (%)")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_title(titled(f"Shapes of at most {limit:,} MACs after a short training", info))
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
 
 
 def lines(rows: Sequence[Row], tree: Mapping[str, Recipe]) -> Iterator[str]:
