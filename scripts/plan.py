@@ -63,13 +63,8 @@ def to_run() -> dict[str, bool]:
 
 def _reads_a_change(stage: Stage, made: list[Output]) -> bool:
     """Return whether ``stage`` depends on something that differs from dvc.lock, and that none of ``made`` replaces."""
-    return any(dep.status() and not any(_overlap(dep, out) for out in made) for dep in stage.deps)
-
-
-def _overlap(one: Output, other: Output) -> bool:
-    """Return whether one of two paths lies in the other, or they are the same."""
-    first, second = PurePath(one.def_path), PurePath(other.def_path)
-    return first.is_relative_to(second) or second.is_relative_to(first)
+    changed = [dep for dep in stage.deps if dep.status()]
+    return any(not any(dep.fs.overlaps(dep.fs_path, out.fs_path) for out in made) for dep in changed)
 
 
 def _pulled(out: Output) -> bool:

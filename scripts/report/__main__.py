@@ -20,11 +20,11 @@ from checks.minutes import MINUTES
 from checks.readme import CONDITIONS
 from scripts.report import sections
 from scripts.revision import Revision, commit_of, missing, open_revision
+from scripts.table import read
 from src.core.errors import UserError, exit_cleanly, one_line
 from src.core.files import atomic
 from src.core.params import PARAMS, parse_yaml, read_yaml
-from src.core.recipes import DENSE
-from src.results.comparison import BENCHMARK, COMPARISON, PREDICTIONS
+from src.results.comparison import BENCHMARK, PREDICTIONS
 from src.results.history import RECIPES
 from src.results.table import data_set, legend
 
@@ -47,9 +47,7 @@ def main() -> None:
 
 def page_of(revision: Revision) -> str:
     """Return the page; `UserError` if ``revision`` has no comparison, or if one of its files cannot be shown."""
-    rows = revision.rows(str(COMPARISON), "recipe", "edition", "test_accuracy")
-    if DENSE not in [row["recipe"] for row in rows]:
-        raise UserError(f"{COMPARISON}: no results in {revision.label}; run `dvc repro`")
+    rows = read(revision)
     try:
         return rendered({**_results(revision, rows), **_circumstances(revision), "plots": plots_of(revision)})
     except UserError:
@@ -130,10 +128,7 @@ def rendered(values: dict[str, Any]) -> str:
 
 def vega() -> dict[str, Any]:
     """Return the builds of Vega and their licenses, from the page of `dvc plots`; `UserError` if they are not there."""
-    try:
-        text = TEMPLATE.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{TEMPLATE}: {error.strerror}; run from the top of the repository") from None
+    text = TEMPLATE.read_text(encoding="utf-8") if TEMPLATE.exists() else ""
     builds = re.findall(r"^<script>\n(.*?)</script>$", text, re.DOTALL | re.MULTILINE)
     licenses = re.search(r"<!--.*?\n\n(.*?)-->", text, re.DOTALL)
     if not builds or not licenses:
