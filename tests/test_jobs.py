@@ -12,7 +12,7 @@ import time
 
 import psutil
 import pytest
-from commands import ENVIRONMENT, ROOT
+from commands import ENVIRONMENT, ROOT, run
 
 from scripts import jobs
 from src.core.errors import ParamsError, UserError
@@ -81,7 +81,7 @@ def project(tmp_path, monkeypatch):
     for name, text in {"source": "images", "slow.py": SLOW, "dvc.yaml": PIPELINE, "params.yaml": "threads: 1"}.items():
         (tmp_path / name).write_text(text)
     (tmp_path / "logs/jobs").mkdir(parents=True)
-    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=tmp_path, env=ENVIRONMENT, check=True)
+    run(tmp_path, "dvc", "init", "-q", "--no-scm")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

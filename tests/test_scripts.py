@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import commands
 import numpy as np
 import onnx
 import psutil
@@ -144,15 +145,20 @@ def test_small_counts_are_shown_whole():
     assert shown == [{"tried": "20", "params": "15.3 M"}]
 
 
-def test_table_is_aligned_and_narrow_whatever_the_names():
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [({}, "a_recipe_with_a_nam… "), ({"balanced_accuracy": 0.5, "claim": "not decided"}, "a_recipe_w… ")],
+)
+def test_table_is_aligned_and_narrow_whatever_the_names_and_columns(more, name):
     wide = {"difference_points": -10.55, "difference_low": -21.25, "difference_high": 10.75, "latency_ms_b1": 123.45}
-    long = row("a_recipe_with_a_name_that_never_ends_and_goes_on", 1000) | wide
-    lines = table.table([row("dense"), long], "Some data.").splitlines()
+    long = row("a_recipe_with_a_name_that_never_ends_and_goes_on", 1000) | wide | more
+    lines = table.table([row("dense") | dict.fromkeys(more, math.nan), long], "Some data.").splitlines()
     assert lines[0].startswith("Some data. x: ")
     assert len({len(line) for line in lines[-3:]}) == 1
     assert all(len(line) <= 120 for line in lines)
     assert lines[-2].split()[:3] == ["dense", "92.00", "91.23"]
-    assert "a_recipe_with_a_nam… " in lines[-1]
+    assert ("balanced %" in lines[-3]) == bool(more)
+    assert name in lines[-1]
     assert "-10.55 [-21.25, +10.75]" in lines[-1]
 
 
@@ -183,15 +189,6 @@ def test_the_deviation_between_seeds_in_the_legend_is_that_of_the_study():
     assert f"standard deviation of {deviation:.2f} points" in CHANCE
 
 
-def test_table_with_balanced_accuracy_is_narrow_too():
-    wide = {"difference_points": -10.55, "difference_low": -21.25, "difference_high": 10.75, "latency_ms_b1": 123.45}
-    wide |= {"balanced_accuracy": 0.5, "claim": "not decided"}
-    long = row("a_recipe_with_a_name_that_never_ends", 1000) | wide
-    lines = table.table([row("dense") | {"balanced_accuracy": 0.9, "claim": math.nan}, long], "").splitlines()[-3:]
-    assert "balanced %" in lines[0]
-    assert {len(line) for line in lines} == {120}
-
-
 def test_balanced_accuracy_is_shown_where_it_is_not_accuracy():
     rows = [row("dense") | {"balanced_accuracy": 0.91234}, row("int8") | {"balanced_accuracy": 0.9123}]
     assert "balanced" not in table.table(rows, "")
@@ -204,15 +201,10 @@ def repository(workspace, monkeypatch):
     """The workspace as a DVC repository with one commit, and another value on disk since."""
     monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
-    identity = ["-c", "user.name=A Tester", "-c", "user.email=tester@example.org"]
-    for command in (
-        ["git", "init", "-q"],
-        [sys.executable, "-m", "dvc", "init", "-q"],
-        ["git", "add", "."],
-        ["git", *identity, "commit", "-qm", "Results"],
-        ["git", "tag", "results"],
-    ):
-        subprocess.run(command, check=True, capture_output=True)
+    commands.run(workspace, "git", "init", "-q")
+    commands.run(workspace, "dvc", "init", "-q")
+    commands.commit(workspace, "Results")
+    commands.run(workspace, "git", "tag", "results")
     write_csv(Path("metrics/comparison.csv"), [row("dense"), row("other", 2)])
     return workspace
 

@@ -1,16 +1,14 @@
 """docs/experiments.md: its quick commands, run as a student runs them, and the script that runs them."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from commands import ROOT, run
 
 from checks import tour
 from src.core.errors import UserError
 
-ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / tour.PAGE).read_text(encoding="utf-8")
 SMALL = """# A page
 
@@ -40,11 +38,8 @@ b 2
 
 @pytest.mark.timeout(1800)
 def test_the_quick_commands_of_the_page_print_what_it_shows():
-    command = [sys.executable, "-m", "checks.tour", "--quick"]
-    variables = os.environ | {"OMP_NUM_THREADS": "1"}  # the other core belongs to the other tests
-    done = subprocess.run(command, cwd=ROOT, env=variables, text=True, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "$ dvc exp diff HEAD gentle" in done.stdout
+    one_thread = {"OMP_NUM_THREADS": "1"}  # the other core belongs to the other tests
+    assert "$ dvc exp diff HEAD gentle" in run(ROOT, sys.executable, "-m", "checks.tour", "--quick", **one_thread)
 
 
 @pytest.fixture
