@@ -107,14 +107,14 @@ def submitted(ray: Any, needed: Mapping[str, Sequence[str]]) -> dict[Any, str]:
 
 
 def perform(stage: str, folder: Path, variables: dict[str, str], *_: None) -> None:
-    """Run ``stage`` in ``folder``, in a worker of Ray; an error if it fails, and then Ray skips what needs it."""
+    """Run ``stage`` in ``folder``, in a worker of Ray; RuntimeError if it fails, and Ray skips what needs it."""
     gpus = {name: value for name, value in os.environ.items() if name == "CUDA_VISIBLE_DEVICES"}  # as Ray chose them
     command = [sys.executable, "-m", "scripts.job", stage]
     with subprocess.Popen(
         command, cwd=folder, env=variables | gpus, stdin=subprocess.PIPE, start_new_session=True
     ) as process:
         if process.wait():
-            raise RuntimeError
+            raise RuntimeError(f"{stage} failed")
 
 
 def follow(ray: Any, tasks: Mapping[Any, str], interrupted: Callable[[], bool]) -> None:
