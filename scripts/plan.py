@@ -64,7 +64,7 @@ def to_run() -> dict[str, bool]:
 def _reads_a_change(stage: Stage, made: list[Output]) -> bool:
     """Return whether ``stage`` depends on something that differs from dvc.lock, and that none of ``made`` replaces."""
     changed = [dep for dep in stage.deps if dep.status()]
-    return any(not any(dep.fs.overlaps(dep.fs_path, out.fs_path) for out in made) for dep in changed)
+    return not all(any(dep.fs.overlaps(dep.fs_path, out.fs_path) for out in made) for dep in changed)
 
 
 def _pulled(out: Output) -> bool:
