@@ -7,8 +7,8 @@ of this command end all that runs: trainings write a checkpoint, and the next ru
 """
 
 import argparse
-import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -138,11 +138,16 @@ def follow(ray: Any, tasks: Mapping[Any, str], interrupted: Callable[[], bool]) 
 
 
 def running() -> Iterator[str]:
-    """Yield a line for each stage that runs: its name, and the end of its log."""
+    """Yield a line for each stage that runs: its name, the share of its epochs that are done, the end of its log."""
     for path in sorted(LOGS.glob("*.running")):
-        with contextlib.suppress(FileNotFoundError):  # the stage has just ended
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-            yield f"{path.stem:<28}  {lines[-1] if lines else ''}"
+        try:
+            log, share = path.read_text(encoding="utf-8", errors="replace"), ""
+        except FileNotFoundError:  # the stage has just ended
+            continue
+        if announced := re.search(r"^(\d+) epochs to train", log, re.MULTILINE):
+            done, before = (len(re.findall(r"^epoch +\d", text, re.M)) for text in (log, log[: announced.start()]))
+            share = f"{done / (before + int(announced[1])):.0%}"
+        yield f"{path.stem:<28}{share:>5}  {(log.splitlines() or [''])[-1]}"
 
 
 if __name__ == "__main__":

@@ -66,11 +66,22 @@ def test_an_address_that_is_none_is_told_in_one_line(monkeypatch):
 
 def test_a_line_for_each_stage_that_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(jobs, "LOGS", tmp_path)
-    logs = {"export@slim.running": "writes\nmeasures\n", "compress@done.log": "ended\n", "test@new.running": ""}
-    for name, log in logs.items():
+    epochs = [f"epoch  {number:2d}  loss 1.5\n" for number in range(1, 6)]
+    for name, log in {
+        "export@slim.running": "writes the file\nmeasures\n",
+        "compress@new.running": f"4 epochs to train, 2 PFLOP\n{epochs[0]}",
+        "compress@resumed.running": "".join([*epochs[:3], "5 epochs to train, 2 PFLOP\n", *epochs[3:5]]),
+        "compress@done.log": "".join(["1 epochs to train\n", *epochs[:1]]),
+        "test@new.running": "",
+    }.items():
         (tmp_path / name).write_text(log)
     (tmp_path / "csi.running").symlink_to("ended")  # stands in the list, and cannot be read any more
-    assert [line.split() for line in jobs.running()] == [["export@slim", "measures"], ["test@new"]]
+    assert [line.split() for line in jobs.running()] == [
+        ["compress@new", "25%", "epoch", "1", "loss", "1.5"],
+        ["compress@resumed", "62%", "epoch", "5", "loss", "1.5"],
+        ["export@slim", "measures"],
+        ["test@new"],
+    ]
 
 
 @pytest.fixture
