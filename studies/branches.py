@@ -24,8 +24,8 @@ from studies.pictures import separation_of_branches
 
 RESULTS = Path("studies/results/branches.csv")
 BRANCHES = {  # of the tree of recipes, each with a title
-    "Cut, pruned, distilled": ("truncated", "truncated_tuned", "slim", "distilled"),
-    "The shape of distilled from scratch": ("distilled", "scratch"),
+    "Cut, pruned, retrained": ("truncated", "truncated_tuned", "slim", "retrained"),
+    "The shape of retrained from scratch": ("retrained", "scratch"),
     "Half of the channels": ("channels", "channels_magnitude", "channels_csi", "channels_random", "channels_random_2"),
     "Low rank": ("low_rank", "hybrid"),
     "Single weights": ("sparse", "shared"),

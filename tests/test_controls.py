@@ -23,7 +23,7 @@ from src.training.recipe import Training, chosen_recipe
 
 PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
 DEFAULTS, TRAININGS = PARAMS["train"]["defaults"], PARAMS["compress"]["train"]
-SCRATCH = Training(**DEFAULTS | TRAININGS["scratch"])
+SCRATCH = Training(**DEFAULTS | TRAININGS["long"])
 SETTINGS = SCRATCH.model_copy(update={"batch_size": 20, "mixed_precision": False})
 TINY = plan(16, "pool", 24, "pool", head=(24,))
 TRUNCATED_AND_PRUNED = plan(8, 16, "pool", 8)
@@ -232,6 +232,6 @@ def test_a_recipe_changes_the_training_of_a_control_and_mistakes_are_named():
         tree(pruned=pruned, f=node("pruned", "fold"), r=node("f", "reinitialize"))
     with pytest.raises(ParamsError, match=r"recipes\.r\.train\.cutout: .*found -1"):
         tree(pruned=pruned, r=node("pruned", "small", train={"cutout": -1}))
-    wrong = PARAMS["compress"] | {"train": TRAININGS | {"scratch": {"whiten": 3}}}
-    with pytest.raises(ParamsError, match=r"^params\.yaml: compress\.train\.scratch\.whiten: "):
+    wrong = PARAMS["compress"] | {"train": TRAININGS | {"long": {"whiten": 3}}}
+    with pytest.raises(ParamsError, match=r"^params\.yaml: compress\.train\.long\.whiten: "):
         tree(wrong)

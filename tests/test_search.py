@@ -75,7 +75,7 @@ def prepare(folder):
         (folder / name).symlink_to(ROOT / name)
     params = json.loads(json.dumps(PARAMS)) | {"device": "cpu", "threads": 1}
     params["model"] = {"depth": 11, "head": "compact", "width": 0.125}
-    params["compress"]["train"]["scratch"] |= {"batch_size": 30, "optimizer": "sgd", "mixed_precision": False}
+    params["compress"]["train"]["long"] |= {"batch_size": 30, "optimizer": "sgd", "mixed_precision": False}
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     for name, count in (("train", 60), ("validation", 50)):
         split = colors(count)

@@ -44,7 +44,7 @@ def test_the_committed_tree_is_sound_and_every_technique_has_its_settings():
     assert {"dense", "half", "tuned", "folded", "truncated", "channels", "int8", "flagship"} <= set(recipes)
     assert set(COMMITTED["steps"]) == set(technique_names())
     path = [recipe.name for recipe in path_to(recipes["flagship"], recipes)]
-    assert path == ["truncated", "slim", "distilled", "flagship"]
+    assert path == ["truncated", "slim", "retrained", "flagship"]
 
 
 def test_the_readmes_override_of_a_recipe_reaches_its_setting(tmp_path):
@@ -115,14 +115,10 @@ MISTAKES = [
     ),
     (
         {"r": node("trained", "prune_channels", train={"recipe": "mend"})},
-        r"recipes\.r\.train\.recipe: unknown training 'mend'; there are: repair, refine, scratch",
+        r"recipes\.r\.train\.recipe: unknown training 'mend'; there are: repair, refine, long",
     ),
     ({"r": node("trained", "prune_channels", train="repair")}, r"recipes\.r\.train: must be \{recipe: NAME"),
     ({"r": node("trained", "prune_channels", train={"epochs": 3})}, r"recipes\.r\.train\.epochs: unknown key"),
-    (
-        {"r": node("trained", "prune_channels", train={"normed_filters": True})},
-        r"recipes\.r\.train: normed_filters must be false: it would change the network before the first step",
-    ),
     (
         {"p": node("trained", "prune_channels"), "r": node("p", "small", widths=[8, 0])},
         r"recipes\.r\.widths\.1: .*greater than 0 \(found 0\)",
@@ -160,8 +156,8 @@ def test_mistakes_outside_the_recipes_are_named_where_they_stand():
         ),
         (
             "train",
-            COMMITTED["train"] | {"scratch": {"phases": [{"side": 1.5, "epochs": 1}]}},
-            r"compress\.train\.scratch\.phases\.0\.side: .*found 1\.5",
+            COMMITTED["train"] | {"long": {"phases": [{"side": 1.5, "epochs": 1}]}},
+            r"compress\.train\.long\.phases\.0\.side: .*found 1\.5",
         ),
         (
             "train",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from src.compression.candidate import Candidate
 from src.compression.context import Context
@@ -25,26 +25,13 @@ class TechniqueSettings(Settings):
         """Return why this technique cannot follow ``ancestors``, the techniques on the path from the root; or None."""
 
 
-class FromScratch(TechniqueSettings):
-    """Base of the techniques that train from scratch: a control, whose training costs what its parent's path did."""
+class Trained(TechniqueSettings):
+    """Base of the techniques that train. Controls have no budget: they train for what their parent's path has spent."""
 
     train: Training
 
 
-class FromWeights(TechniqueSettings):
-    """Base of the techniques that start from trained weights."""
-
-    train: Training
-
-    @field_validator("train")
-    @classmethod
-    def _same_function(cls, training: Training) -> Training:
-        if training.normed_filters:
-            raise ValueError("normed_filters must be false: it would change the network before the first step")
-        return training
-
-
-class FineTuned(FromWeights):
+class FineTuned(Trained):
     """Base of the techniques that change a network and train it on.
 
     ``budget``: in epochs of the trained network. ``kept``: techniques of `ON_WEIGHTS` whose work the training keeps.

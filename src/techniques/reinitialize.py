@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 from src.compression.candidate import Candidate
 from src.compression.context import Context
-from src.compression.technique import FromScratch
+from src.compression.technique import Trained
 from src.compression.training import train_from_scratch
 
 
-class Settings(FromScratch):
+class Settings(Trained):
     """How to train from scratch."""
 
     def objection(self, ancestors: Sequence[str]) -> str | None:

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from src.compression.candidate import Candidate
 from src.compression.context import Context
-from src.compression.technique import FromScratch
+from src.compression.technique import Trained
 from src.compression.training import train_from_scratch
 from src.core.errors import UserError
 from src.network.cost import macs
@@ -25,7 +25,7 @@ WIDEST = 4 * STEPS
 Widths = Annotated[list[Annotated[int, Field(gt=0, le=MAX_WIDTH)]], Field(min_length=1)]
 
 
-class Settings(FromScratch):
+class Settings(Trained):
     """How to train from scratch. ``widths``: as `plan_with` takes them; None: they follow from the parent."""
 
     widths: Widths | None

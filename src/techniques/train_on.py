@@ -2,11 +2,11 @@
 
 from src.compression.candidate import Candidate
 from src.compression.context import Context
-from src.compression.technique import FromWeights
+from src.compression.technique import Trained
 from src.compression.training import train_on
 
 
-class Settings(FromWeights):
+class Settings(Trained):
     """How to train. How long follows from the parent."""
 
 
