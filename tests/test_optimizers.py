@@ -131,6 +131,18 @@ def test_normed_filters_take_relative_steps():
     assert relative_error(expected, start) == pytest.approx(0.05, rel=0.3)
 
 
+def test_batch_norm_makes_up_for_normed_filters():
+    torch.manual_seed(0)
+    model, images = VGG(plan(8, "pool", 16)).train(), torch.rand(16, 3, 8, 8)
+    filters = model.convolutions[1].weight
+    filters.data *= 3
+    before, logits = filters.detach().clone(), model(images)
+    logits.logsumexp(1).sum().backward()
+    Optimizers(model, recipe(optimizer="muon", mixed_precision=False, normed_filters=True)).step(0.0)
+    torch.testing.assert_close(filters.detach(), before * 4 / before.norm())  # sqrt(16 filters)
+    torch.testing.assert_close(model(images), logits, rtol=1e-3, atol=1e-3)
+
+
 def test_the_rest_follows_adamw():
     model = with_gradients()
     bias = model.classifier[-1].bias
