@@ -28,7 +28,7 @@ class Optimizers:
         self.all: list[torch.optim.Optimizer] = []
         if settings.optimizer == "sgd":
             lr, momentum = settings.lr_start, settings.momentum
-            self.all.append(torch.optim.SGD(rest, lr, momentum, nesterov=momentum > 0, fused=True))  # half the time
+            self.all.append(torch.optim.SGD(rest, lr, momentum, nesterov=momentum > 0, fused=True))  # reads memory once
         else:
             self.all.append(torch.optim.AdamW(rest, lr=settings.lr_start))
         if matrices:
