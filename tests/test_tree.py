@@ -65,6 +65,8 @@ def test_a_recipe_changes_what_it_says_and_takes_the_rest():
     assert settings.round_to == COMMITTED["steps"]["prune_channels"]["round_to"]
     assert settings.train.lr_peak == COMMITTED["train"]["refine"]["lr_peak"]
     assert settings.train.label_smoothing == DEFAULTS["label_smoothing"]
+    named = check(section(r=node("trained", "fine_tune", train={"recipe": "repair"})), DEFAULTS)["r"].settings.train
+    assert (named.lr_start, named.lr_peak) == (0.0005, 0.005)  # not those of the step fine_tune
     plain = check(section(plain=node("trained", "prune_channels")), DEFAULTS)["plain"].settings
     assert (plain.budget, plain.train.lr_peak) == (COMMITTED["budget"], COMMITTED["train"]["repair"]["lr_peak"])
 

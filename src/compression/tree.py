@@ -146,19 +146,20 @@ def _settings(
 def _training(section: CompressSettings, defaults: Mapping[str, Any], layers: Mapping[str, Any]) -> Training:
     """Return the training that ``layers`` name and change, later ones over earlier ones.
 
-    ``layers`` maps places in params.yaml to ``{recipe: NAME, ...settings}``; NAME is one of ``compress.train``.
+    ``layers`` maps places in params.yaml to ``{recipe: NAME, ...settings}``; NAME is one of ``compress.train``. A layer
+    that names one takes over nothing from the layers before it.
     """
-    known, where, name = f"there are: {', '.join(section.train)}", "", None
+    known, where, name, own = f"there are: {', '.join(section.train)}", "", None, dict[str, dict[str, Any]]()
     for place, layer in layers.items():
         if not isinstance(layer, Mapping):
             raise _mistake(place, f"must be {{recipe: NAME, ...settings}} (found {layer!r})")
         if "recipe" in layer:
-            where, name = place, layer["recipe"]
+            where, name, own = place, layer["recipe"], {}
+        own[place] = {key: layer[key] for key in layer if key != "recipe"}
     if not where:
         raise _mistake(f"{next(iter(layers))}.recipe", f"missing; it names one of {TRAININGS}; {known}")
     if name not in [*section.train]:
         raise _mistake(f"{where}.recipe", f"unknown training {name!r}; {known}")
-    own = {place: {key: layer[key] for key in layer if key != "recipe"} for place, layer in layers.items()}
     return layered(Training, {DEFAULTS: defaults, f"{TRAININGS}.{name}": section.train[name], **own}, DEFAULTS)
 
 
