@@ -26,7 +26,7 @@ RESULTS = Path("studies/results/branches.csv")
 BRANCHES = {  # of the tree of recipes, each with a title
     "Cut, pruned, retrained": ("truncated", "truncated_tuned", "slim", "retrained"),
     "The shape of retrained from scratch": ("retrained", "scratch"),
-    "Half of the channels": ("channels", "channels_magnitude", "channels_csi", "channels_random", "channels_random_2"),
+    "Half of the channels": ("channels", "channels_magnitude", "channels_csi", "channels_random"),
     "Low rank": ("low_rank", "hybrid"),
     "Single weights": ("sparse", "shared"),
 }
