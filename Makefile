@@ -72,13 +72,13 @@ mine: .venv/installed  ## Train and compress a network for your own pictures: ma
 	@python -m scripts.check_clone --history
 	@python -m scripts.mine $(call given,DATA)
 
-test: .venv/installed-dev  ## Lint, check types and test (7 minutes on 2 cores)
+test: .venv/installed-dev  ## Lint, check types and test (15 minutes on 2 cores)
 	python -m ruff check .
 	python -m ruff format --check .
 	python -m mypy
 	python -m pytest -n 2
 
-repro: .venv/installed  ## Run the full pipeline on CIFAR-10 from the trained network, which is pulled (about 5 hours; JOBS=2: two stages at once)
+repro: .venv/installed  ## Run the full pipeline on CIFAR-10 from the trained network, which is pulled (about 4 hours; JOBS=2: two stages at once, 2 hours)
 	@python -m scripts.check_tree
 	test -e $(NETWORK) || python -m dvc pull $(NETWORK) || echo 'The trained network cannot be pulled; it will be trained.'
 	$(if $(call given,JOBS),python -m scripts.jobs $(call given,JOBS),python -m dvc repro)

@@ -3,7 +3,7 @@
     python -m benchmarks.training
 
 Writes the section of this processor in benchmarks/README.md; sections of other processors stay. Measures three
-networks: that of params.yaml, and the shapes of retrained (the flagship before int8) and low_rank, if they are there
+networks: that of params.yaml, and the shapes of slim (the flagship before int8) and low_rank, if they are there
 (`dvc repro compress@NAME`). Each figure is the median of five steps that alternate with products of matrices in the
 same process: other programs on a shared machine then slow both.
 """
@@ -40,7 +40,7 @@ from src.training.optimizers import Optimizers
 from src.training.recipe import TrainRecipe, chosen_recipe
 
 README = Path("benchmarks/README.md")
-RECIPES = ("retrained", "low_rank")  # whose shapes are measured beside dense
+RECIPES = ("slim", "low_rank")  # whose shapes are measured beside dense
 PAIRS, WARM_UP = 5, 2
 CLEAR_PEAK, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 MATRIX_SIDE, MATRIX_PRODUCTS = 2048, 10

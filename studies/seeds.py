@@ -35,7 +35,7 @@ from studies.items import Row, results_folder
 RESULTS, PAIRS = Path("studies/results/seeds.csv"), Path("studies/results/seeds-pairs.csv")
 POOLED = Path("studies/results/seeds-pooled.csv")
 GIVEN = (ROOT, "truncated")  # networks of the pipeline from which the study starts
-RECIPES = ("slim", "retrained", "flagship", TUNED, "scratch", "small")  # parents first
+RECIPES = ("slim", "flagship", TUNED, "scratch")  # parents first
 CODE = (Path("src"), Path("stages"))
 MEASURED = ("val_accuracy", "test_accuracy")
 OUTPUTS = {"compress": NETWORKS / "{}.safetensors", "export": FILES / "{}.onnx", "test": TESTED / "{}.json"}

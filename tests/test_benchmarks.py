@@ -43,7 +43,7 @@ def test_networks_whose_files_are_missing_are_left_out(tmp_path, monkeypatch, ca
     plans = training.shapes(NARROW)
     assert list(plans) == ["dense", "low_rank"]
     assert (plans["dense"], plans["low_rank"]) == (NARROW, plan(8, "pool"))
-    assert "retrained.safetensors: missing, left out" in capsys.readouterr().out
+    assert "slim.safetensors: missing, left out" in capsys.readouterr().out
 
 
 def test_sections_of_other_processors_stay():

@@ -130,7 +130,8 @@ def test_a_control_costs_what_the_path_of_its_parent_costs():
     nodes = {"dense": keep, "pruned": pruned, "taught": taught, "small": {"from": "taught", "step": "small"}}
     nodes |= {"again": again, "tuned": {"from": "again", "step": "train_on"}}
     params = read_yaml(ROOT / "params.yaml")
-    recipes = check(CompressSettings(**params["compress"] | {"recipes": nodes}), params["train"]["defaults"])
+    section = CompressSettings(**params["compress"] | {"recipes": nodes, "budget": 2})
+    recipes = check(section, params["train"]["defaults"])
     costs = {name: budget_of(recipe, recipes) for name, recipe in recipes.items()}
     assert costs == {"dense": 0, "pruned": 3, "taught": 5, "small": 8, "again": 2, "tuned": 10}
 
