@@ -20,7 +20,7 @@ from scripts.try_recipe import run_dvc
 from src.compression.tree import budget_of, read_tree
 from src.core.device import pick_device, uses_bfloat16
 from src.core.errors import exit_cleanly
-from src.core.params import PARAMS, read_yaml, validate
+from src.core.params import PARAMS, Shared, read_yaml, validate
 from src.data.look import opened
 from src.network.vgg import VGG, ModelSettings, vgg_plan
 from src.results.table import data_set
@@ -87,7 +87,7 @@ def seconds(params: Path, images: int, classes: int) -> float:
     network = VGG(vgg_plan(validate(ModelSettings, values["model"], "model"), classes, values["download"]["side"]))
     cost = StepCost(network, recipe, images)
     epochs = sum(budget_of(each, recipes) for each in recipes.values())
-    device = pick_device(values["device"])
+    device = pick_device(validate(Shared, {key: values.get(key) for key in Shared.model_fields}).device)
     rate = matrix_rate(torch.device(device), uses_bfloat16(device, recipe.mixed_precision))
     return (cost.whole(recipe) + epochs * cost.full_epoch) / rate
 
