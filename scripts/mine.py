@@ -11,8 +11,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import torch
-
 from scripts.check_tree import check, lines_of, overridden
 from scripts.revision import Revision, open_revision
 from scripts.table import read, table
@@ -88,7 +86,7 @@ def seconds(params: Path, images: int, classes: int) -> float:
     cost = StepCost(network, recipe, images)
     epochs = sum(budget_of(each, recipes) for each in recipes.values())
     device = pick_device(validate(Shared, {key: values.get(key) for key in Shared.model_fields}).device)
-    rate = matrix_rate(torch.device(device), uses_bfloat16(device, recipe.mixed_precision))
+    rate = matrix_rate(device, uses_bfloat16(device, recipe.mixed_precision))
     return (cost.whole(recipe) + epochs * cost.full_epoch) / rate
 
 
