@@ -53,7 +53,7 @@ clone: .venv/installed
 
 repro plan try table report: clone
 
-demo: .venv/installed  ## Run the whole pipeline on the bundled sample, as a DVC experiment (5 minutes on 2 cores)
+demo: .venv/installed  ## Run the whole pipeline on the bundled sample, as a DVC experiment (7 minutes on 2 cores)
 quick: .venv/installed  ## Run the whole pipeline on CIFAR-10 from scratch, with the recipe fast and a small tree (about an hour)
 demo quick:
 	@python -m scripts.check_clone --history
