@@ -1,8 +1,8 @@
 """How long must one fine-tune, and does it change the ranks? python -m studies.budgets (make study NAME=budgets).
 
 Half of the channels of every layer by magnitude and by chance, the same widths from scratch, and low rank: accuracy on
-validation for each of several budgets, in epochs of the trained network. The budget of the tree lies between them; its
-rows are in metrics/comparison.csv. Writes studies/results/budgets.csv and .png; about 2.1 PFLOP.
+validation for each of several budgets, in epochs of the trained network. Networks that the tree has made with the same
+budget are taken from there. Writes studies/results/budgets.csv and .png; about 1.8 PFLOP.
 """
 
 from functools import partial
@@ -13,6 +13,7 @@ from src.compression.candidate import Candidate
 from src.compression.context import Context
 from src.compression.training import PETA, train_from_scratch
 from src.compression.tree import SECTION, CompressSettings, Recipe, check, compress
+from src.core.device import pick_device
 from src.core.files import write_csv
 from src.core.params import PARAMS, read_yaml, validate
 from src.core.recipes import DENSE, ROOT
@@ -35,15 +36,17 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "scratch": {"from": "magnitude", "step": "reinitialize"},
     "low_rank": {"from": ROOT, "step": "factorize"},
 }
+IN_TREE = {"magnitude": "channels_magnitude", "random": "channels_random", "low_rank": "low_rank"}  # family: recipe
 
 
 def main() -> None:
     """Compute what is missing, then write the table and the picture."""
     params = read_yaml(PARAMS)
-    inputs = [network_path(ROOT), PREPARED / "train.npz", PREPARED / "validation.npz"]
+    inputs = [*map(network_path, (ROOT, *IN_TREE.values())), PREPARED / "train.npz", PREPARED / "validation.npz"]
     settings = [params["train"]["defaults"], params[SECTION]["train"], params[SECTION]["steps"]]
-    root = Candidate(*load_recorded(network_path(ROOT)))
-    context = Context(load_split("train"), load_split("validation"), SEED, root)
+    device = pick_device(params["device"])
+    root = Candidate(*load_recorded(network_path(ROOT), device))
+    context = Context(load_split("train").to(device), load_split("validation").to(device), SEED, root)
     rows = computed(results_folder("budgets", inputs, *settings), items(params, context))
     write_csv(RESULTS, rows)
     save_figure(accuracy_against_budget(rows), RESULTS.with_suffix(".png"))
@@ -59,7 +62,9 @@ def items(params: dict[str, Any], context: Context) -> Items:
     def measured(family: str, budget: float) -> list[Row]:
         section = validate(CompressSettings, params[SECTION] | {"budget": budget, "recipes": recipes}, SECTION)
         tree = check(section, params["train"]["defaults"])
-        if family == "scratch":
+        if family in IN_TREE and budget == params[SECTION]["budget"]:
+            made = Candidate(*load_recorded(network_path(IN_TREE[family]), context.train.images.device))
+        elif family == "scratch":
             made = from_scratch(tree, budget, context)
         else:
             made = compress(context.root, tree[family], context)

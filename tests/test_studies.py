@@ -13,9 +13,10 @@ from sklearn.neighbors import NearestCentroid
 
 from src.compression.context import Context
 from src.core.errors import ParamsError, UserError
-from src.core.files import read_csv
+from src.core.files import atomic, read_csv
 from src.core.params import read_yaml
 from src.network.cost import macs
+from src.network.record import Record, network_path, save_recorded
 from studies import branches, budgets, curves, items, lengths, seeds, sensitivity
 from studies.pictures import accuracy_against_budget, heat_map, separation_of_branches
 
@@ -128,6 +129,17 @@ def test_budgets_buy_every_family_the_same_compute(monkeypatch):
     assert max(spent) < 1.2 * min(spent)
     lines = accuracy_against_budget(rows).axes[0].lines
     assert [line.get_xdata().tolist() for line in lines] == [[2, 4]] * 4
+
+
+def test_what_the_tree_has_made_with_the_same_budget_is_not_made_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made, context = trained(TWO_BLOCKS), Context(colors(60), colors(30), 0, candidate(trained(TWO_BLOCKS)))
+    with atomic(network_path("low_rank")) as temporary:
+        save_recorded(made, Record(edition="sample", pflop_after_root=0.25), temporary)
+    params = read_yaml(TOP / "params.yaml")
+    (row,) = budgets.items(params, context)[f"low_rank-{params['compress']['budget']:g}"]()
+    accuracy = context.validation_accuracy(made)
+    assert row == {"family": "low_rank", "budget": 1, "val_accuracy": accuracy, "macs": macs(made), "pflop": 0.25}
 
 
 def test_a_long_image_moves_the_center_of_its_class_but_not_at_unit_length():
