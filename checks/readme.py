@@ -27,7 +27,7 @@ CONDITIONS = ("threads", "cpu", "instruction_sets", "onnxruntime", "numpy", "pyt
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 COLD = "Cold: each file is called once, and then the next one. 64 x: for 64 images at once."
 SHORT = ("recipe", "test_accuracy", "difference_points", "claim", "bytes_ratio", "macs_ratio", "latency_b1_ratio")
-FIRST = ("dense", "tuned", "int8", "truncated_int8", "flagship", "scratch", "retrained_int8", "scratch_long_int8")
+FIRST = ("dense", "tuned", "int8", "truncated_int8", "slim_int8", "flagship", "scratch_int8")
 COLUMNS = (
     "recipe",
     "test_accuracy",

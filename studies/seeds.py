@@ -1,6 +1,6 @@
-"""How much does chance decide? python -m studies.seeds (or: make study NAME=seeds); about three hours per seed.
+"""How much does chance decide? python -m studies.seeds (or: make study NAME=seeds); about 1.7 PFLOP per seed.
 
-Makes the flagship's branch and its controls again with other seeds, by the stages themselves in a folder of their own:
+Makes the flagship's branch and its control from scratch again with other seeds, by the stages in a folder of their own:
 other orders and augmentations of the images, and other random weights. The trained network (`dense`), the cut network
 and the validation images stay. Writes studies/results/seeds.csv (accuracies), seeds-pairs.csv (the differences of any
 two recipes with one seed, as metrics/pairs.csv) and seeds-pooled.csv (over all seeds). The committed run has the seed
@@ -24,7 +24,7 @@ from src.compression.positions import POSITIONS
 from src.core.errors import ParamsError, UserError, exit_cleanly
 from src.core.files import read_csv, read_json, write_csv
 from src.core.params import PARAMS, PIPELINE, read_yaml
-from src.core.recipes import DENSE, ROOT, TUNED
+from src.core.recipes import DENSE, ROOT
 from src.data.prepared import PREPARED, load_arrays
 from src.export.runtime import FILES, TESTED
 from src.network.record import NETWORKS, network_path
@@ -35,7 +35,7 @@ from studies.items import Row, results_folder
 RESULTS, PAIRS = Path("studies/results/seeds.csv"), Path("studies/results/seeds-pairs.csv")
 POOLED = Path("studies/results/seeds-pooled.csv")
 GIVEN = (ROOT, "truncated")  # networks of the pipeline from which the study starts
-RECIPES = ("slim", "flagship", TUNED, "scratch")  # parents first
+RECIPES = ("slim", "retrained", "flagship", "scratch")  # parents first
 CODE = (Path("src"), Path("stages"))
 MEASURED = ("val_accuracy", "test_accuracy")
 OUTPUTS = {"compress": NETWORKS / "{}.safetensors", "export": FILES / "{}.onnx", "test": TESTED / "{}.json"}
