@@ -3,7 +3,7 @@
     python -m benchmarks.training
 
 Writes the section of this processor in benchmarks/README.md; sections of other processors stay. Measures three
-networks: that of params.yaml, and the shapes of slim (the flagship before int8) and low_rank, if they are there
+networks: that of params.yaml, and the shapes of slim (that of the flagship) and low_rank, if they are there
 (`dvc repro compress@NAME`). Each figure is the median of five steps that alternate with products of matrices in the
 same process: other programs on a shared machine then slow both.
 """
