@@ -1,9 +1,11 @@
 """Check that DVC can work in this clone: python -m scripts.check_clone [--history].
 
-It needs a commit of Git; to keep an experiment made in a temporary folder (`make demo`), also the whole history.
+It needs a commit of Git; to keep an experiment made in a temporary folder (`make demo`), also the whole history, and a
+path in ASCII.
 """
 
 import argparse
+from pathlib import Path
 
 from scripts.revision import git, missing
 from src.core.errors import UserError, exit_cleanly
@@ -17,6 +19,7 @@ def main() -> None:
     parser.add_argument("--history", action="store_true", help="check the history too")
     check_commit()
     if parser.parse_args().history:
+        check_path()
         check_history()
 
 
@@ -27,6 +30,12 @@ def check_commit() -> None:
     except UserError as error:
         advice = "" if "safe.directory" in str(error) else f"; {ADVICE}"
         raise UserError(f"{error}{advice}") from None
+
+
+def check_path() -> None:
+    """Raise `UserError` if this folder's path is not in ASCII: DVC 3.67 cannot write it for `dvc exp run --temp`."""
+    if not str(Path.cwd()).isascii():
+        raise UserError(f"{Path.cwd()}: DVC makes no experiment in a folder whose path is not in ASCII; move the clone")
 
 
 def check_history() -> None:
