@@ -24,8 +24,8 @@ from studies.pictures import separation_of_branches
 
 RESULTS = Path("studies/results/branches.csv")
 BRANCHES = {  # of the tree of recipes, each with a title
-    "Cut, pruned, taught": ("truncated", "truncated_tuned", "slim", "distilled"),
-    "The shape of slim from scratch": ("slim", "scratch"),
+    "Cut, pruned, trained for long": ("truncated", "truncated_tuned", "slim", "retrained"),
+    "The shape of retrained from scratch": ("retrained", "scratch"),
     "Half of the channels": ("channels", "channels_magnitude", "channels_csi", "channels_random"),
     "Low rank": ("low_rank",),
     "Single weights": ("sparse", "shared"),
