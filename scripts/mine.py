@@ -9,7 +9,10 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+
+from hydra.core.override_parser.types import Quote, QuotedString
 
 from scripts.check_tree import check, lines_of, overridden
 from scripts.revision import Revision, open_revision
@@ -18,7 +21,7 @@ from scripts.try_recipe import run_dvc
 from src.compression.tree import budget_of, read_tree
 from src.core.device import pick_device, uses_bfloat16
 from src.core.errors import exit_cleanly
-from src.core.params import PARAMS, Shared, read_yaml, validate
+from src.core.params import Shared, read_yaml, validate
 from src.data.look import opened
 from src.network.vgg import VGG, ModelSettings, vgg_plan
 from src.results.table import data_set
@@ -42,8 +45,9 @@ def main() -> None:
     parser.add_argument("path", type=Path, help="a folder with a folder of pictures for each class, or another form")
     parser.add_argument("-S", "--set", action="append", default=[], help="as of `dvc exp run`; may be repeated")
     given = parser.parse_args()
-    images, classes = counted(given.path)
-    own = [f"download.path={given.path.resolve()}", *fitted(images), *given.set]
+    with overridden([*lines_of(OVERRIDES), *given.set], "-S") as params:
+        images, classes = counted(given.path, read_yaml(params)["split"])
+    own = [located(given.path), *fitted(images), *given.set]
     lines = [*lines_of(OVERRIDES), *own]
     with overridden(lines, "-S") as params:
         check(params)
@@ -54,16 +58,21 @@ def main() -> None:
     show(open_revision(NAME))
 
 
-def counted(path: Path) -> tuple[int, int]:
+def counted(path: Path, split: Mapping[str, float]) -> tuple[int, int]:
     """Return about how many images of ``path`` are for training, and how many classes it has.
 
-    Where they have no names, ten are assumed: the cost of a training hardly depends on it.
+    ``split`` is that section of params.yaml. Where classes have no names, ten are assumed: the cost of a training
+    hardly depends on it.
     """
-    split = read_yaml(PARAMS)["split"]
     with opened(path) as dataset:
         images, classes = len(dataset.parts["train"]), len(dataset.classes or range(10))
         held_out = [split[f"{name}_fraction"] for name in ("test", "validation") if name not in dataset.parts]
     return round(images * math.prod(1 - share for share in held_out)), classes
+
+
+def located(path: Path) -> str:
+    """Return the override that names ``path``, quoted: it may have blanks, umlauts, brackets or commas."""
+    return f"download.path={QuotedString(text=str(path.resolve()), quote=Quote.single).with_quotes()}"
 
 
 def fitted(images: int) -> list[str]:

@@ -28,7 +28,7 @@ from src.network.vgg import VGG, ModelSettings, vgg_plan
 from src.training.budget import StepCost
 from src.training.recipe import Training
 
-OFFICIAL_IMAGES, OFFICIAL_SIDE = 50_000, 32  # of CIFAR-10: for training and validation; pixels
+OFFICIAL_IMAGES = 50_000  # of CIFAR-10, for training and validation
 ONLY_IF = "only if its input changes"
 
 
@@ -117,7 +117,7 @@ def epoch_pflop() -> float:
     """Return what an epoch of the whole network costs, in PFLOP, by params.yaml (CIFAR-10, if no images are here)."""
     params = read_yaml(PARAMS)
     fraction = params["split"]["validation_fraction"]
-    images, classes, side = round(OFFICIAL_IMAGES * (1 - fraction)), len(CLASSES), OFFICIAL_SIDE
+    images, classes, side = round(OFFICIAL_IMAGES * (1 - fraction)), len(CLASSES), params["download"]["side"]
     if (PREPARED / INFO).exists():
         info = load_info()
         images, classes, side = info.images["train"], len(info.classes), info.side

@@ -1,7 +1,7 @@
 """How do accuracy and size trade off? python -m studies.curves (or: make study NAME=curves).
 
 Further operating points of four techniques on the trained network, by accuracy on validation. Techniques that fine-tune
-have a budget of one epoch of the trained network. Writes studies/results/curves.csv and .png. The picture shows
+have a budget of one epoch of the trained network. Writes studies/results/curves.csv and .png.
 """
 
 from functools import partial

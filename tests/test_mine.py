@@ -13,8 +13,10 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.metrics import balanced_accuracy_score
 
-from scripts.mine import counted, fitted
+from scripts.check_tree import overridden
+from scripts.mine import counted, fitted, located
 from src.core.files import read_csv, read_json
+from src.core.params import read_yaml
 from src.data.look import opened
 from src.data.prepared import load_info
 from stages import compress, csi, download, evaluate, export, split, test, train
@@ -120,7 +122,16 @@ def test_few_images_get_small_batches_and_many_epochs(images, batch, epochs, bud
     assert fitted(images)[-1] == f"compress.budget={budget}"
 
 
-def test_images_for_training_are_counted_before_they_are_read():
+@pytest.mark.parametrize(
+    "name", ["pictures", "pictures (1)", "Müller's, von gestern", 'a "b" [c]={d}', "back\\slash\\"]
+)
+def test_the_folder_of_the_pictures_may_have_any_name(name):
     shutil.copy(ROOT / "params.yaml", "params.yaml")
-    assert counted(digits()) == (270, 10)
-    assert counted(folder()) == (74, 3)  # 103 files, the broken one and the text too: 80 % and of these 90 %
+    with overridden([located(Path(name))], "-S") as params:
+        assert read_yaml(params)["download"]["path"] == str(Path(name).resolve())
+
+
+def test_images_for_training_are_counted_before_they_are_read():
+    split = {"test_fraction": 0.2, "validation_fraction": 0.1}
+    assert counted(digits(), split) == (270, 10)
+    assert counted(folder(), split) == (74, 3)  # 103 files, the broken one and the text too: 80 % and of these 90 %
