@@ -17,8 +17,8 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
 }
 
 
-def run(folder, *command, code=0, **environment):
-    """What ``command`` prints in ``folder``; for a failure the line on standard error.
+def run(folder, *command, code=0, whole=False, **environment):
+    """What ``command`` prints in ``folder``; for a failure the line on standard error; if ``whole``, both streams.
 
     A module of this project, as scripts.table, runs with its code, wherever ``folder`` is.
     """
@@ -28,6 +28,8 @@ def run(folder, *command, code=0, **environment):
         command, cwd=folder, env=ENVIRONMENT | environment, check=False, capture_output=True, text=True
     )
     assert done.returncode == code, f"{command} gave {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}"
+    if whole:
+        return done.stdout + done.stderr
     if not code:
         return done.stdout
     (line,) = done.stderr.splitlines()

@@ -1,6 +1,9 @@
 """Networks and images for tests."""
 
+import numpy as np
+import onnx
 import torch
+from onnx import TensorProto, helper, numpy_helper
 
 from src.compression.candidate import Candidate
 from src.data.prepared import DatasetInfo, Split
@@ -36,7 +39,11 @@ def vgg(width=0.125, head="compact", depth=16, classes=10, side=32):
 
 def trained(plan):
     """A network whose normalization and BatchNorm statistics are not those of a new one."""
-    network = VGG(plan, torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.2, 0.25, 0.3]))
+    return randomized(VGG(plan, torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.2, 0.25, 0.3])))
+
+
+def randomized(network):
+    """``network`` with random weights and statistics of BatchNorm, for inference."""
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
@@ -54,3 +61,20 @@ def colors(count):
 def candidate(network, **record):
     """A network and its record, which says what ``record`` says."""
     return Candidate(network, Record(edition="sample", **record))
+
+
+def constant_network(path, logits, side=32, names=None):
+    """Write an ONNX network that gives ``logits`` [K] for one image, whatever it shows; ``names`` are its metadata."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    matrix = np.zeros((3 * side**2, len(logits)), np.float32)
+    weights = [numpy_helper.from_array(matrix, "w"), numpy_helper.from_array(logits, "b")]
+    nodes = [
+        helper.make_node("Flatten", ["images"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "w", "b"], ["logits"]),
+    ]
+    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 3, side, side])
+    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", len(logits)])
+    graph = helper.make_graph(nodes, "constant", [images], [output], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, {} if names is None else {"classes": names})
+    onnx.save(model, path)

@@ -210,21 +210,7 @@ def test_make_gives_git_a_name_and_an_address(tmp_path, settings, variables):
 
 def test_a_path_that_dvc_cannot_write_is_named(tmp_path):
     folder = tmp_path / "Ördner"
-    subprocess.run(["git", "init", "-q", folder], check=True)
-    git = [
-        "git",
-        "-C",
-        folder,
-        "-c",
-        "user.name=n",
-        "-c",
-        "user.email=n@n",
-        "commit",
-        "-q",
-        "--allow-empty",
-        "-m",
-        "start",
-    ]
-    subprocess.run(git, check=True)
+    run(tmp_path, "git", "init", "-q", folder)
+    run(folder, "git", "commit", "-q", "--allow-empty", "-m", "start")
     run(folder, "scripts.check_clone")
     assert "Ördner: DVC makes no experiment" in run(folder, "scripts.check_clone", "--history", code=1)

@@ -158,19 +158,13 @@ def server(tmp_path_factory):
 
 
 @pytest.mark.usefixtures("official")
-def test_download_gives_the_images_of_the_six_files(server, capfd):
-    get("official", site=server.site())
-    assert contents() == CONTENT
-    assert [path.name for path in Path("data").iterdir()] == ["raw"]
-    assert "100%" in capfd.readouterr().err
-
-
-@pytest.mark.usefixtures("official")
-def test_download_replaces_the_old_files(server):
+def test_download_replaces_the_old_files_with_the_images_of_the_six_files(server, capfd):
     folder(RAW, {"stale.bin": b"stale"})
     get("official", site=server.site())
     assert contents() == CONTENT
+    assert [path.name for path in Path("data").iterdir()] == ["raw"]
     assert sorted(path.name for path in RAW.iterdir()) == STORED
+    assert "100%" in capfd.readouterr().err
 
 
 @pytest.mark.usefixtures("official")
@@ -268,32 +262,19 @@ def test_local_copy_is_used_only_for_the_official_source(tmp_path, monkeypatch):
     assert (info.name, info.edition) == ("CIFAR-10", digest()[:8])
 
 
-def test_missing_source_is_reported():
-    refused("nowhere.tar.gz", r"nowhere\.tar\.gz: no such file or folder")
-
-
 def test_source_that_is_not_an_archive_is_reported(tmp_path):
     (tmp_path / "letter.tar.gz").write_text("Dear Sir or Madam")
     refused("letter.tar.gz", r"letter\.tar\.gz: no folder, and no tar, zip or npz file that can be read")
 
 
 @pytest.mark.parametrize("suffix", ["gz", "xz"])
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.999])
-def test_truncated_archive_is_reported(tmp_path, suffix, share):
-    archive = tar(tmp_path / f"short.tar.{suffix}")
+def test_damage_that_the_checksum_alone_tells_is_reported(tmp_path, suffix):
+    archive = tar(tmp_path / f"damaged.tar.{suffix}")
     whole = archive.read_bytes()
-    archive.write_bytes(whole[: int(len(whole) * share)])
-    refused(archive.name, rf"short\.tar\.{suffix}: (cannot be read: |no folder)")
-
-
-@pytest.mark.parametrize("suffix", ["gz", "xz"])
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_changed_byte_in_an_archive_is_reported(tmp_path, suffix, share):
-    archive = tar(tmp_path / f"flipped.tar.{suffix}")
-    content = bytearray(archive.read_bytes())
-    content[int(len(content) * share)] ^= 0xFF
-    archive.write_bytes(content)
-    refused(archive.name, rf"flipped\.tar\.{suffix}: (cannot be read: |no folder)")
+    half = len(whole) // 2
+    for content in (whole[:-9], whole[:half] + bytes([whole[half] ^ 0xFF]) + whole[half + 1 :]):
+        archive.write_bytes(content)
+        refused(archive.name, rf"damaged\.tar\.{suffix}: cannot be read: ")
 
 
 @pytest.mark.parametrize(
@@ -318,12 +299,6 @@ def test_hostile_member_is_refused(tmp_path, hostile):
     refused(str(archive), f"{hostile.name}': only plain files and folders are allowed")
     assert [path.name for path in tmp_path.iterdir() if path.name != "data"] == ["project"]
     assert not Path("/tmp/escaped-from-cifar-10.txt").exists()
-
-
-def test_link_instead_of_a_batch_is_refused(tmp_path):
-    without = {name: data for name, data in CONTENT.items() if name != "test_batch.bin"}
-    archive = tar(tmp_path / "link.tar.gz", without, extra=[member("test_batch.bin", tarfile.SYMTYPE, "/etc/passwd")])
-    refused(str(archive), r"test_batch\.bin': only plain files")
 
 
 def test_missing_batches_are_named(tmp_path):

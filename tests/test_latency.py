@@ -7,10 +7,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import onnx
 import pytest
 import yaml
-from onnx import TensorProto, helper, numpy_helper
+from networks import constant_network
 
 from src.core import cpu
 from src.core.errors import ParamsError, UserError
@@ -20,25 +19,11 @@ from stages import benchmark
 ROOT = Path(__file__).parents[1]
 
 
-def tiny_network(path: Path, seed: int) -> None:
-    """Write an ONNX network of one matrix: images float32 [N, 3, 32, 32] to logits [N, 10]."""
-    weights = np.random.default_rng(seed).normal(size=(3072, 10)).astype(np.float32)
-    nodes = [
-        helper.make_node("Flatten", ["images"], ["flat"]),
-        helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
-    ]
-    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 3, 32, 32])
-    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 10])
-    graph = helper.make_graph(nodes, "tiny", [images], [logits], [numpy_helper.from_array(weights, "weights")])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-
-
 @pytest.fixture
 def workspace(tmp_path, monkeypatch):
     """A folder with the repository's pipeline, params with few calls, and two recipes' outputs."""
-    (tmp_path / "models/onnx").mkdir(parents=True)
-    for seed, recipe in enumerate(("dense", "mine")):
-        tiny_network(tmp_path / f"models/onnx/{recipe}.onnx", seed)
+    for recipe in ("dense", "mine"):
+        constant_network(tmp_path / f"models/onnx/{recipe}.onnx", np.zeros(10, np.float32))
         set_edition(tmp_path, recipe, "sample")
     (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
     set_params(tmp_path)

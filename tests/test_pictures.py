@@ -1,10 +1,8 @@
-"""The pictures: their labels, their numbers, and that the same figure gives the same bytes."""
+"""The pictures: their labels and their numbers."""
 
-import io
 from itertools import combinations
 from pathlib import Path
 
-import matplotlib.image
 import numpy as np
 import pytest
 import torch
@@ -156,15 +154,12 @@ def test_every_chart_names_its_axes_and_the_edition():
         assert name in ("mistakes", "family") or any(axes.get_xlabel() for axes in charts), name
 
 
-def test_the_same_figure_gives_the_same_bytes_and_no_version(tmp_path):
-    for number in (1, 2):
-        for name, figure in all_figures().items():
-            style.save_figure(figure, tmp_path / f"{number}" / f"{name}.png")
-    for first in (tmp_path / "1").iterdir():
-        content = first.read_bytes()
-        assert content == (tmp_path / "2" / first.name).read_bytes()
-        assert "Software" not in Image.open(io.BytesIO(content)).info
-        assert matplotlib.image.imread(first).std() > 0.01
+def test_a_saved_figure_names_no_version_and_is_not_blank(tmp_path):
+    for figure in all_figures().values():
+        style.save_figure(figure, tmp_path / "one.png")
+        with Image.open(tmp_path / "one.png") as picture:
+            assert "Software" not in picture.info
+            assert np.std(picture) > 0.01 * 255
 
 
 def test_confusion_shows_shares_by_actual_row():

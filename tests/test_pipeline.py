@@ -8,13 +8,14 @@ import shutil
 import signal
 import subprocess
 import time
-from pathlib import Path
+from functools import partial
 
+import commands
 import onnx
 import psutil
 import pytest
 import yaml
-from commands import ENVIRONMENT as QUIET
+from commands import ROOT, commit
 from dvc.utils.hydra import apply_overrides
 from PIL import Image
 
@@ -22,16 +23,16 @@ from checks.sample import cut
 from src.core.files import read_csv
 from src.results.columns import COLUMNS
 
-ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "data/sample/cifar-10-sample.tar.xz"
 TRAIN_RECORDS, TEST_RECORDS = 60, 100  # of each train file, and of the test file
 EPOCHS = 20  # long enough to be interrupted on a busy machine
-ENVIRONMENT = QUIET | {
+ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",  # the other core belongs to the other tests
     "CUDA_VISIBLE_DEVICES": "",
     "SHELL": "/bin/sh",  # runs the stages
+    "PYTHONDONTWRITEBYTECODE": "",  # Python leaves __pycache__ beside the code, as it does at a user's
 }
-ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)  # Python leaves __pycache__ beside the code, as it does at a user's
+run = partial(commands.run, whole=True, **ENVIRONMENT)
 TIMED = ("metrics/benchmark.json", "metrics/comparison.csv", "plots/pictures")
 RECIPES = {
     "dense": {"from": "trained", "step": "keep"},
@@ -42,14 +43,6 @@ RECIPES = {
 }
 
 pytestmark = pytest.mark.timeout(1800)  # the first test's time holds a whole run of the pipeline
-
-
-def run(folder, *command, expect=0):
-    """Run a command in ``folder``; what it printed."""
-    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, text=True, capture_output=True, check=False)
-    output = done.stdout + done.stderr
-    assert done.returncode == expect, f"{command} gave {done.returncode}:\n{output[-3000:]}"
-    return output
 
 
 def small_params(data):
@@ -103,11 +96,6 @@ def restored(project):
 
 def write_params(folder, params):
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-
-
-def commit(folder, message):
-    run(folder, "git", "add", "-A")
-    run(folder, "git", "commit", "-q", "-m", message)
 
 
 def outs(folder):
@@ -349,7 +337,7 @@ def test_a_mistake_in_the_tree_is_told_by_the_stage_too(project):
     params = yaml.safe_load((project / "params.yaml").read_text())
     params["compress"]["recipes"] = params["compress"]["recipes"] | {"late": {"from": "flagship", "step": "fold"}}
     write_params(project, params)
-    output = run(project, "dvc", "repro", "--single-item", "compress@dense", "--force", expect=255)
+    output = run(project, "dvc", "repro", "--single-item", "compress@dense", "--force", code=255)
     assert (
         "error: params.yaml: compress.recipes.late.from: flagship ends in quantize, which nothing may follow" in output
     )
@@ -372,8 +360,9 @@ def test_weights_from_elsewhere_are_not_trained_and_dvc_sees_another_file(projec
 def started(folder, *command):
     """The process of a command running in ``folder``, in a session of its own; nothing of it is left afterwards."""
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    environment = commands.ENVIRONMENT | ENVIRONMENT
     with subprocess.Popen(
-        command, cwd=folder, env=ENVIRONMENT, text=True, start_new_session=True, **streams
+        command, cwd=folder, env=environment, text=True, start_new_session=True, **streams
     ) as process:
         try:
             yield process
@@ -493,6 +482,6 @@ def test_mistakes_end_with_one_line(project):
         (["stages.compress"], 2, "recipe"),
         (["scripts.predict", "no-such-picture.png"], 1, "no-such-picture.png"),
     ):
-        output = run(project, "python", "-m", *command, expect=code)
+        output = run(project, "python", "-m", *command, code=code)
         assert said in output
         assert "Traceback" not in output

@@ -1,7 +1,6 @@
 """What `scripts.predict` makes of a picture: every mode, size and orientation, damaged ones, ones of other formats."""
 
 import io
-import re
 import struct
 import zlib
 
@@ -69,18 +68,6 @@ def test_exif_orientation_is_undone_as_pillow_does_it(tmp_path, orientation, kin
     assert np.allclose(predict.prepare(path)[0], expected.transpose(2, 0, 1) / 255)
 
 
-@pytest.mark.parametrize(("above", "below"), [(-1, 3), (0, 0)])
-def test_of_exif_only_the_orientation_counts(tmp_path, above, below):
-    exif = Image.Exif()
-    exif.update({0x0112: 6, 0x011A: 72.0})
-    whole, right, wrong = exif.tobytes(), struct.pack(">HH", 0x011A, 5), struct.pack(">HH", 0x011A, 10)  # with a sign
-    strange = whole.replace(right, wrong).replace(struct.pack(">II", 72, 1), struct.pack(">ii", above, below))
-    for name, data in (("usual", whole), ("strange", strange)):
-        Image.linear_gradient("L").save(tmp_path / f"{name}.png", exif=data)
-    assert strange != whole
-    assert (predict.prepare(tmp_path / "strange.png") == predict.prepare(tmp_path / "usual.png")).all()
-
-
 @pytest.mark.parametrize(("width", "height"), [(16_320, 12_240), (12_000, 16_000)])
 def test_a_photo_of_200_megapixels_is_read(tmp_path, width, height):
     picture = Image.new("L", (width, height), 255)
@@ -125,7 +112,8 @@ def jpeg_with_exif(kind, content):
 
 EXIF = {
     "usual": (5, struct.pack("<II", 72, 1)),
-    "negative": (10, struct.pack("<ii", -72, -1)),
+    "negative": (10, struct.pack("<ii", -1, 3)),
+    "both negative": (10, struct.pack("<ii", -72, -1)),
     "no number": (5, struct.pack("<II", 0, 0)),
     "NaN": (12, struct.pack("<d", float("nan"))),
     "cut short": (5, b""),
@@ -141,41 +129,11 @@ def test_of_exif_written_by_hand_only_the_orientation_counts(tmp_path, name):
     assert batch[..., -1].mean() < 0.1
 
 
-def refusal(path):
-    """What is said of a picture that cannot be read; None if it can."""
-    try:
-        predict.prepare(path)
-    except UserError as error:
-        return str(error)
-    return None
-
-
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP"])
-def test_damaged_pictures_are_read_or_refused_in_one_line(tmp_path, kind):
-    buffer, random = io.BytesIO(), np.random.default_rng(0)
-    exif = Image.Exif()
-    exif.update({0x0112: 6, 0x011A: 72.0})
-    Image.fromarray(random.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(buffer, kind, exif=exif)
-    path = tmp_path / "picture"
-    for _ in range(100):
-        content = np.frombuffer(buffer.getvalue(), np.uint8).copy()
-        content[random.integers(0, min(len(content), 300), 3)] = random.integers(0, 256, 3)
-        path.write_bytes(content[: random.integers(1, len(content))] if random.random() < 0.2 else content)
-        assert (said := refusal(path)) is None or re.fullmatch(f"{path}: .+", said)
-
-
 def test_what_is_no_picture_is_refused_in_one_line(tmp_path):
-    picture = tmp_path / "whole.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (99, 99, 3), dtype=np.uint8)).save(picture)
-    bad = {
-        "missing.png": None,
-        "empty.png": b"",
-        "text.jpg": b"no picture",
-        "cut.png": picture.read_bytes()[:2000],
-    }
-    for name, content in bad.items():
-        if content is not None:
-            (tmp_path / name).write_bytes(content)
+    cut = tmp_path / "cut.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (99, 99, 3), dtype=np.uint8)).save(cut)
+    cut.write_bytes(cut.read_bytes()[:2000])
+    for name in ("missing.png", cut.name):
         with pytest.raises(UserError, match=name) as refusal:
             predict.prepare(tmp_path / name)
         assert "\n" not in str(refusal.value)

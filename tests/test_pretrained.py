@@ -6,16 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from networks import INFO, colors, trained, vgg
+from networks import INFO, colors, randomized, trained, vgg
 from safetensors.torch import save_file
 from torchvision_compat import torchvision
 
 from src.core.errors import UserError
 from src.core.files import read_csv, read_json
-from src.data.prepared import SPLITS, save_info, save_split
+from src.data.prepared import PREPARED, SPLITS, save_info, save_split
 from src.network.pretrained import load_pretrained
 from src.network.record import load_recorded, network_path
 from src.network.vgg import save
+from src.results.curves import FOLDER, read_curves
 from stages import evaluate, train
 
 ROOT = Path(__file__).parent.parent
@@ -25,12 +26,7 @@ GIVEN, OF_DATA = {"mean": MEAN, "std": STD}, {"mean": INFO.mean, "std": INFO.std
 
 def foreign(depth=16):
     """torchvision's network with random BatchNorm statistics."""
-    network = getattr(torchvision.models, f"vgg{depth}_bn")(num_classes=10)
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
-                torch.nn.init.uniform_(tensor, 0.5, 1.5)
-    return network.eval()
+    return randomized(getattr(torchvision.models, f"vgg{depth}_bn")(num_classes=10))
 
 
 @pytest.mark.parametrize(("depth", "name"), [(13, "weights.pth"), (16, "weights.safetensors")])
@@ -106,9 +102,10 @@ def test_what_does_not_fit_is_one_line(content, problem, tmp_path):
 def project(tmp_path, monkeypatch):
     """A folder with prepared images, the weights of a narrow VGG11 in a file, and params that name it."""
     monkeypatch.chdir(tmp_path)
+    PREPARED.mkdir(parents=True)
     for name in SPLITS:
-        save_split(prepared := make(tmp_path / "data/prepared"), name, colors(40))
-    save_info(prepared, INFO)
+        save_split(PREPARED, name, colors(40))
+    save_info(PREPARED, INFO)
     torch.save(TENSORS, "mine.pt")
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["model"] = {"depth": 11, "head": "compact", "width": 0.125}
@@ -117,11 +114,6 @@ def project(tmp_path, monkeypatch):
     Path("params.yaml").write_text(json.dumps(params))
     Path("dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
     return params
-
-
-def make(folder):
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 @pytest.mark.usefixtures("project")
@@ -135,17 +127,12 @@ def test_the_stage_publishes_them_untrained_and_evaluate_follows():
     (note,) = record.notes
     assert note.startswith("the weights of the root are from elsewhere: mine.pt, SHA-256 ")
     assert read_json(Path("metrics/train.json"))["precision"] == "float32"
-    (row,) = read_csv_tsv("plots/training/plots/metrics/val/accuracy.tsv")
-    assert row["step"] == "0"
+    curves = read_curves(FOLDER)
+    assert curves["step"] == [0]
     evaluate.main()
     (validation,) = [row for row in read_csv(Path("plots/splits.csv")) if row["split"] == "validation"]
-    assert float(row["accuracy"]) == pytest.approx(validation["accuracy"], abs=1e-6)
+    assert curves["val/accuracy"] == pytest.approx([validation["accuracy"]], abs=1e-6)
     assert read_json(Path("metrics/evaluate.json"))["target_epoch"] is None
-
-
-def read_csv_tsv(path):
-    header, *rows = [line.split("\t") for line in Path(path).read_text().splitlines()]
-    return [dict(zip(header, row, strict=True)) for row in rows]
 
 
 def test_weights_that_give_no_number_are_told(project):

@@ -11,7 +11,7 @@ from src.core.errors import ParamsError
 from src.network.cost import macs, parameters
 from src.training.budget import StepCost, epochs_within
 from src.training.optimizers import orthogonalization_flops
-from src.training.recipe import Training, TrainRecipe, chosen_recipe, image_side, learning_rate
+from src.training.recipe import TrainRecipe, chosen_recipe, image_side, learning_rate
 
 ROOT = Path(__file__).parent.parent
 BASE = {
@@ -42,14 +42,6 @@ BASE = {
 
 def recipe(**changes):
     return TrainRecipe(**BASE | changes)
-
-
-def test_every_training_of_params_yaml_is_sound():
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    for settings in params["train"]["recipes"].values():
-        TrainRecipe(**params["train"]["defaults"] | settings)
-    for settings in params["compress"]["train"].values():
-        Training(**params["train"]["defaults"] | settings)
 
 
 def test_no_setting_has_a_default_in_the_code():
