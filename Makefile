@@ -92,7 +92,7 @@ accept: .venv/installed  ## Accept the committed results for code that computes 
 try: .venv/installed  ## Make one recipe from the trained network, and time it beside dense: make try RECIPE=name
 	@python -m scripts.try_recipe $(call given,RECIPE)
 
-search: .venv/installed  ## Search for the best network with at most so many MACs: make search MACS=75e6 TRIALS=40 (docs/use-it.md)
+search: .venv/installed  ## Search for the best network of at most MACS multiplications: make search MACS=75e6 TRIALS=40 (docs/use-it.md)
 	@python -m scripts.search $(call given,MACS) $(foreach name,TRIALS SAMPLER BUDGET LONG,$(call option,$(name)))
 
 study: .venv/installed  ## Run one of the studies: make study NAME=separation (studies/README.md lists all)

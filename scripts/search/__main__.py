@@ -1,4 +1,4 @@
-"""Search for the best network with at most so many MACs: python -m scripts.search MACS (make search MACS=75e6).
+"""Search for the best network within a number of MACs: python -m scripts.search MACS (make search MACS=75e6).
 
 Optuna proposes shapes (`scripts.search.shapes`). Each is trained from scratch as the technique small trains, for a
 short budget, and judged by its accuracy on validation; nothing here reads a test image. The first trials are the
