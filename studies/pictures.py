@@ -18,7 +18,7 @@ BUDGETS = {
     "magnitude": ("half of the channels, by magnitude", "blue", "o-"),
     "random": ("half of the channels, by chance (control)", "sky", "o--"),
     "scratch": ("the same widths from scratch (control)", "gray", "v--"),
-    "low_rank": ("low rank", "green", "s-"),
+    "low_rank": ("low rank, with more MACs", "green", "s-"),
 }
 CURVES = {
     "taylor": ("channels by taylor", "blue", "o"),
