@@ -82,8 +82,8 @@ def short(rows: Sequence[Row]) -> str:
     """Return the most important rows and columns as a Markdown table, and what they mean."""
     chosen = readable([row for row in rows if row["recipe"] in FIRST], SHORT, arrows=True)
     note = (
-        f"{_data(rows)} Difference: percentage points against `tuned` (recipes with training after the root) or `dense`, with "
-        "its 95 % interval over test images. x: times smaller, fewer or faster than `dense`. "
+        f"{_data(rows)} Difference: percentage points against `tuned` (recipes with training after the root) or "
+        "`dense`, with its 95 % interval over test images. x: times smaller, fewer or faster than `dense`. "
         f"{CLAIM + ' ' if 'claim' in rows[0] else ''}All recipes: [{RESULTS}]({RESULTS})."
     )
     return "\n".join([*_markdown(chosen), "", textwrap.fill(note, WIDTH, break_long_words=False)])
