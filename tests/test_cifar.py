@@ -303,6 +303,13 @@ def test_edition_is_that_of_the_content(batches, tmp_path):
         assert fetched(batches, tmp_path / "raw").edition != first.edition
 
 
+def test_sample_holds_500_and_100_of_each_class(sample_raw):
+    assert load_source(sample_raw).title == "CIFAR-10, sample edition"
+    assert load_source(sample_raw).classes == CLASSES
+    counts = {name: np.bincount(load_arrays(name, sample_raw)[1]).tolist() for name in ("train", "test")}
+    assert counts == {"train": [500] * 10, "test": [100] * 10}
+
+
 def test_cut_gives_the_first_records_of_each_file(sample_raw, tmp_path):
     cut(ROOT / SAMPLE, tmp_path / "few", train=3, test=2)
     assert {path.name: path.stat().st_size for path in (tmp_path / "few").iterdir()} == {

@@ -118,6 +118,28 @@ def test_split_with_a_header_that_cannot_be_parsed_is_refused(tmp_path, some):
     assert "\n" not in str(caught.value)
 
 
+def found_in(path):
+    """Return the split in ``path``, or the message of the `UserError`."""
+    try:
+        return load_split(path.stem, path.parent)
+    except UserError as error:
+        return str(error)
+
+
+def test_damaged_split_is_read_unchanged_or_refused_in_one_line(tmp_path, some):
+    save_split(tmp_path, "test", some[:2])
+    path = tmp_path / "test.npz"
+    whole = path.read_bytes()
+    generator = np.random.default_rng(0)
+    headers = np.r_[0:300, len(whole) - 700 : len(whole)]
+    for _ in range(200):
+        content = np.frombuffer(whole, np.uint8).copy()
+        content[generator.choice(headers, 3)] = generator.integers(256, size=3)
+        path.write_bytes(content.tobytes())
+        found = found_in(path)
+        assert "\n" not in found if isinstance(found, str) else torch.equal(found.images, some.images[:2])
+
+
 def test_info_comes_back_as_it_was(tmp_path):
     save_info(tmp_path, INFO)
     loaded = load_info(tmp_path)

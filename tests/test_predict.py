@@ -1,6 +1,7 @@
 """What `scripts.predict` makes of a picture: every mode, size and orientation, damaged ones, ones of other formats."""
 
 import io
+import re
 import struct
 import zlib
 
@@ -127,6 +128,29 @@ def test_of_exif_written_by_hand_only_the_orientation_counts(tmp_path, name):
     batch = predict.prepare(tmp_path / "picture.jpg")
     assert batch[..., 0].mean() > 0.9
     assert batch[..., -1].mean() < 0.1
+
+
+def refusal(path):
+    """What is said of a picture that cannot be read; None if it can."""
+    try:
+        predict.prepare(path)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP"])
+def test_damaged_pictures_are_read_or_refused_in_one_line(tmp_path, kind):
+    buffer, random = io.BytesIO(), np.random.default_rng(0)
+    exif = Image.Exif()
+    exif.update({0x0112: 6, 0x011A: 72.0})
+    Image.fromarray(random.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(buffer, kind, exif=exif)
+    path = tmp_path / "picture"
+    for _ in range(100):
+        content = np.frombuffer(buffer.getvalue(), np.uint8).copy()
+        content[random.integers(0, min(len(content), 300), 3)] = random.integers(0, 256, 3)
+        path.write_bytes(content[: random.integers(1, len(content))] if random.random() < 0.2 else content)
+        assert (said := refusal(path)) is None or re.fullmatch(f"{path}: .+", said)
 
 
 def test_what_is_no_picture_is_refused_in_one_line(tmp_path):

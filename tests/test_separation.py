@@ -155,6 +155,14 @@ def test_leave_one_out_csi_agrees_with_a_loop_that_leaves_one_out(model, train, 
         assert found[name].value == pytest.approx(right / len(labels)), name
 
 
+def test_in_sample_csi_scores_points_against_their_own_centers(model, held_out):
+    points = outputs(model, held_out)
+    own = {name: sums.centers() for name, sums in sums_of(model, held_out).items()}
+    for name, result in scores_of(model, held_out, own).items():
+        oracle = NearestCentroid().fit(points[name], held_out.labels).score(points[name], held_out.labels)
+        assert result.value == pytest.approx(oracle), name
+
+
 def test_a_receiver_may_look_at_some_of_the_images(model, train):
     some = torch.cat([torch.arange(10, 20), torch.arange(30, 50)])
     receiver = SumReceiver(train.labels, 10, some)
