@@ -8,16 +8,19 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from networks import CLASSES, candidate, colors, plan, trained
+from networks import CLASSES, INFO, candidate, colors, plan, trained
 from sklearn.neighbors import NearestCentroid
+from test_curves import RUN, write_curves
 
 from src.compression.context import Context
 from src.core.errors import ParamsError, UserError
 from src.core.files import atomic, read_csv
 from src.core.params import read_yaml
+from src.data.prepared import PREPARED, save_info
 from src.network.cost import macs
 from src.network.record import Record, network_path, save_recorded
-from studies import branches, budgets, curves, items, lengths, seeds, sensitivity
+from src.results.curves import FOLDER
+from studies import branches, budgets, curves, items, lengths, original, seeds, sensitivity
 from studies.pictures import accuracy_against_budget, heat_map, separation_of_branches
 
 TOP = Path(__file__).parents[1]
@@ -196,6 +199,21 @@ def test_another_seed_runs_each_stage_once_in_a_folder_of_its_own(project, monke
     assert read_yaml(folder / "params.yaml") == params
     assert (folder / "src/core/a.py").exists()
     assert (folder / "data/prepared").resolve() == project / "data/prepared"
+
+
+def test_curves_are_those_of_the_original_recipe(project, monkeypatch):
+    write("params.yaml", "train: {recipe: fast, target_accuracy: 0.9}\n")
+    with pytest.raises(UserError, match="recipe is 'fast'; this study needs 'original'"):
+        original.main()
+    write("params.yaml", "train: {recipe: original, target_accuracy: 0.9}\n")
+    write_curves(FOLDER)
+    PREPARED.mkdir()
+    save_info(PREPARED, INFO)
+    monkeypatch.setattr(original, "PUBLISHED", TOP / original.PUBLISHED)
+    original.main()
+    rows = read_csv(original.RESULTS)
+    assert {name: [row[name] for row in rows] for name in rows[0]} == RUN
+    assert original.RESULTS.with_suffix(".png").exists()
 
 
 def test_params_without_a_seed_are_refused(project, monkeypatch):
