@@ -4,13 +4,14 @@ Needs that training in the working tree:
 
     dvc exp run -S train.recipe=original -S model.head=imagenet -S train.stop_at=0.9 evaluate
 
-Writes its curves to studies/results/original.csv, a row per epoch, and draws them beside the published ones.
+Writes its curves to studies/results/original.csv, a row per epoch, draws them beside the published ones (.png), and
+keeps metrics/evaluate.json (.json).
 """
 
 from pathlib import Path
 
 from src.core.errors import UserError
-from src.core.files import read_csv, write_csv
+from src.core.files import read_csv, read_json, write_csv, write_json
 from src.core.params import PARAMS, read_yaml
 from src.data.prepared import load_info
 from src.pictures.style import save_figure
@@ -20,11 +21,12 @@ from studies.items import run
 
 NAME = "original"
 RESULTS = Path("studies/results/original.csv")
+EVALUATION = Path("metrics/evaluate.json")
 PUBLISHED = Path("data/reference/original-training.csv")
 
 
 def main() -> None:
-    """Write the table and the picture. Raises `UserError` if the training in the working tree is another one."""
+    """Write the tables and the picture. Raises `UserError` if the training in the working tree is another one."""
     section = read_yaml(PARAMS)["train"]
     if section["recipe"] != NAME:
         raise UserError(f"{PARAMS}: train.recipe is {section['recipe']!r}; this study needs {NAME!r} (see --help)")
@@ -34,6 +36,7 @@ def main() -> None:
     figure = training(curves, reference, section["target_accuracy"], load_info())
     write_csv(RESULTS, [dict(zip(curves, epoch, strict=True)) for epoch in zip(*curves.values(), strict=True)])
     save_figure(figure, RESULTS.with_suffix(".png"))
+    write_json(RESULTS.with_suffix(".json"), read_json(EVALUATION, "test"))
 
 
 if __name__ == "__main__":

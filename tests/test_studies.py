@@ -207,6 +207,7 @@ def test_curves_are_those_of_the_original_recipe(project, monkeypatch):
         original.main()
     write("params.yaml", "train: {recipe: original, target_accuracy: 0.9}\n")
     write_curves(FOLDER)
+    write(original.EVALUATION, '{"test": {"accuracy": 0.5}}')
     PREPARED.mkdir()
     save_info(PREPARED, INFO)
     monkeypatch.setattr(original, "PUBLISHED", TOP / original.PUBLISHED)
@@ -214,6 +215,7 @@ def test_curves_are_those_of_the_original_recipe(project, monkeypatch):
     rows = read_csv(original.RESULTS)
     assert {name: [row[name] for row in rows] for name in rows[0]} == RUN
     assert original.RESULTS.with_suffix(".png").exists()
+    assert json.loads(original.RESULTS.with_suffix(".json").read_text()) == {"test": {"accuracy": 0.5}}
 
 
 def test_params_without_a_seed_are_refused(project, monkeypatch):
