@@ -207,10 +207,10 @@ def test_curves_are_those_of_the_original_recipe(project, monkeypatch):
         original.main()
     write("params.yaml", "train: {recipe: original, target_accuracy: 0.9}\n")
     write_curves(FOLDER)
-    write(original.EVALUATION, '{"test": {"accuracy": 0.5}}')
+    write(original.METRICS, '{"test": {"accuracy": 0.5}}')
     PREPARED.mkdir()
     save_info(PREPARED, INFO)
-    monkeypatch.setattr(original, "PUBLISHED", TOP / original.PUBLISHED)
+    monkeypatch.setattr(original, "REFERENCE_TRAINING", TOP / original.REFERENCE_TRAINING)
     original.main()
     rows = read_csv(original.RESULTS)
     assert {name: [row[name] for row in rows] for name in rows[0]} == RUN
