@@ -32,11 +32,16 @@ def results_folder(study: str, inputs: Sequence[Path], *settings: object) -> Pat
     It is scratch/studies/STUDY/HASH. The hash covers the module, all of src but src/pictures, which only draws what
     was computed, the files and folders ``inputs``, and ``settings``. Raises `UserError` if an input is missing.
     """
-    if missing := [path for path in inputs if not path.exists()]:
-        raise UserError(f"{missing[0]}: missing; this study needs it, and `dvc repro` makes it")
+    require(inputs)
     module = (STUDIES / study).with_suffix(".py")
     code = [path for path in sorted(CODE.rglob("*.py")) if PICTURES not in path.parents]
     return SCRATCH / "studies" / study / fingerprint(map(str, settings), [module, *code, *inputs])
+
+
+def require(inputs: Sequence[Path]) -> None:
+    """Raise `UserError` if one of the files and folders ``inputs`` of a study is missing."""
+    if missing := [path for path in inputs if not path.exists()]:
+        raise UserError(f"{missing[0]}: missing; this study needs it, and `dvc repro` makes it")
 
 
 def computed(folder: Path, items: Items) -> list[Row]:

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from src.core.files import write_csv
 from src.core.recipes import ROOT
-from src.data.prepared import load_info, load_split
+from src.data.prepared import PREPARED, load_info, load_split
 from src.network.record import network_path
 from src.network.vgg import VGG, load
 from src.separation.probe import PooledKeeper
 from src.separation.stream import stream
-from studies.items import Row, run
+from studies.items import Row, require, run
 
 RESULTS = Path("studies/results/lengths.csv")
 TRAIN_IMAGES, VALIDATION_IMAGES = 10_000, 5_000
@@ -30,6 +30,7 @@ POOL = "avgpool"  # the module whose output the head of the network sees
 
 def main() -> None:
     """Write the table."""
+    require([network_path(ROOT), PREPARED])
     network = load(network_path(ROOT))
     train = load_split("train").sample(TRAIN_IMAGES, SEED)
     validation = load_split("validation").sample(VALIDATION_IMAGES, SEED)

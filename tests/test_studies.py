@@ -73,6 +73,8 @@ def test_an_item_is_computed_once_and_again_after_an_edit_of_what_it_depends_on(
 def test_a_missing_input_is_named(project):
     with pytest.raises(UserError, match="nothing: missing; this study needs it"):
         items.results_folder("s", [Path("nothing")])
+    with pytest.raises(UserError, match=r"trained\.safetensors: missing; this study needs it"):
+        lengths.main()
 
 
 def test_rounded_weights_by_hand():
