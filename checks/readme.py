@@ -15,6 +15,7 @@ from checks.minutes import MINUTES
 from scripts.revision import Revision
 from src.core.errors import UserError, exit_cleanly
 from src.core.files import atomic, read_csv, read_json
+from src.core.recipes import DENSE
 from src.results.columns import Row
 from src.results.comparison import BENCHMARK, COMPARISON
 from src.results.history import RECIPES, own_steps
@@ -25,7 +26,13 @@ RESULTS = Path("docs/results.md")
 WIDTH = 120
 CONDITIONS = ("threads", "cpu", "instruction_sets", "onnxruntime", "numpy", "python", "blocks", "calls")
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+LATENCIES = {"ms x ↑": "b1", "ms x cold ↑": "b1_cold", "64 x ↑": "b64"}  # heading, and name in the benchmark
 COLD = "Cold: each file is called once, and then the next one. 64 x: for 64 images at once."
+COST = (
+    "PFLOP: of all training, and of what came after the root; equal PFLOP are not equal minutes. Tried: settings that "
+    "were looked at on validation, for the recipe or its parents; those of a group count at one of its recipes."
+)
+BEFORE = "The list has accuracies on validation before the export to ONNX."
 SHORT = ("recipe", "test_accuracy", "difference_points", "claim", "bytes_ratio", "macs_ratio", "latency_b1_ratio")
 FIRST = ("dense", "tuned", "int8", "truncated_int8", "slim_int8", "flagship", "scratch_int8")
 COLUMNS = (
@@ -82,7 +89,7 @@ def short(rows: Sequence[Row]) -> str:
     """Return the most important rows and columns as a Markdown table, and what they mean."""
     chosen = readable([row for row in rows if row["recipe"] in FIRST], SHORT, arrows=True)
     note = (
-        f"{_data(rows)} Difference: percentage points against `tuned` (recipes with training after the root) or "
+        f"{_data(rows)} Difference: percentage points against `tuned` (other recipes with training after the root) or "
         "`dense`, with its 95 % interval over test images. x: times smaller, fewer or faster than `dense`. "
         f"{CLAIM + ' ' if 'claim' in rows[0] else ''}All recipes: [{RESULTS}]({RESULTS})."
     )
@@ -95,10 +102,23 @@ def whole(rows: Sequence[Row]) -> str:
     steps = [_steps(row["recipe"], row["parent"], history) for row in rows]
     sources = f"Written by `make readme` from `{COMPARISON}`, `{BENCHMARK}`, `{RECIPES}` and `{MINUTES}`."
     title = ["# Results", "", textwrap.fill(sources, WIDTH), ""]
-    lines = zip(readable(rows, COLUMNS, arrows=True), spent(rows), strict=True)
+    lines = zip(with_intervals(readable(rows, COLUMNS, arrows=True)), spent(rows), strict=True)
     table = _markdown([line | {"minutes ↓": minutes} for line, minutes in lines])
-    meaning = " ".join([legend(rows), *([COLD] if "latency_cold_ratio" in rows[0] else [])])
+    meaning = " ".join([legend(rows), COLD, COST])
     return "\n".join([*title, *table, "", _conditions(_data(rows), meaning), "", *steps, ""])
+
+
+def with_intervals(lines: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Return ``lines`` of the table with its interval behind each ratio of latencies, except those of dense."""
+    timed = read_json(BENCHMARK, "recipes")["recipes"] | {DENSE: {}}
+    return [
+        {heading: told + _interval(timed[line["recipe"]].get(LATENCIES.get(heading))) for heading, told in line.items()}
+        for line in lines
+    ]
+
+
+def _interval(latency: Mapping[str, float] | None) -> str:
+    return f" [{latency['ratio_low']:.2f}, {latency['ratio_high']:.2f}]" if latency else ""
 
 
 def spent(rows: Sequence[Row]) -> list[str]:
@@ -124,7 +144,8 @@ def _conditions(data: str, meaning: str) -> str:
     timing = read_json(BENCHMARK, *CONDITIONS)
     measured = (
         "Latency: median of {calls_in_all} calls on {threads} thread of {cpu} ({software}), all files in turn in one "
-        "process, {blocks} times {calls} calls; its ratio is the median over these turns. Minutes: of the stages "
+        "process, {blocks} times {calls} calls; its ratio is the median over these turns, with a 95 % interval over "
+        "them. Minutes: of the stages "
         "compress, export and test of the recipe, without its parents, on {machines}."
     )
     versions = "ONNX Runtime {onnxruntime}, NumPy {numpy}, Python {python}".format(**timing)
@@ -133,7 +154,7 @@ def _conditions(data: str, meaning: str) -> str:
     calls_in_all = timing["blocks"] * timing["calls"]
     told = measured.format(**timing, software=software, calls_in_all=calls_in_all, machines=machines)
     first = f"{data} Accuracy, size and latency are those of the ONNX file that a recipe ends in."
-    return textwrap.fill(f"{first} {meaning} {told}", WIDTH)
+    return textwrap.fill(f"{first} {meaning} {told} {BEFORE}", WIDTH)
 
 
 def _steps(recipe: str, parent: str, history: dict[str, Any]) -> str:

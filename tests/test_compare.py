@@ -314,14 +314,17 @@ def test_summary_is_flat_short_and_tells_nothing_of_the_test_set():
 
 @pytest.mark.parametrize("seed", range(20))
 def test_pareto_front_against_brute_force(seed):
-    points = [tuple(map(float, pair)) for pair in np.random.default_rng(seed).integers(0, 6, (12, 2))]
+    points = [tuple(map(float, pair)) for pair in np.random.default_rng(seed).integers(1, 7, (12, 2))]
 
     def beaten(point):
         return any(o[0] <= point[0] and o[1] >= point[1] and o != point for o in points)
 
-    front = comparison.pareto_front(points)
-    assert sorted(front) == [i for i, point in enumerate(points) if not beaten(point)]
-    assert [points[i] for i in front] == sorted(points[i] for i in front)
+    front = [points[i] for i in comparison.pareto_front(points)]
+    assert front == sorted({point for point in points if not beaten(point)})
+
+
+def test_pareto_front_takes_one_of_the_points_of_equal_cost():
+    assert comparison.pareto_front([(100, 0.90), (104, 0.92), (100, 0.91), (95, 0.89), (95, 0.89)]) == [3, 1]
 
 
 def test_labels_cover_neither_each_other_nor_a_point_even_where_points_coincide():

@@ -16,7 +16,7 @@ from src.core.recipes import DENSE
 from src.data.prepared import DatasetInfo
 from src.pictures.style import COLORS, new_figure, titled
 from src.results.columns import BY_NAME, Row
-from src.results.comparison import pareto_front
+from src.results.comparison import EQUAL, pareto_front
 
 MARGIN = 1.6  # free space at both ends of the logarithmic axis, as a factor
 HEIGHT = 2.0  # the axis spans at least so many points of accuracy, so that chance does not look like a large difference
@@ -35,6 +35,7 @@ Points = Mapping[str, tuple[float, float]]  # cost and accuracy (%) by name
 SIDES = {-1: "right", 0: "center", 1: "left"}  # horizontal alignment of a label, by its direction
 # Above and to the left of a point on the front there are no points, so those places are tried first.
 DIRECTIONS = ((0, 1), (-1, 1), (-1, 0), (1, 0), (0, -1), (1, -1), (1, 1), (-1, -1))
+DIRECTIONS += tuple((right, up) for right in (-1, 1) for up in (-0.5, 0.5))
 
 
 def pareto(
@@ -68,12 +69,12 @@ def pareto(
 def colors(rows: Sequence[Row], cost: str, front: Sequence[Row], pairs: Sequence[Row]) -> dict[str, str]:
     """Return the color of each of ``rows``: orange on the ``front``, blue if it differs from the front, else gray.
 
-    ``front`` is by rising ``cost``; a recipe is compared with its last row that costs no more.
+    ``front`` is by rising ``cost``; a recipe is compared with its last row that costs no more, within `EQUAL`.
     """
     intervals = {frozenset((pair["recipe"], pair["reference"])): (pair["low"], pair["high"]) for pair in pairs}
     found = {}
     for row in rows:
-        rival = [member for member in front if member[cost] <= row[cost]][-1]
+        rival = [member for member in front if member[cost] <= (1 + EQUAL) * row[cost]][-1]
         low, high = intervals.get(frozenset((row["recipe"], rival["recipe"])), (0, 0))
         found[row["recipe"]] = "gray" if low <= 0 <= high else "blue"
     return found | {row["recipe"]: "orange" for row in front}
@@ -98,7 +99,7 @@ def _draw_front(axes: Axes, points: Sequence[tuple[float, float]], highest: floa
     Return its lines as boxes without width or height, in the units of the axes.
     """
     front = [*points, (highest, points[-1][1])]
-    label = "front: on validation nothing cheaper is as accurate"
+    label = f"front: best on validation at its cost (within {100 * EQUAL:g} %)"
     axes.step(*zip(*front, strict=True), where="post", color=COLORS["orange"], linewidth=2, label=label)
     lines = []
     for (x, y), (next_x, next_y) in pairwise(front):

@@ -29,7 +29,7 @@ PAIR_COLUMNS = ("recipe", "reference", "points", "low", "high")
 FLIP_COLUMNS = ("recipe", "reference", "class", "became_wrong", "became_right")
 WEIGHT_COLUMNS = ("recipe", "value", "count", "zeros")
 CODEBOOK_COLUMNS = ("recipe", "layer", "value", "count")
-EQUAL = 0.05  # the share by which MACs or bytes may differ and still count as equal
+EQUAL = 0.05  # the share by which costs may differ and still count as equal
 
 
 class CompareSettings(Settings):
@@ -216,12 +216,13 @@ def formatted(row: Row) -> dict[str, str]:
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Return the positions in ``points`` (cost, accuracy) of those that no other beats, by rising cost.
+    """Return the positions in ``points`` (cost, accuracy) of those on the front, by rising cost and accuracy.
 
-    A point beats another if it costs no more and is no less accurate, and is better in one of the two.
+    From the most accurate point downward, one joins the front if it is cheaper than the last by more than `EQUAL`. Of
+    points with the same accuracy and cost only the first joins.
     """
     front: list[int] = []
-    for position in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
-        if not front or points[position][1] > points[front[-1]][1] or points[position] == points[front[-1]]:
+    for position in sorted(range(len(points)), key=lambda i: (-points[i][1], points[i][0])):
+        if not front or (1 + EQUAL) * points[position][0] < points[front[-1]][0]:
             front.append(position)
-    return front
+    return front[::-1]
