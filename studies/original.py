@@ -5,7 +5,7 @@ Needs that training in the working tree:
     dvc exp run -S train.recipe=original -S model.head=imagenet -S train.stop_at=0.9 evaluate
 
 Writes its curves to studies/results/original.csv, a row per epoch, draws them beside the published ones (.png), and
-keeps metrics/evaluate.json (.json). How the committed run differs: docs/training.md.
+keeps metrics/evaluate.json (.json). The committed run also set step_epochs, and was stopped by hand (docs/training.md).
 """
 
 from pathlib import Path

@@ -16,13 +16,13 @@ SPACE = 0.13  # below the lines, for the legend, in units of CSI
 PANEL = 3.1, 3.4  # width and height of a panel, inches
 BUDGETS = {
     "magnitude": ("half of the channels, by magnitude", "blue", "o-"),
-    "random": ("half of the channels, by chance (control)", "sky", "o--"),
+    "random": ("half of the channels, at random (control)", "sky", "o--"),
     "scratch": ("the same widths from scratch (control)", "gray", "v--"),
     "low_rank": ("low rank, with more MACs", "green", "s-"),
 }
 CURVES = {
     "taylor": ("channels by taylor", "blue", "o"),
-    "random": ("channels by chance (control)", "sky", "o"),
+    "random": ("channels at random (control)", "sky", "o"),
     "low_rank": ("low rank", "green", "s"),
     "truncated": ("truncated, no fine-tuning", "orange", "^"),
 }
@@ -98,7 +98,7 @@ def accuracy_against_cost(rows: Sequence[Row]) -> Figure:
         axes.xaxis.set(major_formatter=EngFormatter(), major_locator=LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_minor_locator(NullLocator())
     figure.axes[0].set_ylabel("accuracy on validation (%)")
-    figure.suptitle("Accuracy against cost; fine-tuning costs as much as one epoch of the whole network")
+    figure.suptitle("Accuracy against cost after a short fine-tuning")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 

@@ -131,7 +131,7 @@ def test_positions_of_a_small_network_and_their_pictures(monkeypatch):
     assert len(bias_by_position(means).axes) == 2
     left, right = cuts_by_score([row for each in rows.values() for row in each], cuts).axes
     assert len(left.lines) == 3
-    assert len(right.get_yticklabels()) == 9
+    assert len(right.get_yticklabels()) == 8  # without the right cut
 
 
 def test_the_study_trains_the_recipe_of_params(tmp_path, monkeypatch):

@@ -20,7 +20,6 @@ SCORES = {  # as docs/separation.md names them
     "si": "SI",
     "in_sample_300": "CSI in-sample, 300 per class",
     "depth": "control: no cut",
-    "right": "the right cut, by test accuracy",
     "same_as_others": "control: the right cut of other seeds",
 }
 LABELS = {"seed-0": "four seeds", "shuffled": "20 % of the labels shuffled", "random": "random weights"}
@@ -49,8 +48,11 @@ def cuts_by_score(positions: Sequence[Row], cuts: Sequence[Row]) -> Figure:
 
 
 def _draw_prices(axes: Axes, cuts: Sequence[Row]) -> None:
-    """Draw for each score the points lost by the cut that it names: a point per network, a bar at the mean."""
-    alike = [row for row in cuts if row["network"] not in CONTROLS]
+    """Draw for each score the points lost by the cut that it names: a point per network, a bar at the mean.
+
+    The right cut, by test accuracy, is no score.
+    """
+    alike = [row for row in cuts if row["network"] not in CONTROLS and row["score"] != "right"]
     scores = [*dict.fromkeys(row["score"] for row in alike)]
     labels = []
     for place, score in enumerate(scores):
