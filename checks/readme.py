@@ -17,12 +17,13 @@ from src.core.errors import UserError, exit_cleanly
 from src.core.files import atomic, read_csv, read_json
 from src.core.recipes import DENSE
 from src.results.columns import Row
-from src.results.comparison import BENCHMARK, COMPARISON
+from src.results.comparison import BENCHMARK, COMPARISON, PAIR_COLUMNS
 from src.results.history import RECIPES, own_steps
 from src.results.table import CLAIM, data_set, legend, readable
 
 README = Path("README.md")
 RESULTS = Path("docs/results.md")
+POOLED = Path("studies/results/seeds-pooled.csv")
 WIDTH = 120
 CONDITIONS = ("threads", "cpu", "instruction_sets", "onnxruntime", "numpy", "python", "blocks", "calls")
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
@@ -105,7 +106,15 @@ def whole(rows: Sequence[Row]) -> str:
     lines = zip(with_intervals(readable(rows, COLUMNS, arrows=True)), spent(rows), strict=True)
     table = _markdown([line | {"minutes ↓": minutes} for line, minutes in lines])
     meaning = " ".join([legend(rows), COLD, COST])
-    return "\n".join([*title, *table, "", _conditions(_data(rows), meaning), "", *steps, ""])
+    return "\n".join([*title, *table, "", _conditions(_data(rows), meaning), "", *pooled(), *steps, ""])
+
+
+def pooled() -> list[str]:
+    """Return a paragraph with the differences from dense over several seeds; none if the study seeds has not run."""
+    rows = [row for row in read_csv(POOLED, *PAIR_COLUMNS) if row["reference"] == DENSE] if POOLED.exists() else []
+    told = "; ".join("{recipe} {points:+.2f} [{low:+.2f}, {high:+.2f}]".format(**row) for row in rows)
+    text = f"Points against dense over two seeds, with intervals over images and seeds (`{POOLED}`): {told}."
+    return [textwrap.fill(text, WIDTH), ""] if rows else []
 
 
 def with_intervals(lines: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
