@@ -20,10 +20,13 @@ from src.results.comparison import EQUAL, pareto_front
 
 MARGIN = 1.6  # free space at both ends of the logarithmic axis, as a factor
 HEIGHT = 2.0  # the axis spans at least so many points of accuracy, so that chance does not look like a large difference
-DISTANCES = (12, 22, 34, 48, 62, 76)  # from a point to its label, in typographic points
+NEAR = (12, 22, 34)
+DISTANCES = (*NEAR, 48, 62, 76)  # from a point to its label, in typographic points
 DOT = 6  # half of the width of a point, pixels
+CROWD = 60  # points nearer than that are in the way of a label, pixels
 ARROW = {"arrowstyle": "-", "color": COLORS["gray"], "linewidth": 0.8, "shrinkA": 0, "shrinkB": 5}
-FAINT: dict[str, Any] = {"color": "#8A8A8A", "fontsize": 8.5}
+SIZE = 9  # of the names, typographic points
+FAINT: dict[str, Any] = {"color": "#8A8A8A"}
 OTHERS = "networks of others; 465x: against their own baseline"
 PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
 MEANINGS = {
@@ -128,10 +131,10 @@ def _describe(axes: Axes, points: Sequence[tuple[float, float]], cost: str, info
 def place_labels(axes: Axes, points: Points, lines: Sequence[Bbox], faint: Collection[str]) -> None:
     """Write the name of each point, gray and small if it is ``faint``, where it covers no name and no point.
 
-    It is the nearest such place. A thin line connects a label to its point; it crosses no name and no other such line.
-    A place whose line touches no other point, and that covers none of ``lines``, boxes in the units of the axes, is
-    preferred. If there is none, the thin line may cross anything; if no place near the point is free at all, the last
-    one that was tried is used.
+    A thin line connects a label to its point; it crosses no name and no other such line.
+    A place whose line touches no other point is preferred, and among these a near one, and one that covers none of
+    ``lines``, boxes in the units of the axes. If there is none, the thin line may cross points, and then anything; if
+    no place is free at all, the last one that was tried is used.
     """
     figure = axes.figure.get_figure(root=True)
     figure.draw_without_rendering()
@@ -140,21 +143,26 @@ def place_labels(axes: Axes, points: Points, lines: Sequence[Bbox], faint: Colle
     dots = {name: Bbox.from_bounds(x - DOT, y - DOT, 2 * DOT, 2 * DOT) for name, (x, y) in places}
     drawn = [axes.transData.transform_bbox(box).padded(2) for box in lines]
     labels: list[Annotation] = []
-    for name, point in points.items():
-        label = axes.annotate(name, point, (0, 0), textcoords="offset points", arrowprops=ARROW, bbox=PAPER)
-        label.set(va="center", **(FAINT if name in faint else {}))
+    crowd = {name: sum(dot.padded(CROWD).overlaps(other) for other in dots.values()) for name, dot in dots.items()}
+    for name in sorted(points, key=lambda name: -crowd[name]):  # where there are many points, names need the choice
+        label = axes.annotate(name, points[name], (0, 0), textcoords="offset points", arrowprops=ARROW, bbox=PAPER)
+        label.set(va="center", fontsize=SIZE, **(FAINT if name in faint else {}))
         others = [dot for other, dot in dots.items() if other != name]
-        strict = product(([*dots.values(), *drawn], [*dots.values()]), (others, []))
-        for kept_free, not_crossed in (*strict, (dots.values(), None)):
-            if _moved_to_a_free_place(label, kept_free, not_crossed, labels):
+        strict = product((NEAR, DISTANCES), ([*dots.values(), *drawn], dots.values()), [others])
+        for distances, kept_free, not_crossed in (*strict, *product([DISTANCES], [dots.values()], ([], None))):
+            if _moved_to_a_free_place(label, distances, kept_free, not_crossed, labels):
                 break
         labels.append(label)
 
 
 def _moved_to_a_free_place(
-    label: Annotation, taken: Iterable[Bbox], not_crossed: Sequence[Bbox] | None, others: Sequence[Annotation]
+    label: Annotation,
+    distances: Sequence[float],
+    taken: Iterable[Bbox],
+    not_crossed: Sequence[Bbox] | None,
+    others: Sequence[Annotation],
 ) -> bool:
-    """Move ``label`` to the nearest place where it covers nothing; return whether there is one inside the axes.
+    """Move ``label`` to the first of ``distances`` where it covers nothing; return whether there is one in the axes.
 
     The name stays off the boxes ``taken`` and its line off those ``not_crossed``, all in pixels. ``others`` are the
     labels that have a place; their names and lines stay free too. With None the line may cross all of these.
@@ -163,7 +171,7 @@ def _moved_to_a_free_place(
     obstacles = [] if not_crossed is None else [*names, *not_crossed]
     uncrossed = [] if not_crossed is None else lines
     frame = label.axes.bbox  # type: ignore[union-attr]  # it has axes
-    for distance in DISTANCES:
+    for distance in distances:
         for right, up in DIRECTIONS:
             label.set(position=(distance * right, distance * up), ha=SIDES[right])
             box, leader = _text_box(label), _leader(label)
