@@ -37,8 +37,10 @@ MEANINGS = {
 Points = Mapping[str, tuple[float, float]]  # cost and accuracy (%) by name
 SIDES = {-1: "right", 0: "center", 1: "left"}  # horizontal alignment of a label, by its direction
 # Above and to the left of a point on the front there are no points, so those places are tried first.
-DIRECTIONS = ((0, 1), (-1, 1), (-1, 0), (1, 0), (0, -1), (1, -1), (1, 1), (-1, -1))
-DIRECTIONS += tuple((right, up) for right in (-1, 1) for up in (-0.5, 0.5))
+DIRECTIONS: tuple[tuple[int, float], ...] = (
+    *((0, 1), (-1, 1), (-1, 0), (1, 0), (0, -1), (1, -1), (1, 1), (-1, -1)),
+    *((-1, -0.5), (-1, 0.5), (1, -0.5), (1, 0.5)),
+)
 
 
 def pareto(
