@@ -7,6 +7,7 @@ conditions of the measurement, the minutes that each recipe took, and what was d
 import argparse
 import math
 import textwrap
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,24 +17,27 @@ from scripts.revision import Revision
 from src.core.errors import UserError, exit_cleanly
 from src.core.files import atomic, read_csv, read_json
 from src.core.recipes import DENSE
-from src.results.columns import Row
+from src.results.columns import BY_NAME, Row
 from src.results.comparison import BENCHMARK, COMPARISON, PAIR_COLUMNS
 from src.results.history import RECIPES, own_steps
-from src.results.table import CLAIM, data_set, legend, readable
+from src.results.table import ARROWS, CLAIM, data_set, legend, readable
 
 README = Path("README.md")
 RESULTS = Path("docs/results.md")
-POOLED = Path("studies/results/seeds-pooled.csv")
+SEEDS, POOLED = Path("studies/results/seeds.csv"), Path("studies/results/seeds-pooled.csv")
 WIDTH = 120
 CONDITIONS = ("threads", "cpu", "instruction_sets", "onnxruntime", "numpy", "python", "blocks", "calls")
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-LATENCIES = {"ms x ↑": "b1", "ms x cold ↑": "b1_cold", "64 x ↑": "b64"}  # heading, and name in the benchmark
+LATENCIES = {  # heading, and name in the benchmark
+    BY_NAME[column].heading + ARROWS["higher"]: name
+    for column, name in (("latency_b1_ratio", "b1"), ("latency_cold_ratio", "b1_cold"), ("latency_b64_ratio", "b64"))
+}
 COLD = "Cold: each file is called once, and then the next one. 64 x: for 64 images at once."
 COST = (
-    "PFLOP: of all training, and of what came after the root; equal PFLOP are not equal minutes. Tried: settings that "
-    "were looked at on validation, for the recipe or its parents; those of a group count at one of its recipes."
+    "PFLOP: of all training, and of what came after the root; equal PFLOP are not equal minutes. Tried: settings "
+    "looked at on validation for the recipe or an ancestor; those tried for several recipes count at one of them."
 )
-BEFORE = "The list has accuracies on validation before the export to ONNX."
+BEFORE = "The list below has accuracies on validation before the export to ONNX."
 SHORT = ("recipe", "test_accuracy", "difference_points", "claim", "bytes_ratio", "macs_ratio", "latency_b1_ratio")
 FIRST = ("dense", "tuned", "int8", "truncated_int8", "slim_int8", "flagship", "scratch_int8")
 COLUMNS = (
@@ -106,22 +110,34 @@ def whole(rows: Sequence[Row]) -> str:
     lines = zip(with_intervals(readable(rows, COLUMNS, arrows=True)), spent(rows), strict=True)
     table = _markdown([line | {"minutes ↓": minutes} for line, minutes in lines])
     meaning = " ".join([legend(rows), COLD, COST])
-    return "\n".join([*title, *table, "", _conditions(_data(rows), meaning), "", *pooled(), *steps, ""])
+    return "\n".join([*title, *table, "", _conditions(_data(rows), meaning), "", *pooled(rows), *steps, ""])
 
 
-def pooled() -> list[str]:
-    """Return a paragraph with the differences from dense over several seeds; none if the study seeds has not run."""
-    rows = [row for row in read_csv(POOLED, *PAIR_COLUMNS) if row["reference"] == DENSE] if POOLED.exists() else []
-    told = "; ".join("{recipe} {points:+.2f} [{low:+.2f}, {high:+.2f}]".format(**row) for row in rows)
-    text = f"Points against dense over two seeds, with intervals over images and seeds (`{POOLED}`): {told}."
-    return [textwrap.fill(text, WIDTH), ""] if rows else []
+def pooled(rows: Sequence[Row]) -> list[str]:
+    """Return a paragraph with the differences from dense over several seeds.
+
+    There is none if no seed of the study has the accuracies of ``rows``: then its files are of another run.
+    """
+    seeds: dict[int, dict[str, float]] = defaultdict(dict)
+    for row in read_csv(SEEDS, "seed", "recipe", "test_accuracy") if SEEDS.exists() else []:
+        seeds[row["seed"]][row["recipe"]] = row["test_accuracy"]
+    accuracies = {row["recipe"]: row["test_accuracy"] for row in rows}
+    if not any(measured.items() <= accuracies.items() for measured in seeds.values()):
+        return []
+    pairs = [pair for pair in read_csv(POOLED, *PAIR_COLUMNS) if pair["reference"] == DENSE]
+    told = "; ".join("{recipe} {points:+.2f} [{low:+.2f}, {high:+.2f}]".format(**pair) for pair in pairs)
+    what = f"Points against dense, one network, over {len(seeds)} seeds of each recipe, with intervals over both"
+    return [textwrap.fill(f"{what} images and seeds (`{POOLED}`): {told}.", WIDTH), ""]
 
 
 def with_intervals(lines: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
     """Return ``lines`` of the table with its interval behind each ratio of latencies, except those of dense."""
     timed = read_json(BENCHMARK, "recipes")["recipes"] | {DENSE: {}}
     return [
-        {heading: told + _interval(timed[line["recipe"]].get(LATENCIES.get(heading))) for heading, told in line.items()}
+        {
+            heading: told + _interval(timed.get(line["recipe"], {}).get(LATENCIES.get(heading)))
+            for heading, told in line.items()
+        }
         for line in lines
     ]
 

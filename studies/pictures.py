@@ -98,7 +98,7 @@ def accuracy_against_cost(rows: Sequence[Row]) -> Figure:
         axes.xaxis.set(major_formatter=EngFormatter(), major_locator=LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_minor_locator(NullLocator())
     figure.axes[0].set_ylabel("accuracy on validation (%)")
-    figure.suptitle("Accuracy against cost after a short fine-tuning")
+    figure.suptitle("Accuracy against cost after a short fine-tuning, or none")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 

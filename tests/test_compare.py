@@ -325,6 +325,16 @@ def test_pareto_front_against_brute_force(seed):
 
 def test_pareto_front_takes_one_of_the_points_of_equal_cost():
     assert comparison.pareto_front([(100, 0.90), (104, 0.92), (100, 0.91), (95, 0.89), (95, 0.89)]) == [3, 1]
+    assert comparison.pareto_front([(105, 0.9), (100, 0.8)]) == [0]
+    assert comparison.pareto_front([(108, 0.95), (104, 0.94), (102, 0.93)]) == [2, 0]  # being equal is not transitive
+
+
+def test_what_is_off_the_front_is_compared_with_a_front_that_costs_little_more():
+    rows = [{"recipe": "a", "macs": 100}, {"recipe": "b", "macs": 97}]
+    found = [
+        colors(rows, "macs", rows[:1], [{"recipe": "b", "reference": "a", "low": low, "high": 2}]) for low in (-1, 1)
+    ]
+    assert found == [{"a": "orange", "b": "gray"}, {"a": "orange", "b": "blue"}]
 
 
 def test_labels_cover_neither_each_other_nor_a_point_even_where_points_coincide():

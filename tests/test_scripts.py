@@ -123,6 +123,17 @@ def test_readme_shows_numbers_conditions_and_steps_and_keeps_the_rest(workspace,
     assert f"- **dense** (from trained): kept as it is.\n{told}\n" in whole
 
 
+@pytest.mark.parametrize(("accuracy", "shown"), [(0.9123, True), (0.9, False)], ids=["this run", "another"])
+def test_results_show_the_differences_over_seeds_of_this_run(workspace, monkeypatch, accuracy, shown):
+    pair = {"recipe": "flagship", "reference": "dense", "points": -0.5, "low": -1.0, "high": 0.25}
+    write_csv(readme.SEEDS, [{"seed": n, "recipe": "flagship", "test_accuracy": accuracy + n / 100} for n in (0, 1)])
+    write_csv(readme.POOLED, [pair, pair | {"reference": "flagship", "recipe": "dense"}])
+    run(monkeypatch, readme)
+    text = " ".join(Path("docs/results.md").read_text().split())
+    assert ("over 2 seeds of each recipe" in text) == shown
+    assert ("): flagship -0.50 [-1.00, +0.25]. - **dense**" in text) == shown
+
+
 def test_readme_shows_only_the_most_important_recipes(workspace, monkeypatch):
     write_csv(Path("metrics/comparison.csv"), [row("dense"), row("another"), row("flagship", 16)])
     history = {name: {"steps": [], "note": ""} for name in ("dense", "another", "flagship")}
@@ -175,7 +186,9 @@ def test_table_says_what_the_margin_decides_and_leaves_out_columns_that_are_not_
 
 def test_legend_counts_the_intervals_and_how_many_are_expected_to_miss():
     rows = [row("dense"), *(row(f"recipe {number}") for number in range(30))]
+    rows.append(row("the same answers") | {"difference_low": 0.0, "difference_high": 0.0})
     assert "Of 30 such intervals 1.5 are expected to miss" in legend(rows)
+    assert "expected to miss" not in legend(rows[:1])
 
 
 def test_the_deviation_between_seeds_in_the_legend_is_that_of_the_study():

@@ -13,7 +13,7 @@ from src.results.columns import Row
 
 LEVEL = 0.05  # of the test of all classes together, and of that of a row's classes together
 GRAY = "#555555"
-HINT = "Bold: more than chance over test images (exact McNemar test; per row 5 % for all classes together, 5 % for all)"
+HINT = "Bold: more than chance (exact McNemar test: 5 % over the classes of a row together, and 5 % in the column all)"
 
 
 def accuracy_by_class(rows: Sequence[Row], images: Mapping[str, int], info: DatasetInfo) -> Figure:

@@ -20,9 +20,9 @@ from src.results.comparison import EQUAL, pareto_front
 
 MARGIN = 1.6  # free space at both ends of the logarithmic axis, as a factor
 HEIGHT = 2.0  # the axis spans at least so many points of accuracy, so that chance does not look like a large difference
-NEAR = (12, 22, 34)
-DISTANCES = (*NEAR, 48, 62, 76)  # from a point to its label, in typographic points
+DISTANCES = (12, 22, 34, 48, 62, 76)  # from a point to its label, in typographic points
 DOT = 6  # half of the width of a point, pixels
+SPACE = 5  # between two names, pixels
 CROWD = 60  # points nearer than that are in the way of a label, pixels
 ARROW = {"arrowstyle": "-", "color": COLORS["gray"], "linewidth": 0.8, "shrinkA": 0, "shrinkB": 5}
 SIZE = 9  # of the names, typographic points
@@ -104,7 +104,7 @@ def _draw_front(axes: Axes, points: Sequence[tuple[float, float]], highest: floa
     Return its lines as boxes without width or height, in the units of the axes.
     """
     front = [*points, (highest, points[-1][1])]
-    label = f"front: best on validation at its cost (within {100 * EQUAL:g} %)"
+    label = f"front: best on validation, in steps of more than {100 * EQUAL:g} % of cost"
     axes.step(*zip(*front, strict=True), where="post", color=COLORS["orange"], linewidth=2, label=label)
     lines = []
     for (x, y), (next_x, next_y) in pairwise(front):
@@ -131,12 +131,12 @@ def _describe(axes: Axes, points: Sequence[tuple[float, float]], cost: str, info
 
 
 def place_labels(axes: Axes, points: Points, lines: Sequence[Bbox], faint: Collection[str]) -> None:
-    """Write the name of each point, gray and small if it is ``faint``, where it covers no name and no point.
+    """Write the name of each point, gray if it is ``faint``, where it covers no name and no point.
 
     A thin line connects a label to its point; it crosses no name and no other such line.
-    A place whose line touches no other point is preferred, and among these a near one, and one that covers none of
-    ``lines``, boxes in the units of the axes. If there is none, the thin line may cross points, and then anything; if
-    no place is free at all, the last one that was tried is used.
+    A place whose line touches no other point is preferred, and among these one that covers none of ``lines``, boxes in
+    the units of the axes. If there is none, the thin line may cross points, and then anything; if no place is free at
+    all, the last one that was tried is used.
     """
     figure = axes.figure.get_figure(root=True)
     figure.draw_without_rendering()
@@ -150,30 +150,26 @@ def place_labels(axes: Axes, points: Points, lines: Sequence[Bbox], faint: Colle
         label = axes.annotate(name, points[name], (0, 0), textcoords="offset points", arrowprops=ARROW, bbox=PAPER)
         label.set(va="center", fontsize=SIZE, **(FAINT if name in faint else {}))
         others = [dot for other, dot in dots.items() if other != name]
-        strict = product((NEAR, DISTANCES), ([*dots.values(), *drawn], dots.values()), [others])
-        for distances, kept_free, not_crossed in (*strict, *product([DISTANCES], [dots.values()], ([], None))):
-            if _moved_to_a_free_place(label, distances, kept_free, not_crossed, labels):
+        strict = product(([*dots.values(), *drawn], dots.values()), [others])
+        for kept_free, not_crossed in (*strict, *product([dots.values()], ([], None))):
+            if _moved_to_a_free_place(label, kept_free, not_crossed, labels):
                 break
         labels.append(label)
 
 
 def _moved_to_a_free_place(
-    label: Annotation,
-    distances: Sequence[float],
-    taken: Iterable[Bbox],
-    not_crossed: Sequence[Bbox] | None,
-    others: Sequence[Annotation],
+    label: Annotation, taken: Iterable[Bbox], not_crossed: Sequence[Bbox] | None, others: Sequence[Annotation]
 ) -> bool:
-    """Move ``label`` to the first of ``distances`` where it covers nothing; return whether there is one in the axes.
+    """Move ``label`` to the nearest place where it covers nothing; return whether there is one inside the axes.
 
     The name stays off the boxes ``taken`` and its line off those ``not_crossed``, all in pixels. ``others`` are the
     labels that have a place; their names and lines stay free too. With None the line may cross all of these.
     """
-    names, lines = [_text_box(other) for other in others], [_leader(other) for other in others]
+    names, lines = [_text_box(other).padded(SPACE) for other in others], [_leader(other) for other in others]
     obstacles = [] if not_crossed is None else [*names, *not_crossed]
     uncrossed = [] if not_crossed is None else lines
     frame = label.axes.bbox  # type: ignore[union-attr]  # it has axes
-    for distance in distances:
+    for distance in DISTANCES:
         for right, up in DIRECTIONS:
             label.set(position=(distance * right, distance * up), ha=SIDES[right])
             box, leader = _text_box(label), _leader(label)

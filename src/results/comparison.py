@@ -219,7 +219,8 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     """Return the positions in ``points`` (cost, accuracy) of those on the front, by rising cost and accuracy.
 
     From the most accurate point downward, one joins the front if it is cheaper than the last by more than `EQUAL`. Of
-    points with the same accuracy and cost only the first joins.
+    points with the same accuracy and cost only the first joins. A point that did not join may beat the next one that
+    does at a cost that is equal, since being equal is not transitive.
     """
     front: list[int] = []
     for position in sorted(range(len(points)), key=lambda i: (-points[i][1], points[i][0])):

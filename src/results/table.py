@@ -39,8 +39,8 @@ def legend(rows: Sequence[Row]) -> str:
     """Return what the columns of ``rows`` mean, and what their intervals cannot say."""
     others = [row for row in rows if row.get("reference", row["recipe"]) != row["recipe"]]
     intervals = sum(row["difference_low"] < row["difference_high"] for row in others)  # half predicts what dense does
-    chance = CHANCE.format(intervals=intervals, missed=f"{MISSED * intervals:.1f}")
-    return " ".join([LEGEND, chance, *([CLAIM] if "claim" in rows[0] else [])])
+    chance = [CHANCE.format(intervals=intervals, missed=f"{MISSED * intervals:.1f}")] if intervals else []
+    return " ".join([LEGEND, *chance, *([CLAIM] if "claim" in rows[0] else [])])
 
 
 def shown(rows: Sequence[Row], names: Iterable[str]) -> list[Column]:
