@@ -1,4 +1,4 @@
-"""What do the tools do alone? python -m studies.alone (or: make study NAME=alone); about 75 minutes (calculated).
+"""What do the tools do alone? python -m studies.alone (or: make study NAME=alone); about 40 minutes.
 
 Does to the trained network what the documentation of torch-pruning and of ONNX Runtime shows, with the settings shown
 there, and measures the ONNX files as the pipeline measures its own. Pruned networks are fine-tuned for compress.budget,
