@@ -134,15 +134,14 @@ def with_intervals(lines: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
     """Return ``lines`` of the table with its interval behind each ratio of latencies, except those of dense."""
     timed = read_json(BENCHMARK, "recipes")["recipes"] | {DENSE: {}}
     return [
-        {
-            heading: told + _interval(timed.get(line["recipe"], {}).get(LATENCIES.get(heading)))
-            for heading, told in line.items()
-        }
+        {heading: told + _interval(timed.get(line["recipe"], {}), heading) for heading, told in line.items()}
         for line in lines
     ]
 
 
-def _interval(latency: Mapping[str, float] | None) -> str:
+def _interval(timing: Mapping[str, Mapping[str, float]], heading: str) -> str:
+    """Return the interval of the ratio under ``heading``, if there is one in ``timing``, that of a recipe."""
+    latency = timing.get(LATENCIES.get(heading, ""))
     return f" [{latency['ratio_low']:.2f}, {latency['ratio_high']:.2f}]" if latency else ""
 
 
@@ -170,8 +169,7 @@ def _conditions(data: str, meaning: str) -> str:
     measured = (
         "Latency: median of {calls_in_all} calls on {threads} thread of {cpu} ({software}), all files in turn in one "
         "process, {blocks} times {calls} calls; its ratio is the median over these turns, with a 95 % interval over "
-        "them. Minutes: of the stages "
-        "compress, export and test of the recipe, without its parents, on {machines}."
+        "them. Minutes: of the stages compress, export and test of the recipe, without its parents, on {machines}."
     )
     versions = "ONNX Runtime {onnxruntime}, NumPy {numpy}, Python {python}".format(**timing)
     software = "; ".join(filter(None, [" ".join(timing["instruction_sets"]), versions]))

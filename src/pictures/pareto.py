@@ -1,7 +1,7 @@
 """Pictures of test accuracy against bytes, MACs or latency, with the Pareto front."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import pairwise, product
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -150,8 +150,12 @@ def place_labels(axes: Axes, points: Points, lines: Sequence[Bbox], faint: Colle
         label = axes.annotate(name, points[name], (0, 0), textcoords="offset points", arrowprops=ARROW, bbox=PAPER)
         label.set(va="center", fontsize=SIZE, **(FAINT if name in faint else {}))
         others = [dot for other, dot in dots.items() if other != name]
-        strict = product(([*dots.values(), *drawn], dots.values()), [others])
-        for kept_free, not_crossed in (*strict, *product([dots.values()], ([], None))):
+        for kept_free, not_crossed in (
+            ([*dots.values(), *drawn], others),
+            (dots.values(), others),
+            (dots.values(), []),
+            (dots.values(), None),
+        ):
             if _moved_to_a_free_place(label, kept_free, not_crossed, labels):
                 break
         labels.append(label)
