@@ -104,13 +104,12 @@ def short(rows: Sequence[Row]) -> str:
 def whole(rows: Sequence[Row]) -> str:
     """Return the page of all recipes: table, conditions, and what was done for each recipe."""
     history = read_json(RECIPES, "recipes")["recipes"]
-    steps = [_steps(row["recipe"], row["parent"], history) for row in rows]
     sources = f"Written by `make readme` from `{COMPARISON}`, `{BENCHMARK}`, `{RECIPES}` and `{MINUTES}`."
     title = ["# Results", "", textwrap.fill(sources, WIDTH), ""]
     lines = zip(with_intervals(readable(rows, COLUMNS, arrows=True)), spent(rows), strict=True)
     table = _markdown([line | {"minutes ↓": minutes} for line, minutes in lines])
     meaning = " ".join([legend(rows), COLD, COST])
-    return "\n".join([*title, *table, "", _conditions(_data(rows), meaning), "", *pooled(rows), *steps, ""])
+    return "\n".join([*title, *table, "", _conditions(_data(rows), meaning), "", *pooled(rows), *_steps(rows, history), ""])
 
 
 def pooled(rows: Sequence[Row]) -> list[str]:
@@ -180,10 +179,17 @@ def _conditions(data: str, meaning: str) -> str:
     return textwrap.fill(f"{first} {meaning} {told} {BEFORE}", WIDTH)
 
 
-def _steps(recipe: str, parent: str, history: dict[str, Any]) -> str:
-    """Return what was done for ``recipe`` after its ``parent``, and what a reader should know of it."""
-    told = [*own_steps(recipe, parent, history), *filter(None, [history[recipe]["note"]])]
-    return textwrap.fill(f"- **{recipe}** (from {parent}): {'; '.join(told)}.", WIDTH, subsequent_indent="  ")
+def _steps(rows: Sequence[Row], history: dict[str, Any]) -> list[str]:
+    """Return what was done for each recipe after its parent, and what a reader should know of it.
+
+    Recipes for which the same was done share a line.
+    """
+    recipes = defaultdict(list)
+    for recipe, parent in ((row["recipe"], row["parent"]) for row in rows):
+        told = [*own_steps(recipe, parent, history), *filter(None, [history[recipe]["note"]])]
+        recipes["; ".join(told)].append(f"**{recipe}** (from {parent})")
+    lines = (f"- {', '.join(names)}: {told}." for told, names in recipes.items())
+    return [textwrap.fill(line, WIDTH, subsequent_indent="  ") for line in lines]
 
 
 if __name__ == "__main__":
