@@ -1,8 +1,8 @@
 """What do the tools do alone? python -m studies.alone (or: make study NAME=alone); about 40 minutes.
 
 Does to the trained network what the documentation of torch-pruning and of ONNX Runtime shows, with the settings shown
-there, and measures the ONNX files as the pipeline measures its own. Pruned networks are fine-tuned for compress.budget,
-as the recipes are. Nothing is chosen by the results. The recipe int8 of this project is made beside them. Writes
+there, and measures the ONNX files as the pipeline measures its own. Pruned networks are fine-tuned for `BUDGET`.
+Nothing is chosen by the results. The recipe int8 of this project is made beside them. Writes
 studies/results/alone.csv.
 """
 
@@ -47,6 +47,7 @@ CALIBRATION_IMAGES = 1000  # as many as the recipe int8 takes, and the same ones
 STEPS = 400
 SGD = {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 5e-4, "lr_start": 0.01, "lr_peak": 0.01, "warmup": 0.0}
 SGD |= {"batch_size": 128, "label_smoothing": 0.0, "ema_decay": 0.0, "flip": "random", "crop_padding": 4}
+BUDGET = 1  # epochs of the trained network
 SEED = 0
 
 
@@ -78,7 +79,7 @@ def main() -> None:
     seed_everything(SEED)
     params = read_yaml(PARAMS)
     training = layered(Training, {DEFAULTS: params["train"]["defaults"], "SGD of studies/alone.py": SGD})
-    fine_tuning = FineTuned(train=training, budget=params["compress"]["budget"])
+    fine_tuning = FineTuned(train=training, budget=BUDGET)
     inputs = [network_path(ROOT), *(PREPARED / f"{name}.npz" for name in SPLITS)]
     folder = results_folder("alone", inputs, fine_tuning, version(PRUNING), version(RUNTIME))
     root, (train, validation, test) = Candidate(*load_recorded(network_path(ROOT))), map(load_split, SPLITS)

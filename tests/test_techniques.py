@@ -317,6 +317,22 @@ def test_quantize_leaves_the_rounding_to_the_export(context):
     assert few.record.export.calibration_images == 60
 
 
+def test_smoothing_undoes_uneven_channels_between_thin_layers(context):
+    network = factorize.factorized(trained(TINY), 0.5)
+    uneven = rebuild(network.plan, network.state_dict())
+    thin = [pair for pair in pairwise(uneven.features) if all(isinstance(layer, torch.nn.Conv2d) for layer in pair)]
+    for first, second in thin[::2]:  # what goes into the 3 x 3 convolutions
+        factors = torch.logspace(-2, 2, len(first.weight))
+        first.weight.data *= factors.view(-1, 1, 1, 1)
+        second.weight.data /= factors.view(1, -1, 1, 1)
+    images = context.train.images
+    (one, places), (other, _) = (quantize.smoothed(each, images) for each in (network, uneven))
+    assert places == len(thin) > 0
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(outputs(one), outputs(network), rtol=1e-3, atol=1e-4)
+
+
 FIVE = torch.tensor([[0.0, 0.12, -0.38, 0.9, -1.7]])  # places 0, 0.24, -0.76, 1.8 and -3.4 for the step 0.5
 
 
