@@ -108,8 +108,8 @@ def whole(rows: Sequence[Row]) -> str:
     title = ["# Results", "", textwrap.fill(sources, WIDTH), ""]
     lines = zip(with_intervals(readable(rows, COLUMNS, arrows=True)), spent(rows), strict=True)
     table = _markdown([line | {"minutes ↓": minutes} for line, minutes in lines])
-    meaning = " ".join([legend(rows), COLD, COST])
-    return "\n".join([*title, *table, "", _conditions(_data(rows), meaning), "", *pooled(rows), *_steps(rows, history), ""])
+    meaning = _conditions(_data(rows), " ".join([legend(rows), COLD, COST]))
+    return "\n".join([*title, *table, "", meaning, "", *pooled(rows), *_steps(rows, history), ""])
 
 
 def pooled(rows: Sequence[Row]) -> list[str]:
