@@ -78,7 +78,7 @@ test: .venv/installed-dev  ## Lint, check types and test (15 minutes on 2 cores)
 	python -m mypy
 	python -m pytest -n 2
 
-repro: .venv/installed  ## Run the full pipeline on CIFAR-10 from the trained network, which is pulled (about 9 hours; JOBS=2: two stages at once, 4 to 5 hours)
+repro: .venv/installed  ## Run the full pipeline on CIFAR-10 from the trained network, which is pulled (about 10 hours; JOBS=2: two stages at once, 5 to 6 hours)
 	@python -m scripts.check_tree
 	test -e $(NETWORK) || python -m dvc pull $(NETWORK) || echo 'The trained network cannot be pulled; it will be trained.'
 	$(if $(call given,JOBS),python -m scripts.jobs $(call given,JOBS),python -m dvc repro)
