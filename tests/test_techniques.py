@@ -22,6 +22,7 @@ from src.export.onnx import Calibration, export
 from src.export.runtime import logits
 from src.network.cost import macs
 from src.network.folding import folded, has_batch_norm, without_batch_norm
+from src.network.inference import to_unit
 from src.network.record import Export
 from src.network.vgg import Conv, Plan, Pool, load, rebuild, save
 from src.techniques import distill, factorize, fine_tune, fold, half, keep, prune_channels, quantize, truncate
@@ -331,6 +332,18 @@ def test_smoothing_undoes_uneven_channels_between_thin_layers(context):
     for a, b in zip(one.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(outputs(one), outputs(network), rtol=1e-3, atol=1e-4)
+
+
+def test_smoothing_looks_at_images_as_the_network_sees_them(context):
+    network, _ = quantize.smoothed(factorize.factorized(trained(TINY), 0.5), context.train.images)
+    pairs = [pair for pair in pairwise(network.features) if all(isinstance(layer, torch.nn.Conv2d) for layer in pair)]
+    maps, outputs_of = network.normalized(to_unit(context.train.images)), {}
+    with torch.no_grad():
+        for layer in network.features:
+            maps = outputs_of[layer] = layer(maps)
+    for core, last in pairs[1::2]:  # nothing scales the last convolution's own output
+        activations, weights = outputs_of[core].abs().amax((0, 2, 3)), last.weight.abs().amax((0, 2, 3))
+        torch.testing.assert_close(activations**3, weights, rtol=1e-3, atol=1e-6)
 
 
 FIVE = torch.tensor([[0.0, 0.12, -0.38, 0.9, -1.7]])  # places 0, 0.24, -0.76, 1.8 and -3.4 for the step 0.5

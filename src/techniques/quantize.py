@@ -1,9 +1,8 @@
 """Quantize: weights and activations in eight bits, by ONNX Runtime's static quantization."""
 
-import contextlib
 import copy
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -13,9 +12,9 @@ from src.compression.candidate import Candidate
 from src.compression.context import Context
 from src.compression.technique import TechniqueSettings
 from src.network.vgg import VGG
+from src.separation.stream import stream
 
 SHARE = 0.75  # of the ranges of the activations in the scales; the rest is that of the weights
-BATCH = 100
 
 
 class Settings(TechniqueSettings):
@@ -46,7 +45,7 @@ def apply(candidate: Candidate, context: Context, settings: Settings) -> Candida
 
 @torch.no_grad()
 def smoothed(network: VGG, images: Tensor) -> tuple[VGG, int]:
-    """Return a copy of ``network`` that computes the same, and in how many places its channels were scaled.
+    """Return a copy of ``network`` that computes the same but for rounding, and how many layers it scaled.
 
     Where one convolution directly follows another, as the thin ones of low rank do, channel j between them is divided
     by max|x_j|^0.75 / max|w_j|^0.25: x are its activations on ``images``, uint8 [N, 3, side, side], and w the weights
@@ -54,25 +53,23 @@ def smoothed(network: VGG, images: Tensor) -> tuple[VGG, int]:
     al. 2023, arXiv:2211.10438).
     """
     network = copy.deepcopy(network)
-    neighbours = pairwise(network.features)
-    pairs = [(a, b) for a, b in neighbours if isinstance(a, nn.Conv2d) and isinstance(b, nn.Conv2d)]
-    largest: dict[nn.Module, Tensor] = {}
+    convolutions = {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)}
+    follows = dict(pairwise(network.features))
+    thin = {name: layer for name, layer in convolutions.items() if isinstance(follows.get(layer), nn.Conv2d)}
+    largest = {name: torch.zeros(layer.out_channels) for name, layer in thin.items()}
 
-    def look(layer: nn.Module, _: object, output: Tensor) -> None:
-        found = output.abs().amax((0, 2, 3))
-        largest[layer] = torch.maximum(largest.get(layer, found), found)
+    def look(name: str, output: Tensor, _: Tensor) -> None:
+        largest[name] = torch.maximum(largest[name].to(output.device), output.abs().amax((0, 2, 3)))
 
-    with contextlib.ExitStack() as hooks:
-        for first, _ in pairs:
-            hooks.enter_context(first.register_forward_hook(look))
-        for batch in images.split(BATCH) if pairs else ():
-            network(batch)
-    for first, second in pairs:
-        activations, weights = largest[first], second.weight.abs().amax((0, 2, 3))
-        used = (activations > 0) & (weights > 0)
-        scale = torch.where(used, activations**SHARE / weights ** (1 - SHARE), 1)
-        first.weight /= scale.view(-1, 1, 1, 1)
-        if first.bias is not None:
-            first.bias /= scale
-        second.weight *= scale.view(1, -1, 1, 1)
-    return network, len(pairs)
+    if thin:
+        stream(network, images, [look], thin, description="ranges of thin layers")
+    for name, layer in thin.items():
+        reader: Any = follows[layer]
+        weights = reader.weight.abs().amax((0, 2, 3))
+        used = (largest[name] > 0) & (weights > 0)
+        scale = torch.where(used, largest[name] ** SHARE / weights ** (1 - SHARE), 1)
+        layer.weight /= scale.view(-1, 1, 1, 1)
+        if layer.bias is not None:
+            layer.bias /= scale
+        reader.weight *= scale.view(1, -1, 1, 1)
+    return network, len(thin)
