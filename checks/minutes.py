@@ -4,6 +4,7 @@ Each stage adds a row to logs/minutes.csv when it ends (src/core/stage.py). Of e
 the parts of it that were interrupted before; stages that did not run keep the row that docs/minutes.csv already has.
 """
 
+import argparse
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ MINUTES = Path("docs/minutes.csv")
 
 def main() -> None:
     """Bring docs/minutes.csv up to date."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     machine = f"{cpu_name()}, {os.cpu_count()} cores"
     spent = newest(read_csv(LOG, "stage", "minutes", "done"))
     rows = {stage: {"stage": stage, "minutes": minutes, "machine": machine} for stage, minutes in spent.items()}

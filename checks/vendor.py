@@ -5,6 +5,7 @@ versions are those of DVC's own page. scripts/report/tablesort.js sorts the tabl
 the npm registry and are checked by SHA-256.
 """
 
+import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -36,6 +37,7 @@ TABLESORT = Package(
 
 def main() -> None:
     """Write both files; `UserError` if a package cannot be had."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     for path, text in ((TEMPLATE, page(map(texts_of, VEGA))), (SCRIPT, script(*texts_of(TABLESORT)))):
         with atomic(path) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="\n")

@@ -6,6 +6,7 @@ they read come out with the same bytes as last time. The minutes are those of do
 chain of stages that wait for each other, and what the training of all recipes costs. Nothing runs.
 """
 
+import argparse
 from collections.abc import Container, Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
@@ -34,6 +35,7 @@ ONLY_IF = "only if its input changes"
 
 def main() -> None:
     """Print a line for each stage, and the sums."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     recipes, needed = read_tree(), pipeline()
     stages, rows = to_run(), known()
     print(plan(stages, rows))

@@ -1,8 +1,8 @@
-"""How much does chance decide? python -m studies.seeds (or: make study NAME=seeds); about 1.7 PFLOP per seed.
+"""How much does chance decide? python -m studies.seeds (or: make study NAME=seeds); about 2.5 PFLOP per seed.
 
-Makes the flagship's branch and its control from scratch again with other seeds, by the stages in a folder of their own:
-other orders and augmentations of the images, and other random weights. The trained network (`dense`), the cut network
-and the validation images stay. Writes studies/results/seeds.csv (accuracies), seeds-pairs.csv (the differences of any
+Makes the flagship's branch and its two controls again with other seeds, by the stages in a folder of their own: other
+orders and augmentations of the images, and other random weights. The trained network (`dense`), the cut network and the
+validation images stay. Writes studies/results/seeds.csv (accuracies), seeds-pairs.csv (the differences of any
 two recipes with one seed, as metrics/pairs.csv) and seeds-pooled.csv (over all seeds). The committed run has the seed
 of params.yaml.
 """
@@ -35,7 +35,7 @@ from studies.items import Row, results_folder
 RESULTS, PAIRS = Path("studies/results/seeds.csv"), Path("studies/results/seeds-pairs.csv")
 POOLED = Path("studies/results/seeds-pooled.csv")
 GIVEN = (ROOT, "truncated")  # networks of the pipeline from which the study starts
-RECIPES = ("slim", "retrained", "flagship", "scratch")  # parents first
+RECIPES = ("slim", "retrained", "flagship", "tuned", "scratch")  # parents first
 CODE = (Path("src"), Path("stages"))
 MEASURED = ("val_accuracy", "test_accuracy")
 OUTPUTS = {"compress": NETWORKS / "{}.safetensors", "export": FILES / "{}.onnx", "test": TESTED / "{}.json"}

@@ -315,6 +315,7 @@ def test_minutes_are_those_of_the_newest_run_with_its_interrupted_parts(tmp_path
     write_csv(minutes.LOG, [dict(zip(("stage", "minutes", "done"), row, strict=True)) for row in log])
     monkeypatch.setattr(minutes, "cpu_name", lambda: "New")
     monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setattr("sys.argv", ["minutes"])
     minutes.main()
     rows = minutes.known()
     assert rows["train"]["minutes"] == rows["draw"]["minutes"] == 99

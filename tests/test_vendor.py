@@ -40,6 +40,7 @@ def test_the_script_makes_the_committed_files_of_the_packages(tmp_path, monkeypa
     assert [hashlib.sha256(build.encode()).hexdigest() for build in BUILDS] == SHA256
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(vendor, "texts_of", texts.get)
+    monkeypatch.setattr("sys.argv", ["vendor"])
     vendor.main()
     assert TEMPLATE.read_bytes().decode() == COMMITTED
     assert SCRIPT.read_bytes().decode() == COMMITTED_SCRIPT
