@@ -1,5 +1,6 @@
 """Prepared arrays and what is known of them: writing, reading, damaged files; what the stage split writes."""
 
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -53,6 +54,14 @@ def test_split_comes_back_as_it_was(tmp_path, some):
     assert torch.equal(loaded.images, some.images)
     assert torch.equal(loaded.labels, some.labels)
     assert (loaded.images.dtype, loaded.labels.dtype) == (torch.uint8, torch.int64)
+
+
+def test_stored_bytes_are_the_same_with_every_python(tmp_path):
+    """The hash is that of what np.savez writes with Python 3.11.7; with 3.11.2 it writes other headers."""
+    images = np.arange(2 * 3 * 16 * 16).astype(np.uint8).reshape(2, 3, 16, 16)
+    save_arrays(tmp_path, "train", images, np.array([3, 7], np.uint8))
+    found = hashlib.sha256((tmp_path / "train.npz").read_bytes()).hexdigest()
+    assert found == "fe6efa230ee9730ea803a1283c042fe52b7e9b3550470aec98b162a34905e7f1"
 
 
 def test_split_is_stored_in_bytes(tmp_path, some):

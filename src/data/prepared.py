@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, get_args
@@ -128,8 +129,26 @@ def _check_split(images: np.ndarray, labels: np.ndarray) -> None:
 
 
 def save_arrays(folder: Path, name: SplitName, images: np.ndarray, labels: np.ndarray) -> None:
-    """Write ``images`` (uint8 [N, 3, side, side]) and ``labels`` (uint8 [N]) to ``folder/name.npz``."""
-    np.savez(folder / f"{name}.npz", images=images, labels=labels)
+    """Write ``images`` (uint8 [N, 3, side, side]) and ``labels`` (uint8 [N]) to ``folder/name.npz``.
+
+    The bytes are those of np.savez from Python 3.11.4 on. Before, its headers differ, and DVC would train again.
+    """
+    with zipfile.ZipFile(folder / f"{name}.npz", "w") as archive:
+        for key, array in (("images", images), ("labels", labels)):
+            with archive.open(_Zip64Info(f"{key}.npy"), "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
+
+
+class _Zip64Info(zipfile.ZipInfo):
+    """A member of a ZIP file whose header has its sizes in the ZIP64 field alone, also before Python 3.11.4."""
+
+    def __init__(self, filename: str) -> None:
+        super().__init__(filename)
+        self.create_version = self.extract_version = zipfile.ZIP64_VERSION
+
+    def FileHeader(self, zip64: bool | None = None) -> bytes:  # noqa: N802 - the name is zipfile's
+        header = super().FileHeader(zip64)
+        return header[:18] + b"\xff" * 8 + header[26:]
 
 
 def save_split(folder: Path, name: SplitName, split: Split) -> None:
