@@ -109,7 +109,7 @@ def test_readme_shows_numbers_conditions_and_steps_and_keeps_the_rest(workspace,
     data = "CIFAR-10, sample edition: 10 classes; 80 train, 20 validation, 20 test images of 32 x 32 pixels."
     assert data in text
     whole = Path("docs/results.md").read_text()
-    cells = "91.23 | -0.50 [-0.80, -0.20] | dense | 953.3 k | 19.6 M | 16.00 | 3.8 MB | 16.00 | 8.00 | 0.50"
+    cells = "91.23 | dense | -0.50 [-0.80, -0.20] | 953.3 k | 19.6 M | 16.00 | 3.8 MB | 16.00 | 8.00 | 0.50"
     # minutes: the sum of the three stages of the recipe
     assert f"| flagship | {cells} | 16.16 [15.50, 17.25] | 3.2 |\n" in whole
     assert "| dense | 91.23 |  |  | 15.3 M |" in whole
