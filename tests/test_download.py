@@ -223,7 +223,7 @@ def test_full_disk_while_writing_is_reported(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     source = tar(tmp_path / NAME)
-    monkeypatch.setattr(np, "savez", full)
+    monkeypatch.setattr(np.lib.format, "write_array", full)
     refused(str(source), "data/raw: cannot be written: No space left on device")
 
 
