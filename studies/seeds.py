@@ -2,9 +2,9 @@
 
 Makes the flagship's branch and its two controls again with other seeds, by the stages in a folder of their own: other
 orders and augmentations of the images, and other random weights. The trained network (`dense`), the cut network and the
-validation images stay. Writes studies/results/seeds.csv (accuracies), seeds-pairs.csv (the differences of any
-two recipes with one seed, as metrics/pairs.csv) and seeds-pooled.csv (over all seeds). The committed run has the seed
-of params.yaml.
+validation images stay. Writes studies/results/seeds.csv (accuracies), seeds-pairs.csv (the differences of any two
+recipes with one seed, as metrics/pairs.csv) and seeds-pooled.csv (over all seeds). The committed run has the seed of
+params.yaml.
 """
 
 import argparse
