@@ -4,7 +4,6 @@ PYTHON ?= python3
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 export PATH := $(CURDIR)/.venv/bin:$(value PATH)
-NETWORK = models/networks/trained.safetensors
 # Where PyTorch lies without gigabytes of CUDA, for Linux machines without an NVIDIA card
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # The pipeline runs in a temporary folder: relative paths must lead back here, and checkpoints must outlast it
@@ -80,7 +79,7 @@ test: .venv/installed-dev  ## Lint, check types and test (15 minutes on 2 cores)
 
 repro: .venv/installed  ## Run the full pipeline on CIFAR-10 from the trained network, which is pulled (about 10 hours; JOBS=2: two stages at once, 5 to 6 hours)
 	@python -m scripts.check_tree
-	test -e $(NETWORK) || python -m dvc pull $(NETWORK) || echo 'The trained network cannot be pulled; it will be trained.'
+	@python -m scripts.pull
 	$(if $(call given,JOBS),python -m scripts.jobs $(call given,JOBS),python -m dvc repro)
 
 plan: .venv/installed  ## Print what `make repro` would run, and the minutes it took last time

@@ -8,7 +8,6 @@ chain of stages that wait for each other, and what the training of all recipes c
 
 import argparse
 from collections.abc import Container, Iterable, Mapping
-from pathlib import PurePath
 from typing import Any
 
 import networkx as nx
@@ -18,13 +17,12 @@ from dvc.stage import Stage
 
 from checks.minutes import known, summed
 from scripts.jobs import pipeline
+from scripts.pull import pulled
 from src.compression.tree import Recipe, budget_of, read_tree
 from src.core.errors import exit_cleanly
 from src.core.params import PARAMS, read_yaml, validate
-from src.core.recipes import ROOT
 from src.data.cifar import CLASSES
 from src.data.prepared import INFO, PREPARED, load_info
-from src.network.record import network_path
 from src.network.vgg import VGG, ModelSettings, vgg_plan
 from src.training.budget import StepCost
 from src.training.recipe import Training
@@ -52,7 +50,7 @@ def to_run() -> dict[str, bool]:
         made: list[Output] = []  # what is made again, or comes back from the cache, before the next stage is looked at
         for stage in nx.dfs_postorder_nodes(graph):
             changed = [out for out in stage.outs if out.status()]
-            lost = not stage.outs_cached() and not all(map(_pulled, changed))
+            lost = not stage.outs_cached() and not all(map(pulled, changed))
             if stage.changed_stage() or lost or _reads_a_change(stage, made):
                 found[stage.addressing] = True
                 made += stage.outs
@@ -67,16 +65,6 @@ def _reads_a_change(stage: Stage, made: list[Output]) -> bool:
     """Return whether ``stage`` depends on something that differs from dvc.lock, and that none of ``made`` replaces."""
     changed = [dep for dep in stage.deps if dep.status()]
     return not all(any(dep.fs.overlaps(dep.fs_path, out.fs_path) for out in made) for dep in changed)
-
-
-def _pulled(out: Output) -> bool:
-    """Return whether ``out`` is the trained network, not here, and `make repro` finds it in the remote."""
-    if PurePath(out.def_path) != network_path(ROOT) or out.exists or not out.hash_info:
-        return False
-    try:
-        return bool(out.repo.cloud.get_remote_odb().exists(out.hash_info.value))
-    except Exception:  # no remote, or one that does not answer, in any way that a file system may fail
-        return False
 
 
 def plan(stages: Mapping[str, bool], rows: Mapping[str, Mapping[str, Any]]) -> str:

@@ -11,9 +11,9 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 from checks.minutes import known, summed
+from scripts.pull import pull
 from scripts.table import table
 from src.compression.tree import Recipe, path_to, read_tree
 from src.core.errors import UserError, exit_cleanly
@@ -40,7 +40,9 @@ def main() -> None:
     name = parser.parse_args().recipe
     if name not in recipes:
         raise UserError(f"unknown recipe {name!r}; there are: {', '.join(recipes)}")
-    pull(network_path(ROOT), "train")
+    pull()
+    if not network_path(ROOT).exists():
+        raise UserError(f"{network_path(ROOT)}: cannot be pulled; make it with `dvc repro train`")
     path, compared = path_to(recipes[name], recipes), [*dict.fromkeys([DENSE, name])]
     print(expected([step.name for step in path], compared), flush=True)
     run_dvc("repro", *(f"test@{each}" for each in compared))
@@ -48,20 +50,6 @@ def main() -> None:
     print(table(rows, data_set(load_info(), rows)))
     if any(step.training for step in path):
         print(f"{name} was trained for longer than {DENSE}: the whole table compares it with {TUNED}.")
-
-
-def pull(network: Path, stage: str) -> None:
-    """Pull ``network`` from the DVC remote if it is not there; `UserError` if it cannot be had.
-
-    ``stage`` is the one that makes it.
-    """
-    if network.exists():
-        return
-    command = [sys.executable, "-m", "dvc", "pull", str(network)]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise UserError(f"{network}: `dvc pull` failed ({reason}); make it with `dvc repro {stage}`")
 
 
 def run_dvc(*arguments: str) -> None:

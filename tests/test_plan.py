@@ -8,18 +8,20 @@ import pytest
 from commands import ROOT, commit, run
 
 from scripts import plan as plans
+from scripts.pull import pull
 from src.compression.tree import CompressSettings, budget_of, check, read_tree
+from src.core.errors import UserError
 from src.core.params import read_yaml
 from src.core.recipes import ROOT as TRAINED
 from src.network.record import network_path
 
-NETWORK = network_path(TRAINED).as_posix()
+NETWORK, SMALL = network_path(TRAINED).as_posix(), network_path("small").as_posix()
 PIPELINE = f"""
 stages:
   split: {{cmd: cp source data, deps: [source], outs: [data: {{push: false}}]}}
   train: {{cmd: cat data data > {NETWORK}, deps: [data], params: [epochs], outs: [{NETWORK}]}}
-  compress: {{cmd: cat {NETWORK} data > small, deps: [data, {NETWORK}], outs: [small: {{push: false}}]}}
-  compare: {{cmd: cp small table, deps: [small], outs: [table: {{cache: false}}]}}
+  compress: {{cmd: cat {NETWORK} data > {SMALL}, deps: [data, {NETWORK}], outs: [{SMALL}: {{push: false}}]}}
+  compare: {{cmd: cp {SMALL} table, deps: [{SMALL}], outs: [table: {{cache: false}}]}}
 """
 
 
@@ -30,7 +32,7 @@ def project(tmp_path_factory):
     (folder / NETWORK).parent.mkdir(parents=True)
     for name, text in {"source": "images", "params.yaml": "epochs: 1", "dvc.yaml": PIPELINE}.items():
         (folder / name).write_text(text)
-    (folder / ".gitignore").write_text(f"data\nsmall\n{NETWORK}\n")
+    (folder / ".gitignore").write_text(f"data\n{NETWORK}\n{SMALL}\n")
     for command in (
         ("git", "init", "-q"),
         ("dvc", "init", "-q"),
@@ -55,8 +57,7 @@ def clone(project, tmp_path, monkeypatch):
 def planned_and_run(folder):
     """The plan; the stages that ran when `make repro` was done by hand."""
     planned = plans.to_run()
-    if not (folder / NETWORK).exists():
-        run(folder, "dvc", "pull", NETWORK)
+    pull()
     assert plans.to_run() == planned
     return planned, re.findall("Running stage '(.*)'", run(folder, "dvc", "repro"))
 
@@ -78,6 +79,21 @@ def test_a_network_that_cannot_be_pulled_is_trained(clone):
     assert plans.to_run() == {"split": True, "train": True, "compress": True, "compare": False}
 
 
+def test_a_small_network_in_the_remote_is_pulled_too(clone, project):
+    shutil.copytree(project / ".dvc/cache/files", "released/files", dirs_exist_ok=True)
+    assert planned_and_run(clone) == ({"split": True, "train": False, "compress": False, "compare": False}, ["split"])
+
+
+def test_a_damaged_network_is_told_in_one_line(clone):
+    for path in Path("released").rglob("*"):
+        if path.is_file():
+            path.chmod(0o644)
+            path.write_text("damaged")
+    with pytest.raises(UserError, match=f"`dvc pull {NETWORK}` failed: ") as refusal:
+        pull()
+    assert "\n" not in str(refusal.value)
+
+
 def test_other_data_and_other_settings_run_what_reads_them(clone):
     run(clone, "dvc", "pull", NETWORK)
     run(clone, "dvc", "repro")
@@ -94,10 +110,10 @@ def test_other_data_and_other_settings_run_what_reads_them(clone):
 def test_what_the_cache_holds_does_not_run(clone):
     run(clone, "dvc", "pull", NETWORK)
     run(clone, "dvc", "repro")
-    for name in ("data", "small", NETWORK):
+    for name in ("data", SMALL, NETWORK):
         Path(name).unlink()
     assert planned_and_run(clone) == ({}, [])
-    Path("small").write_text("edited by hand")
+    Path(SMALL).write_text("edited by hand")
     assert planned_and_run(clone) == ({}, [])
 
 

@@ -301,10 +301,12 @@ def test_dvc_and_its_stage_end_when_their_command_is_asked_to(repository, number
     assert not any(each.is_running() for each in running)
 
 
-def test_a_network_that_cannot_be_pulled_is_told_in_one_line(repository):
-    with pytest.raises(UserError, match="make it with `dvc repro train`") as refusal:
-        try_recipe.pull(Path("models/networks/nothing.safetensors"), "train")
-    assert "\n" not in str(refusal.value)
+def test_a_recipe_is_not_tried_without_the_trained_network(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(try_recipe, "pull", lambda: None)
+    monkeypatch.setattr(try_recipe, "network_path", lambda name: Path("models/networks/nothing.safetensors"))
+    with pytest.raises(UserError, match=r"nothing\.safetensors: cannot be pulled; make it with `dvc repro train`"):
+        run(monkeypatch, try_recipe, "int8")
 
 
 def test_minutes_are_those_of_the_newest_run_with_its_interrupted_parts(tmp_path, monkeypatch):
