@@ -72,7 +72,7 @@ def find(source: Path, name: str, files: Sequence[Member]) -> Dataset:
             groups.setdefault(split, []).append(replace(file, parts=file.parts[1:]))
     others = [file.parts[0] for file in files if file.parts[0].lower() not in SPLITS]
     if others and groups.keys() == {"train"} and any(len(file.parts) > 1 for file in groups["train"]):
-        raise UserError(f"{source}: train holds folders, as if they were the classes; rename it, or take {others[0]} elsewhere")
+        raise UserError(f"{source}: train holds folders, as splits do; rename it, or take {others[0]} elsewhere")
     if "train" not in groups or len(groups) == 1:  # classes that have such names
         if len(named := _named_like_splits(files)) > 1:
             raise UserError(f"{source}: {' and '.join(named)} look like splits; call them train, val and test")
