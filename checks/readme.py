@@ -35,7 +35,8 @@ LATENCIES = {  # heading, and name in the benchmark
 COLD = "Cold: each file is called once, and then the next one. 64 x: for 64 images at once."
 COST = (
     "PFLOP: of all training, and of what came after the root; equal PFLOP are not equal minutes. Tried: settings "
-    "looked at on validation for the recipe or an ancestor; those tried for several recipes count at one of them."
+    "looked at on validation for the recipe or an ancestor, without those for the root (docs/trials.csv); those tried "
+    "for several recipes count at one of them."
 )
 BEFORE = "The list below has accuracies on validation before the export to ONNX."
 SHORT = ("recipe", "test_accuracy", "difference_points", "claim", "bytes_ratio", "macs_ratio", "latency_b1_ratio")

@@ -73,7 +73,7 @@ def folder():
 def narrow_params(path):
     """Write the committed params with a narrow network, few steps, and the data at ``path``."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["download"] |= {"source": "path", "path": str(path), "side": 24, "fit": "crop", "unreadable": "skip"}
+    params["download"] |= {"source": "path", "path": str(path), "side": 24, "unreadable": "skip"}
     params["model"] |= {"width": 0.125, "depth": 11}
     params["train"]["recipe"] = "fast"
     params["train"]["recipes"]["fast"] |= {"epochs": 2, "batch_size": 25, "mixed_precision": False}

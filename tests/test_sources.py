@@ -160,6 +160,7 @@ def test_the_ends_of_many_classes_are_told():
         (("",), "mine: train: there is no folder of pictures"),
         (("cat",), "mine: train: there is no folder of pictures"),
         (("train/cat", "train/dog", "test"), "mine: test: there is no folder of pictures"),
+        (("train/cat", "train/dog", "unlabeled"), "mine: train holds folders, as .* take unlabeled elsewhere"),
         ([f"{number}" for number in range(257)], "mine: 257 classes; there must be 2 to 256"),
         (("cat", "\x1b[2J"), r"mine: '\\x1b\[2J' names a class; names must be printable"),
     ],

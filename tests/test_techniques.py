@@ -18,6 +18,7 @@ from src.compression.context import Context
 from src.compression.importance import accumulate_gradients
 from src.compression.positions import POSITIONS, separation_by_block
 from src.core.errors import UserError
+from src.data.prepared import Split
 from src.export.onnx import Calibration, export
 from src.export.runtime import logits
 from src.network.cost import macs
@@ -117,11 +118,14 @@ def test_truncated_network_ends_at_the_named_layer_and_classifies(without, conte
     assert context.validation_accuracy(candidate.network) > 0.9
 
 
-def test_truncated_head_decides_as_scikit_learn_does(context):
+@pytest.mark.parametrize("classes", [2, 10])
+def test_truncated_head_decides_as_scikit_learn_does(classes, context):
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
-    network = trained(TINY)
+    network = trained(TINY.model_copy(update={"classes": classes}))
+    train = Split(context.train.images, context.train.labels % classes)
+    context = replace(context, train=train)
     cut_off = truncate.apply(made(network), context, truncate.Settings(by="csi", epsilon=0.9, head_c=0.5)).network
     assert cut_off.plan.features == TINY.features[:1]
     with torch.no_grad():
@@ -129,10 +133,9 @@ def test_truncated_head_decides_as_scikit_learn_does(context):
         normalized = (unit - network.mean.view(1, 3, 1, 1)) / network.std.view(1, 3, 1, 1)
         pooled = network.features[:3](normalized).mean((2, 3)).numpy()
     scaler = StandardScaler().fit(pooled)
-    oracle = LogisticRegression(C=0.5, max_iter=1000).fit(scaler.transform(pooled), context.train.labels)
-    expected = torch.from_numpy(oracle.decision_function(scaler.transform(pooled))).float()
-    given = outputs(cut_off, unit)
-    torch.testing.assert_close(given - given.mean(1, keepdim=True), expected, atol=0.05, rtol=0)
+    oracle = LogisticRegression(C=0.5, max_iter=1000).fit(scaler.transform(pooled), train.labels)
+    expected = torch.from_numpy(oracle.predict_log_proba(scaler.transform(pooled))).float()
+    torch.testing.assert_close(outputs(cut_off, unit).log_softmax(1), expected, atol=0.05, rtol=0)
 
 
 def test_truncate_says_when_its_solver_did_not_converge(context, monkeypatch):

@@ -61,13 +61,17 @@ class Pictures:
 def find(source: Path, name: str, files: Sequence[Member]) -> Dataset:
     """Return the pictures among ``files``: a folder for each class, or such folders below train, test and val.
 
-    Folders around all of them are passed over. Raises `UserError` if there is no folder of a class.
+    Folders around all of them are passed over. Raises `UserError` if there is no folder of a class, or if it is not
+    clear whether train is a class.
     """
     files = _inside(files)
     groups: dict[SplitName, list[Member]] = {}
     for file in files:
         if split := SPLITS.get(file.parts[0].lower()):
             groups.setdefault(split, []).append(replace(file, parts=file.parts[1:]))
+    others = [file.parts[0] for file in files if file.parts[0].lower() not in SPLITS]
+    if others and groups.keys() == {"train"} and any(len(file.parts) > 1 for file in groups["train"]):
+        raise UserError(f"{source}: train holds folders, as if they were the classes; take {others[0]} elsewhere")
     if "train" not in groups or len(groups) == 1:  # classes that have such names
         groups = {"train": files}
     in_class = {split: [file for file in group if len(file.parts) > 1] for split, group in groups.items()}

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -102,10 +103,13 @@ def _fit_head(network: VGG, train: Split, c: float) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         regression.fit(scaler.fit_transform(features), train.labels.cpu().numpy())
-    weight = torch.from_numpy(regression.coef_ / scaler.scale_)
+    coefficients, intercept = regression.coef_, regression.intercept_
+    if len(coefficients) == 1:  # of two classes scikit-learn has one logit, that of the second
+        coefficients, intercept = (np.concatenate([-each, each]) / 2 for each in (coefficients, intercept))
+    weight = coefficients / scaler.scale_
     head = network.linear_layers[-1]
-    head.weight.copy_(weight)
-    head.bias.copy_(torch.from_numpy(regression.intercept_) - weight @ torch.from_numpy(scaler.mean_))
+    head.weight.copy_(torch.from_numpy(weight))
+    head.bias.copy_(torch.from_numpy(intercept - weight @ scaler.mean_))
     return bool(regression.n_iter_.max() < HEAD_ITERATIONS)
 
 
