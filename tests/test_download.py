@@ -338,8 +338,8 @@ def test_stage_unpacks_the_bundled_sample(project, capsys):
     assert sorted(path.name for path in RAW.iterdir()) == STORED
     assert capsys.readouterr().out.splitlines()[2:] == [
         "data/raw: CIFAR-10, sample edition",
-        "train: 5,000 pictures, 0 scaled (stretch): 500 in each of 10 classes",
-        "test: 1,000 pictures, 0 scaled (stretch): 100 in each of 10 classes",
+        "train: 5,000 pictures, 0 scaled (crop): 500 in each of 10 classes",
+        "test: 1,000 pictures, 0 scaled (crop): 100 in each of 10 classes",
     ]
 
 
