@@ -139,6 +139,14 @@ def test_folders_may_lie_below_the_names_of_splits(folders, parts):
     assert lines[0] == "train: 5 pictures, 0 scaled (stretch): cat 3, dog 2"
 
 
+def test_few_images_of_each_class_are_enough():
+    for number in range(10):
+        pictures(f"mine/{number}", 10)
+    get()
+    _, info = split(RAW, SHARES.model_copy(update={"validation_fraction": 0.1}), seed=0)
+    assert info.images == {"train": 70, "validation": 10, "test": 20}
+
+
 def test_classes_may_have_the_names_of_splits():
     for name in ("bus", "train"):
         pictures(f"mine/{name}", 2)
@@ -161,6 +169,9 @@ def test_the_ends_of_many_classes_are_told():
         (("cat",), "mine: train: there is no folder of pictures"),
         (("train/cat", "train/dog", "test"), "mine: test: there is no folder of pictures"),
         (("train/cat", "train/dog", "unlabeled"), "mine: train holds folders, as .* take unlabeled elsewhere"),
+        (("my_train/cat", "my_train/dog", "my_test/cat"), "mine: my_test and my_train look like splits; call them"),
+        (("val/cat", "val/dog", "test/cat"), "mine: test and val look like splits"),
+        (("parent", "child"), "mine: 'parent' names a class; a column of the tables has this name"),
         ([f"{number}" for number in range(257)], "mine: 257 classes; there must be 2 to 256"),
         (("cat", "\x1b[2J"), r"mine: '\\x1b\[2J' names a class; names must be printable"),
     ],
@@ -234,8 +245,11 @@ def test_npz_of_medmnist():
 @pytest.mark.parametrize("shape", [(4, 32, 32, 3), (4, 32, 32), (4, 32, 32, 1)])
 def test_npz_of_keras(shape):
     images = RANDOM.integers(256, size=shape, dtype=np.uint8)
-    np.savez("mine.npz", x_train=images, y_train=np.arange(4), x_test=images[:2], y_test=np.arange(2))
+    labels = np.arange(4)
+    others = {"x_val": images, "y_val": labels, "x_test": images[:2], "y_test": labels[:2]}
+    np.savez("mine.npz", x_train=images, y_train=labels, **others)
     assert get("mine.npz")[0].classes == ("0", "1", "2", "3")
+    assert np.array_equal(load_arrays("validation", RAW)[1], np.arange(4))
     expected = np.broadcast_to(images.reshape(4, 32, 32, -1), (4, 32, 32, 3))
     assert np.array_equal(load_arrays("train", RAW)[0].transpose(0, 2, 3, 1), expected)
 

@@ -2,6 +2,7 @@
 
 import codecs
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,8 +62,8 @@ class Pictures:
 def find(source: Path, name: str, files: Sequence[Member]) -> Dataset:
     """Return the pictures among ``files``: a folder for each class, or such folders below train, test and val.
 
-    Folders around all of them are passed over. Raises `UserError` if there is no folder of a class, or if it is not
-    clear whether train is a class.
+    Folders around all of them are passed over. Raises `UserError` if there is no folder of a class, or if folders look
+    like splits and like classes.
     """
     files = _inside(files)
     groups: dict[SplitName, list[Member]] = {}
@@ -73,6 +74,8 @@ def find(source: Path, name: str, files: Sequence[Member]) -> Dataset:
     if others and groups.keys() == {"train"} and any(len(file.parts) > 1 for file in groups["train"]):
         raise UserError(f"{source}: train holds folders, as if they were the classes; take {others[0]} elsewhere")
     if "train" not in groups or len(groups) == 1:  # classes that have such names
+        if len(named := _named_like_splits(files)) > 1:
+            raise UserError(f"{source}: {' and '.join(named)} look like splits; call them train, val and test")
         groups = {"train": files}
     in_class = {split: [file for file in group if len(file.parts) > 1] for split, group in groups.items()}
     if empty := [split for split, group in in_class.items() if not group]:
@@ -88,6 +91,14 @@ def _inside(files: Sequence[Member]) -> list[Member]:
     while len({file.parts[0] for file in inside}) == 1:
         inside = [replace(file, parts=file.parts[1:]) for file in inside if len(file.parts) > 2]
     return inside
+
+
+def _named_like_splits(files: Sequence[Member]) -> list[str]:
+    """Return the outer folders with the name of a split in theirs, as in training_set, if all pictures lie deeper."""
+    if any(len(file.parts) == 2 for file in files):
+        return []
+    outer = sorted({file.parts[0] for file in files})
+    return [name for name in outer if SPLITS.keys() & set(re.split("[^a-z]+", name.lower()))]
 
 
 def _is_text(content: bytes) -> bool:

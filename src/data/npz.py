@@ -10,7 +10,7 @@ from src.data.prepared import SplitName
 
 LARGEST = 4 << 30  # bytes of all arrays, which are held in memory
 FORMS: tuple[dict[SplitName, tuple[str, str]], ...] = (
-    {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")},
+    {"train": ("x_train", "y_train"), "validation": ("x_val", "y_val"), "test": ("x_test", "y_test")},
     {
         "train": ("train_images", "train_labels"),
         "validation": ("val_images", "val_labels"),

@@ -11,6 +11,7 @@ from PIL import Image
 from pydantic import Field
 
 from src.core.errors import UserError, one_line
+from src.core.files import NAMES
 from src.core.params import Settings
 from src.core.progress import progress
 from src.data.cifar import EDITIONS
@@ -21,6 +22,7 @@ from src.data.prepared import CHANNELS, MOST_CLASSES, SIDES, SPLITS, SourceInfo,
 
 NAMED = 5  # files that are named
 LISTED = 12  # classes whose counts are printed; of more, the ends
+COLUMNS = (*NAMES, "layer", "index")  # of tables that have classes beside them
 
 
 class Form(Settings):
@@ -81,6 +83,8 @@ def _checked(source: str, classes: Iterable[object]) -> tuple[str, ...]:
         raise UserError(f"{source}: {len(names)} classes; there must be 2 to {MOST_CLASSES}")
     if bad := [name for name in names if not name.isprintable() or not name.strip() or names.count(name) > 1]:
         raise UserError(f"{source}: {bad[0]!a} names a class; names must be printable, and each different")
+    if columns := [name for name in names if name in COLUMNS]:
+        raise UserError(f"{source}: {columns[0]!r} names a class; a column of the tables has this name")
     return names
 
 

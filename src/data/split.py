@@ -1,5 +1,6 @@
 """Split the images into train, validation and test, and measure the training images."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -36,29 +37,30 @@ class SplitSettings(Settings):
 def split(raw: Path, settings: SplitSettings, seed: int) -> tuple[dict[SplitName, Split], DatasetInfo]:
     """Return train, validation and test from the folder ``raw``, and what is known of them.
 
-    Test and then validation, if ``raw`` has none, is a share of the training images, the same of each class; ``seed``
-    decides which. Within each split the images keep their order. Raises `UserError` if a file cannot be read, or if a
-    class has fewer images in a split than `LEAST`.
+    Test and then validation, if ``raw`` has none, is a share of the training images, the same of each class, and
+    enough for `LEAST` of each; ``seed`` decides which. Within each split the images keep their order. Raises
+    `UserError` if a file cannot be read, or if a class has fewer images in a split than `LEAST`.
     """
     source = load_source(raw)
     splits = {name: load_split(name, raw) for name in SPLITS if name == "train" or (raw / f"{name}.npz").exists()}
     shares: dict[SplitName, float] = {"test": settings.test_fraction, "validation": settings.validation_fraction}
     for name, share in shares.items():
         if name not in splits:
-            splits["train"], splits[name] = _hold_out(raw, splits["train"], share, seed)
+            images = max(math.ceil(share * len(splits["train"])), LEAST[name] * len(source.classes))
+            splits["train"], splits[name] = _hold_out(raw, splits["train"], images, seed)
     ordered = {name: splits[name] for name in SPLITS}
     for name, part in ordered.items():
         _check_counts(raw, name, part, source.classes)
     return ordered, described(ordered, source)
 
 
-def _hold_out(raw: Path, train: Split, fraction: float, seed: int) -> tuple[Split, Split]:
+def _hold_out(raw: Path, train: Split, images: int, seed: int) -> tuple[Split, Split]:
     try:
         kept, held_out = train_test_split(
-            np.arange(len(train)), test_size=fraction, stratify=train.labels.numpy(), random_state=seed
+            np.arange(len(train)), test_size=images, stratify=train.labels.numpy(), random_state=seed
         )
     except ValueError as error:
-        raise UserError(f"{raw}: cannot hold out {fraction:.0%} of each class: {error}") from None
+        raise UserError(f"{raw}: cannot hold out {images} of {len(train)} images: {error}") from None
     return train[torch.from_numpy(np.sort(kept))], train[torch.from_numpy(np.sort(held_out))]
 
 
