@@ -13,15 +13,15 @@ from scripts import predict
 from src.core.errors import UserError
 
 GREEN = (0, 128, 0)
-MODES = ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I", "F", "I;16"]
+MODES = ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I", "I;16"]
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_becomes_a_batch_of_one(tmp_path, mode):
     path = tmp_path / "picture.tiff"
     source = Image.new("RGB", (50, 40), GREEN)
-    if mode in ("I", "F", "I;16"):
-        kind = {"I": np.int32, "F": np.float32, "I;16": np.uint16}[mode]
+    if mode in ("I", "I;16"):
+        kind = {"I": np.int32, "I;16": np.uint16}[mode]
         source = Image.fromarray(np.full((40, 50), 30_000, kind))
     source.convert(mode).save(path)
     batch = predict.prepare(path)
@@ -31,8 +31,15 @@ def test_every_mode_becomes_a_batch_of_one(tmp_path, mode):
     assert batch.max() <= 1
     if mode in ("RGB", "RGBA", "CMYK", "YCbCr", "P"):
         assert np.abs(batch[0].mean((1, 2)) - np.array(GREEN) / 255).max() < 0.1
-    if mode == "I;16":
+    if mode in ("I", "I;16"):
         assert batch.mean() == pytest.approx(30_000 / 65_535, abs=0.01)
+
+
+@pytest.mark.parametrize("value", [np.float32(0.5), np.int32(65_536), np.int32(-1)])
+def test_gray_without_a_known_white_is_refused(tmp_path, value):
+    Image.fromarray(np.full((40, 50), value)).save(tmp_path / "picture.tiff")
+    with pytest.raises(UserError, match=r"picture\.tiff: gray of 32 bits, .*; save it with 8 or 16 bits$"):
+        predict.prepare(tmp_path / "picture.tiff")
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (32, 32), (640, 480), (2000, 3)])

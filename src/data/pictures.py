@@ -12,6 +12,7 @@ from src.core.errors import UserError, one_line
 
 Image.MAX_IMAGE_PIXELS = None  # Pillow's limit refuses photos that can be read in part; `read_picture` has another one
 LARGEST = 100_000_000  # pixels; about two gigabytes of memory
+WHITE = 65535  # of gray with 16 bits
 CONVERT = "convert HEIC, SVG, PDF and raw files to JPEG or PNG first"
 TURNS = {  # by the orientation in the EXIF data; 1 is upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -91,7 +92,11 @@ def _upright(picture: Image.Image) -> Image.Image:
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
-    """Return gray of 16 or 32 bits scaled to 8, where Pillow's own conversion would clip it."""
+    """Return gray of 16 bits scaled to 8, where Pillow's own conversion would clip it.
+
+    Raises `UserError` for floats and larger values: what is white is not known, and must not differ between pictures.
+    """
     values = np.asarray(picture, dtype=np.float64)
-    top = 65535 if picture.mode.startswith("I;16") else max(values.max(), 1)
-    return Image.fromarray((values / top * 255).clip(0, 255).astype(np.uint8))
+    if picture.mode.startswith("F") or values.min() < 0 or values.max() > WHITE:
+        raise UserError("gray of 32 bits, of which no value is known to be white; save it with 8 or 16 bits")
+    return Image.fromarray((values / WHITE * 255).astype(np.uint8))
