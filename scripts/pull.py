@@ -1,6 +1,6 @@
 """Fetch the networks that are not here and that the DVC remote has: python -m scripts.pull (`make repro` does it).
 
-In a clone this is the trained network (released/files).
+In a clone these are the trained network and three small ones, which took hours (released/files).
 """
 
 import argparse

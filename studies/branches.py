@@ -24,7 +24,7 @@ from studies.pictures import separation_of_branches
 
 RESULTS = Path("studies/results/branches.csv")
 BRANCHES = {  # of the tree of recipes, each with a title
-    "Cut, pruned, trained for long": ("truncated", "truncated_tuned", "slim", "retrained"),
+    "Cut, pruned, trained for long": ("truncated", "shallow", "slim", "retrained"),
     "The shape of retrained from scratch": ("retrained", "scratch"),
     "Half of the channels": ("channels", "channels_magnitude", "channels_csi", "channels_random"),
     "Low rank": ("low_rank",),

@@ -1,4 +1,4 @@
-"""How much does chance decide? python -m studies.seeds (or: make study NAME=seeds); about 2.5 PFLOP per seed.
+"""How much does chance decide? python -m studies.seeds (or: make study NAME=seeds); about 3 PFLOP per seed.
 
 Makes the flagship's branch and its two controls again with other seeds, by the stages in a folder of their own: other
 orders and augmentations of the images, and other random weights. The trained network (`dense`), the cut network and the
@@ -34,7 +34,7 @@ from studies.items import Row, results_folder
 
 RESULTS, PAIRS = Path("studies/results/seeds.csv"), Path("studies/results/seeds-pairs.csv")
 POOLED = Path("studies/results/seeds-pooled.csv")
-GIVEN = (ROOT, "truncated")  # networks of the pipeline from which the study starts
+GIVEN = (ROOT, "shallow")  # networks of the pipeline from which the study starts
 RECIPES = ("slim", "retrained", "flagship", "tuned", "scratch")  # parents first
 CODE = (Path("src"), Path("stages"))
 MEASURED = ("val_accuracy", "test_accuracy")

@@ -452,6 +452,7 @@ def test_stage_writes_the_histograms_of_all_recipes_and_the_codebooks_of_those_t
         ({"step": "train_on"}, "taylor", True),
         ({"step": "reinitialize"}, "taylor", True),
         ({"step": "small"}, "taylor", True),
+        ({"step": "small", "widths": [8, 16]}, "taylor", False),
         ({"step": "prune_channels", "importance": "random"}, "taylor", True),
         ({"step": "prune_channels"}, "random", True),
         ({"step": "prune_channels"}, "taylor", False),

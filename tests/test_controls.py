@@ -224,6 +224,14 @@ def test_a_control_needs_a_path_that_trains():
     assert recipes["r"].settings.train == SCRATCH
 
 
+@pytest.mark.parametrize("control", ["train_on", "reinitialize"])
+def test_what_follows_a_control_does_not_undo_what_came_before_it(control):
+    recipes = {"sparse": node("trained", "prune_weights"), "c": node("sparse", control)}
+    assert tree(**recipes, r=node("c", "fine_tune"))["r"].parent == "c"
+    with pytest.raises(ParamsError, match=rf"recipes\.r: truncate cannot follow {control}"):
+        tree(**recipes, r=node("c", "truncate"))
+
+
 def test_a_recipe_changes_the_training_of_a_control_and_mistakes_are_named():
     pruned = node("trained", "prune_channels")
     recipes = tree(pruned=pruned, scratch=node("pruned", "reinitialize", train={"lr_peak": 0.02}))

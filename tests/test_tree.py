@@ -107,6 +107,10 @@ MISTAKES = [
         {"s": node("trained", "prune_weights"), "r": node("s", "fine_tune")},
         r"recipes\.r: its training would undo prune_weights: every weight changes",
     ),
+    (
+        {"f": node("trained", "fold"), "r": node("f", "fine_tune", train={"recipe": "long"})},
+        r"recipes\.r: train\.normed_filters scales the weights at the start; fold has taken the BatchNorm",
+    ),
     ({"r": node("trained", "truncate", epsilon=2)}, r"recipes\.r\.epsilon: .*less than 1 \(found 2\)"),
     ({"r": node("trained", "truncate", eps=0.1)}, r"recipes\.r\.eps: unknown key; allowed here: by, epsilon, head_c"),
     ({"r": node("trained", "fold", budget=1)}, r"recipes\.r\.budget: unknown key"),

@@ -83,7 +83,7 @@ def greedy_order(distances: Tensor, labels: Tensor) -> list[int]:
     channel; ``labels`` int64 [n]. The next channel is the one with which most images are nearest to the center of
     their own class; of several, the first.
     """
-    total = distances.new_zeros(distances.shape[:2])
+    total, labels = distances.new_zeros(distances.shape[:2]), labels.to(distances.device)
     left = list(range(distances.shape[2]))
     order = []
     while left:

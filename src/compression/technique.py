@@ -22,7 +22,10 @@ class TechniqueSettings(Settings):
     leaf: ClassVar[bool] = False
 
     def objection(self, ancestors: Sequence[str]) -> str | None:
-        """Return why this technique cannot follow ``ancestors``, the techniques on the path from the root; or None."""
+        """Return why this technique cannot follow ``ancestors``; or None.
+
+        ``ancestors``: the techniques on the path from the root, or from the last control, which starts over.
+        """
 
 
 class Trained(TechniqueSettings):
@@ -41,7 +44,9 @@ class FineTuned(Trained):
     budget: float = Field(gt=0, le=1000)
 
     def objection(self, ancestors: Sequence[str]) -> str | None:
-        """Return why not to train on: every weight would change, zeros and shared values too."""
+        """Return why not to train on: weights would change that must not, or that no BatchNorm makes up for."""
+        if self.train.normed_filters and "fold" in ancestors:
+            return "train.normed_filters scales the weights at the start; fold has taken the BatchNorm that this needs"
         undone = [step for step in ancestors if step in ON_WEIGHTS and step not in self.kept]
         return f"its training would undo {undone[0]}: every weight changes" if undone else None
 

@@ -145,6 +145,7 @@ class _Zip64Info(zipfile.ZipInfo):
     def __init__(self, filename: str) -> None:
         super().__init__(filename)
         self.create_version = self.extract_version = zipfile.ZIP64_VERSION
+        self.create_system = 3  # Unix, also on Windows
 
     def FileHeader(self, zip64: bool | None = None) -> bytes:  # noqa: N802 - the name is zipfile's
         header = super().FileHeader(zip64)

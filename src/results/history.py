@@ -9,7 +9,7 @@ from src.results.columns import Row
 
 RECIPES = Path("metrics/recipes.json")
 HISTORY = ("steps", "note", "widths", "image_passes", "pflop", "pflop_after_root")
-CONTROLS = ("train_on", "reinitialize", "small")  # the techniques that are controls, whatever their settings
+CONTROLS = ("train_on", "reinitialize", "small")  # the techniques that are controls
 BY_CHANCE = "random"  # the importance of channels that makes prune_channels a control
 
 
@@ -46,7 +46,9 @@ def own_steps(recipe: str, parent: str, history: Mapping[str, Row]) -> list[str]
 def is_control(recipe: Mapping[str, Any], defaults: Mapping[str, Row]) -> bool:
     """Return whether the technique of ``recipe`` is a control: the root trained on, random weights or a random choice.
 
-    A recipe that does not name its importance has that of ``defaults``. A recipe made from a control is none.
+    A recipe that does not name its importance has that of ``defaults``. A recipe made from a control is none, and none
+    is a shape of given ``widths``.
     """
     settings = {**defaults.get(recipe["step"], {}), **recipe}
-    return recipe["step"] in CONTROLS or settings.get("importance") == BY_CHANCE
+    chosen = recipe["step"] in CONTROLS and not recipe.get("widths")
+    return chosen or settings.get("importance") == BY_CHANCE

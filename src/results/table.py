@@ -18,7 +18,7 @@ CHANCE = (
     "training: between two seeds, on CIFAR-10, a difference had a standard deviation of 0.24 points."
 )
 CLAIM = (
-    "Within margin: whether the loss is smaller than compare.margin in params.yaml, which was fixed before the run. "
+    "Within margin: whether the loss is smaller than compare.margin in params.yaml. "
     "Inside: the whole interval says so; outside: it is larger by the whole interval; else not decided."
 )
 MISSED = 0.05  # the share of the intervals that miss what they are meant to contain

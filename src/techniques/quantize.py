@@ -14,8 +14,6 @@ from src.compression.technique import TechniqueSettings
 from src.network.vgg import VGG
 from src.separation.stream import stream
 
-SHARE = 0.75  # of the ranges of the activations in the scales; the rest is that of the weights
-
 
 class Settings(TechniqueSettings):
     """How the ranges of the activations are found: on ``calibration_images`` training images, by ``method``."""
@@ -47,10 +45,9 @@ def apply(candidate: Candidate, context: Context, settings: Settings) -> Candida
 def smoothed(network: VGG, images: Tensor) -> tuple[VGG, int]:
     """Return a copy of ``network`` that computes the same but for rounding, and how many layers it scaled.
 
-    Where one convolution directly follows another, as the thin ones of low rank do, channel j between them is divided
-    by max|x_j|^0.75 / max|w_j|^0.25: x are its activations on ``images``, uint8 [N, 3, side, side], and w the weights
-    that read it. So channels with large and with small values fit into one range of eight bits (SmoothQuant, Xiao et
-    al. 2023, arXiv:2211.10438).
+    Where one convolution directly follows another, as the thin ones of low rank do, each channel between them is
+    divided by its largest magnitude on ``images``, uint8 [N, 3, side, side]. So channels with large and with small
+    values fit into one range of eight bits: SmoothQuant (Xiao et al. 2023, arXiv:2211.10438) with alpha = 1.
     """
     network = copy.deepcopy(network)
     convolutions = {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)}
@@ -65,9 +62,7 @@ def smoothed(network: VGG, images: Tensor) -> tuple[VGG, int]:
         stream(network, images, [look], thin, description="ranges of thin layers")
     for name, layer in thin.items():
         reader: Any = follows[layer]
-        weights = reader.weight.abs().amax((0, 2, 3))
-        used = (largest[name] > 0) & (weights > 0)
-        scale = torch.where(used, largest[name] ** SHARE / weights ** (1 - SHARE), 1)
+        scale = torch.where(largest[name] > 0, largest[name], 1)
         layer.weight /= scale.view(-1, 1, 1, 1)
         if layer.bias is not None:
             layer.bias /= scale

@@ -49,8 +49,8 @@ def principal_components(images: Tensor) -> Tensor:
 def identity_init(model: VGG) -> None:
     """Let the first filters of each further layer copy its input channels; the rest stay random.
 
-    Convolutions: `torch.nn.init.dirac_` where a layer is as wide as its input or wider. Hidden layers: the identity
-    where the matrix is square. A deep network then starts as a shallow one.
+    Convolutions: `torch.nn.init.dirac_`; one that is narrower than its input copies the first channels. Hidden layers:
+    the identity where the matrix is square. A deep network then starts as a shallow one.
     """
     for convolution in model.convolutions[1:]:
         nn.init.dirac_(convolution.weight[: convolution.in_channels])
