@@ -168,7 +168,7 @@ def test_points_stand_against_dense_and_against_tuned():
     dense, small, int8, tuned = compared()
     assert [row["dense_points"] for row in (dense, small, int8, tuned)] == pytest.approx([0, 5, -20, 10])
     assert [row["tuned_points"] for row in (dense, small, int8, tuned)] == pytest.approx([-10, -5, -30, 0])
-    assert [row["claim"] for row in (dense, small, int8, tuned)] == ["", "not decided", "outside", "inside"]
+    assert [row["claim"] for row in (dense, small, int8, tuned)] == ["", "not decided", "outside", "not decided"]
     without = compared({name: found for name, found in TESTED.items() if name != "tuned"})
     assert all(np.isnan(row["tuned_points"]) for row in without)
 
@@ -212,8 +212,14 @@ def test_interval_agrees_with_the_bootstrap_of_scipy(better, worse):
         drawn = stats.bootstrap((pairs,), np.mean, method="percentile", n_resamples=5000, rng=1).confidence_interval
         assert (found.low, found.high) == pytest.approx((100 * drawn.low, 100 * drawn.high), abs=0.15)
     else:
-        assert (found.low, found.high) == (0, 0)
+        unseen = 100 * stats.binomtest(0, 1000).proportion_ci(0.95, "exact").high
+        assert (found.low, found.high) == pytest.approx((-unseen, unseen))
     assert paired_difference(right, other) == found
+
+
+def test_few_images_of_which_none_differs_decide_nothing():
+    assert verdict(paired_difference(np.ones(27, bool), np.ones(27, bool)), 0.5) == "not decided"
+    assert verdict(paired_difference(np.ones(10_000, bool), np.ones(10_000, bool)), 0.5) == "inside"
 
 
 def test_pooled_interval_against_hand_made_cases():
@@ -386,7 +392,7 @@ def test_stage_writes_table_summary_and_history_of_the_recipes_in_params(workspa
     assert header == HEADER
     assert [row.split(",")[0] for row in rows] == ["dense", "tuned", "small", "int8"]
     assert rows[2] == (
-        "small,sample,trained,0.9100,0.9500,0.9500,tuned,-5.00,-15.00,0.00,not decided,5.00,-5.00,300,275,1500,16.00,"
+        "small,sample,trained,0.9100,0.9500,0.9500,tuned,-5.00,-15.00,16.84,not decided,5.00,-5.00,300,275,1500,16.00,"
         "1500,4.00,,1200,900,800,800,0.500,8.20,4.10,25.000,2.05,9,0.500,0.200,1"
     )
     assert json.loads((workspace / "metrics/summary.json").read_text()) == {"dense_val_accuracy": 0.91}

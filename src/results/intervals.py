@@ -24,8 +24,9 @@ def paired_difference(correct: np.ndarray, reference: np.ndarray, seed: int = 0)
     Both are bool [images]: whether each image is classified correctly, the same images in the same order. The interval
     is the percentile bootstrap over images (Efron 1979), with the pairs kept together: the images are drawn again with
     replacement 10,000 times. Only the number of images with each outcome (worse, equal, better) matters for the mean,
-    and these numbers are multinomial. The same ``seed`` gives the same interval. Raises ValueError if the two differ
-    in shape or are empty.
+    and these numbers are multinomial. Where a bound is 0 because no image gets worse, or none better, it becomes the
+    share that may do so all the same: 3.7 of N images (Clopper and Pearson 1934). The same ``seed`` gives the same
+    interval. Raises ValueError if the two differ in shape or are empty.
     """
     if correct.shape != reference.shape or not correct.size:
         raise ValueError(f"found shapes {correct.shape} and {reference.shape}; wanted one shape, not empty")
@@ -34,6 +35,9 @@ def paired_difference(correct: np.ndarray, reference: np.ndarray, seed: int = 0)
     shares = np.array([better, worse, images - better - worse]) / images
     drawn = np.random.default_rng(seed).multinomial(images, shares, RESAMPLES)
     low, high = np.percentile(100 * (drawn[:, 0] - drawn[:, 1]) / images, COVERED)
+    unseen = 100 * (1 - 0.025 ** (1 / images))
+    low = -unseen if low == 0 and not worse else low
+    high = unseen if high == 0 and not better else high
     return Difference(float(100 * (better - worse) / images), float(low), float(high))
 
 
