@@ -219,7 +219,7 @@ def test_split_without_enough_of_a_class_is_refused(raw):
     [
         (20, 20, 0, "test has 0 of class dog; needed of each class: 2 in train, 1 in validation, 2 in test"),
         (20, 20, 1, "test has 1 of class dog"),
-        (2, 104, 2, "validation has 0 of class dog"),
+        (2, 104, 2, "train has 1 of class dog"),
         (2, 10, 2, "train has 1 of class dog"),
     ],
 )
@@ -234,6 +234,23 @@ def test_a_class_that_later_stages_cannot_use_is_told_by_split(raw, dogs, others
     share = 0.5 if others == 10 else 0.1
     with pytest.raises(UserError, match=f"raw: {complaint}"):
         split(raw, SplitSettings(test_fraction=0.2, validation_fraction=share), seed=0)
+
+
+def test_a_small_class_gets_images_in_each_split(raw):
+    """A tenth of six images, twice, is one or none; two and one are needed."""
+    (raw / "test.npz").unlink()
+    labels = np.repeat(np.arange(10, dtype=np.uint8), [6] + 9 * [100])
+    images = np.zeros((len(labels), 3, 32, 32), np.uint8)
+    images[:, 0, 0, 0], images[:, 1, 0, 0] = np.divmod(np.arange(len(labels)), 256)
+    images[:, 2, 0, 0] = images[:, 1, 0, 0]
+    save_arrays(raw, "train", images, labels)
+    parts, _ = split(raw, SplitSettings(test_fraction=0.1, validation_fraction=0.1), seed=0)
+    counts = {name: part.labels.bincount().tolist() for name, part in parts.items()}
+    assert [counts[name][0] for name in ("train", "validation", "test")] == [3, 1, 2]
+    assert counts["test"][1:] == [10] * 9
+    pixels = torch.cat([part.images for part in parts.values()]).int()
+    numbers = 256 * pixels[:, 0, 0, 0] + pixels[:, 1, 0, 0]
+    assert sorted(numbers.tolist()) == list(range(906))
 
 
 def test_what_a_set_has_itself_is_not_held_out(raw):

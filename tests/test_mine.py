@@ -119,7 +119,13 @@ def test_foreign_data_through_the_stages(make, name, classes, counts, monkeypatc
 )
 def test_few_images_get_small_batches_and_many_epochs(images, batch, epochs, budget):
     assert fitted(images)[:2] == [f"train.recipes.fast.epochs={epochs}", f"train.defaults.batch_size={batch}"]
-    assert fitted(images)[-1] == f"compress.budget={budget}"
+    assert fitted(images)[-2] == f"compress.budget={budget}"
+
+
+def test_heads_for_few_images_are_penalized_as_on_cifar_10_image_by_image():
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    assert fitted(45_000)[-1] == f"compress.steps.truncate.head_c={params['compress']['steps']['truncate']['head_c']}"
+    assert fitted(450)[-1] == "compress.steps.truncate.head_c=1"
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,8 @@ class SplitSettings(Settings):
 def split(raw: Path, settings: SplitSettings, seed: int) -> tuple[dict[SplitName, Split], DatasetInfo]:
     """Return train, validation and test from the folder ``raw``, and what is known of them.
 
-    Test and then validation, if ``raw`` has none, is a share of the training images, the same of each class, and
-    enough for `LEAST` of each; ``seed`` decides which. Within each split the images keep their order. Raises
+    Test and then validation, if ``raw`` has none, is a share of the training images, the same of each class, but at
+    least `LEAST` of each; ``seed`` decides which. Within each split the images keep their order. Raises
     `UserError` if a file cannot be read, or if a class has fewer images in a split than `LEAST`.
     """
     source = load_source(raw)
@@ -47,21 +47,25 @@ def split(raw: Path, settings: SplitSettings, seed: int) -> tuple[dict[SplitName
     for name, share in shares.items():
         if name not in splits:
             images = max(math.ceil(share * len(splits["train"])), LEAST[name] * len(source.classes))
-            splits["train"], splits[name] = _hold_out(raw, splits["train"], images, seed)
+            splits["train"], splits[name] = _hold_out(raw, splits["train"], images, LEAST[name], seed)
     ordered = {name: splits[name] for name in SPLITS}
     for name, part in ordered.items():
         _check_counts(raw, name, part, source.classes)
     return ordered, described(ordered, source)
 
 
-def _hold_out(raw: Path, train: Split, images: int, seed: int) -> tuple[Split, Split]:
+def _hold_out(raw: Path, train: Split, images: int, least: int, seed: int) -> tuple[Split, Split]:
+    """Return ``train`` without, and only, ``images`` of its images; more, where a small class would have too few."""
+    labels = train.labels.numpy()
     try:
-        kept, held_out = train_test_split(
-            np.arange(len(train)), test_size=images, stratify=train.labels.numpy(), random_state=seed
-        )
+        kept, held_out = train_test_split(np.arange(len(train)), test_size=images, stratify=labels, random_state=seed)
     except ValueError as error:
         raise UserError(f"{raw}: cannot hold out {images} of {len(train)} images: {error}") from None
-    return train[torch.from_numpy(np.sort(kept))], train[torch.from_numpy(np.sort(held_out))]
+    lacking = np.maximum(least - np.bincount(labels[held_out], minlength=labels.max() + 1), 0)
+    more = [kept[labels[kept] == label][:number] for label, number in enumerate(lacking)]
+    held_out = np.concatenate([held_out, *more])
+    kept = np.setdiff1d(kept, held_out)
+    return train[torch.from_numpy(kept)], train[torch.from_numpy(np.sort(held_out))]
 
 
 def _check_counts(raw: Path, name: SplitName, part: Split, classes: Sequence[str]) -> None:
@@ -79,15 +83,18 @@ def described(splits: Mapping[SplitName, Split], source: SourceInfo) -> DatasetI
     float64 and rounded to 8 decimals. Raises `UserError` if all pixels of a channel are equal.
     """
     images = splits["train"].images
-    channels = images.permute(1, 0, 2, 3).reshape(CHANNELS, -1).double() / 255
-    if not channels.std(1, correction=0).min() > 0:
+    counts = torch.stack([torch.bincount(images[:, channel].flatten(), minlength=256) for channel in range(CHANNELS)])
+    shares, values = counts.double() / counts.sum(1, keepdim=True), torch.arange(256).double() / 255
+    mean = shares @ values
+    std = (shares * (values - mean[:, None]) ** 2).sum(1).sqrt()
+    if not std.min() > 0:
         raise UserError(f"{source.name}: all training pixels of a channel are equal; nothing can be learned from them")
     return DatasetInfo(
         **source.model_dump(),
         side=images.shape[-1],
         images={part: len(split) for part, split in splits.items()},
-        mean=_rounded(channels.mean(1)),
-        std=_rounded(channels.std(1, correction=0)),
+        mean=_rounded(mean),
+        std=_rounded(std),
     )
 
 
