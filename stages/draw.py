@@ -33,7 +33,7 @@ REFERENCE_CSI = Path("data/reference/original-csi.csv")
 PUBLISHED = Path("data/reference/published-bytes.csv")
 PARETO = {column: f"pareto_{column.partition('_')[0]}" for column in COSTS}  # the names of the pictures
 STORED = ("half", "quantize", "quantize_weights")  # techniques that change only how numbers are stored
-PROTOCOLS = ("train", "train_same", "train_in_sample", "test", "test_same", "test_in_sample")
+PROTOCOLS = tuple(f"{split}{kind}" for split in ("train", "test") for kind in ("", "_same", "_many", "_in_sample"))
 INDICES = ("csi", "csi_gap_error", "csi_pooled", "probe", "probe_gap_error", "si", "effective_rank")
 
 

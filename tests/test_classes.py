@@ -105,6 +105,14 @@ def test_changes_of_many_classes_are_those_of_the_worst_and_the_best(data, tmp_p
     assert (names[0], names[-2:]) == (short(data.classes[0]), [short(data.classes[-1]), "all"])
 
 
+def test_confusions_of_many_classes_are_named_if_there_are_any():
+    info = INFO.model_copy(update={"classes": tuple(HUNDRED)})
+    right = [{"actual": name, "predicted": name} for name in HUNDRED for _ in range(2)]
+    assert "Largest" not in evaluation.confusion(right, info).axes[0].get_title()
+    right[0] = {"actual": "class 00", "predicted": "class 07"}
+    assert "Largest: class 00 as class 07 (50%)" in evaluation.confusion(right, info).axes[0].get_title()
+
+
 def test_labels_thin_out_and_keep_both_ends():
     assert thinned(["a", "b", "c"]) == ([0, 1, 2], ["a", "b", "c"])
     places, labels = thinned([str(number) for number in range(100)])

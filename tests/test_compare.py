@@ -207,14 +207,26 @@ def test_interval_agrees_with_the_bootstrap_of_scipy(better, worse):
     other[worse : worse + better] = False
     found = paired_difference(right, other)
     assert found.points == pytest.approx((better - worse) / 10)
-    pairs = right.astype(float) - other
     if better or worse:
+        pairs = right.astype(float) - other
         drawn = stats.bootstrap((pairs,), np.mean, method="percentile", n_resamples=5000, rng=1).confidence_interval
         assert (found.low, found.high) == pytest.approx((100 * drawn.low, 100 * drawn.high), abs=0.15)
     else:
-        unseen = 100 * stats.binomtest(0, 1000).proportion_ci(0.95, "exact").high
-        assert (found.low, found.high) == pytest.approx((-unseen, unseen))
-    assert paired_difference(right, other) == found
+        assert (found.low, found.high) == pytest.approx((-0.277, 0.277), abs=0.001)  # 1.96 sqrt(2 / 1002) / 1002
+    assert astuple(paired_difference(other, right)) == pytest.approx((-found.points, -found.high, -found.low))
+
+
+@pytest.mark.parametrize(("gain", "loss"), [(0.01, 0.01), (0.02, 0.1), (0.0, 0.05)])
+def test_interval_covers_the_true_difference_in_95_of_100_cases(gain, loss):
+    """All that can happen to 60 images, with its probability."""
+    covered = 0.0
+    for better, worse in ((b, w) for b in range(61) for w in range(61 - b)):
+        right, other = np.ones(60, bool), np.ones(60, bool)
+        right[:worse], other[worse : worse + better] = False, False
+        found = paired_difference(right, other)
+        if found.low <= 100 * (gain - loss) <= found.high:
+            covered += stats.multinomial.pmf([better, worse, 60 - better - worse], 60, [gain, loss, 1 - gain - loss])
+    assert covered >= 0.94
 
 
 def test_few_images_of_which_none_differs_decide_nothing():
@@ -392,7 +404,7 @@ def test_stage_writes_table_summary_and_history_of_the_recipes_in_params(workspa
     assert header == HEADER
     assert [row.split(",")[0] for row in rows] == ["dense", "tuned", "small", "int8"]
     assert rows[2] == (
-        "small,sample,trained,0.9100,0.9500,0.9500,tuned,-5.00,-15.00,16.84,not decided,5.00,-5.00,300,275,1500,16.00,"
+        "small,sample,trained,0.9100,0.9500,0.9500,tuned,-5.00,-19.86,10.77,not decided,5.00,-5.00,300,275,1500,16.00,"
         "1500,4.00,,1200,900,800,800,0.500,8.20,4.10,25.000,2.05,9,0.500,0.200,1"
     )
     assert json.loads((workspace / "metrics/summary.json").read_text()) == {"dense_val_accuracy": 0.91}

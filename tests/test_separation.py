@@ -495,3 +495,6 @@ def test_the_stage_writes_its_three_tables_and_the_headline(measured, model):
     for column, options in (("test_in_sample", {}), ("test_same", {"leave_one_out": True})):
         for name, scores in scores_of(model, splits["test"][few], own, **options).items():
             assert csi[name][column] == pytest.approx(scores.value, abs=1e-6), (column, name)
+    many = {name: sums.centers() for name, sums in sums_of(model, splits["train"]).items()}
+    for name, scores in scores_of(model, splits["test"][few], many).items():
+        assert csi[name]["test_many"] == pytest.approx(scores.value, abs=1e-6), name

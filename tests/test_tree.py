@@ -44,7 +44,7 @@ def test_the_committed_tree_is_sound_and_every_technique_has_its_settings():
     assert {"dense", "half", "tuned", "folded", "truncated", "channels", "int8", "flagship"} <= set(recipes)
     assert set(COMMITTED["steps"]) == set(technique_names())
     path = [recipe.name for recipe in path_to(recipes["flagship"], recipes)]
-    assert path == ["truncated", "slim", "retrained", "flagship"]
+    assert path == ["shallow", "slim", "retrained", "flagship"]
 
 
 def test_the_readmes_override_of_a_recipe_reaches_its_setting(tmp_path):
@@ -110,6 +110,17 @@ MISTAKES = [
     (
         {"f": node("trained", "fold"), "r": node("f", "fine_tune", train={"recipe": "long"})},
         r"recipes\.r: train\.normed_filters scales the weights at the start; fold has taken the BatchNorm",
+    ),
+    (
+        {"r": node("trained", "quantize_weights", train={"recipe": "long"})},
+        r"recipes\.r: train\.normed_filters scales the weights at the start, and not the steps of their grid",
+    ),
+    *(
+        (
+            {"s": node("trained", "share_weights"), "r": node("s", step)},
+            r"recipes\.r: its folding would undo share_weights",
+        )
+        for step in ("fold", "quantize")
     ),
     ({"r": node("trained", "truncate", epsilon=2)}, r"recipes\.r\.epsilon: .*less than 1 \(found 2\)"),
     ({"r": node("trained", "truncate", eps=0.1)}, r"recipes\.r\.eps: unknown key; allowed here: by, epsilon, head_c"),

@@ -28,6 +28,14 @@ class TechniqueSettings(Settings):
         """
 
 
+class Folds(TechniqueSettings):
+    """Base of the techniques that fold BatchNorm and train nothing."""
+
+    def objection(self, ancestors: Sequence[str]) -> str | None:
+        """Return why not to fold: each output channel would get values of its own."""
+        return "its folding would undo share_weights" if "share_weights" in ancestors else None
+
+
 class Trained(TechniqueSettings):
     """Base of the techniques that train. Controls have no budget: they train for what their parent's path has spent."""
 

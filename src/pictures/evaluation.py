@@ -71,11 +71,15 @@ def confusion(rows: Sequence[Row], info: DatasetInfo) -> Figure:
 
 
 def _largest_confusions(shares: np.ndarray, classes: Sequence[str]) -> str:
-    """Return the largest ``shares`` [K, K] off the diagonal in words."""
+    """Return the largest ``shares`` [K, K] off the diagonal in words; "" if all are zero."""
     others = np.where(np.eye(len(shares), dtype=bool), 0, shares)
     places = (np.unravel_index(place, others.shape) for place in np.argsort(-others, axis=None, kind="stable")[:NAMED])
-    named = [f"{short(classes[row])} as {short(classes[column])} ({others[row, column]:.0%})" for row, column in places]
-    return textwrap.fill(f"Largest: {', '.join(named)}", TITLE)
+    named = [
+        f"{short(classes[row])} as {short(classes[column])} ({others[row, column]:.0%})"
+        for row, column in places
+        if others[row, column]
+    ]
+    return textwrap.fill(f"Largest: {', '.join(named)}", TITLE) if named else ""
 
 
 def class_accuracy(rows: Sequence[Row], info: DatasetInfo) -> Figure:

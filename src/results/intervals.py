@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-RESAMPLES = 10_000
-COVERED = (2.5, 97.5)  # percentiles: an interval of 95 %
+COVERED = 0.975  # quantile of an interval of 95 %
 
 
 @dataclass(frozen=True)
@@ -18,27 +17,21 @@ class Difference:
     high: float
 
 
-def paired_difference(correct: np.ndarray, reference: np.ndarray, seed: int = 0) -> Difference:
+def paired_difference(correct: np.ndarray, reference: np.ndarray) -> Difference:
     """Return by how many points the accuracy in ``correct`` is above that in ``reference``.
 
     Both are bool [images]: whether each image is classified correctly, the same images in the same order. The interval
-    is the percentile bootstrap over images (Efron 1979), with the pairs kept together: the images are drawn again with
-    replacement 10,000 times. Only the number of images with each outcome (worse, equal, better) matters for the mean,
-    and these numbers are multinomial. Where a bound is 0 because no image gets worse, or none better, it becomes the
-    share that may do so all the same: 3.7 of N images (Clopper and Pearson 1934). The same ``seed`` gives the same
-    interval. Raises ValueError if the two differ in shape or are empty.
+    is the adjusted Wald interval of Bonett and Price (2012) for paired proportions: one image is added to those that
+    get better, and one to those that get worse, so that it has a width even where none does. Raises ValueError if the
+    two differ in shape or are empty.
     """
     if correct.shape != reference.shape or not correct.size:
         raise ValueError(f"found shapes {correct.shape} and {reference.shape}; wanted one shape, not empty")
-    images = correct.size
-    better, worse = np.sum(correct & ~reference), np.sum(reference & ~correct)
-    shares = np.array([better, worse, images - better - worse]) / images
-    drawn = np.random.default_rng(seed).multinomial(images, shares, RESAMPLES)
-    low, high = np.percentile(100 * (drawn[:, 0] - drawn[:, 1]) / images, COVERED)
-    unseen = 100 * (1 - 0.025 ** (1 / images))
-    low = -unseen if low == 0 and not worse else low
-    high = unseen if high == 0 and not better else high
-    return Difference(float(100 * (better - worse) / images), float(low), float(high))
+    images, better, worse = correct.size, np.sum(correct & ~reference), np.sum(reference & ~correct)
+    gain, loss = (better + 1) / (images + 2), (worse + 1) / (images + 2)
+    half = stats.norm.ppf(COVERED) * np.sqrt((gain + loss - (gain - loss) ** 2) / (images + 2))
+    low, high = np.clip([gain - loss - half, gain - loss + half], -1, 1)
+    return Difference(*(100 * float(share) for share in ((better - worse) / images, low, high)))
 
 
 def pooled_difference(correct: np.ndarray, reference: np.ndarray) -> Difference:
@@ -58,7 +51,7 @@ def pooled_difference(correct: np.ndarray, reference: np.ndarray) -> Difference:
     over_seeds = points.mean(axis=1).var(ddof=1) / seeds
     variance = over_images + over_seeds
     freedom = variance**2 / (over_images**2 / (images - 1) + over_seeds**2 / (seeds - 1)) if variance else images - 1
-    half = float(stats.t.ppf(COVERED[1] / 100, freedom) * np.sqrt(variance))
+    half = float(stats.t.ppf(COVERED, freedom) * np.sqrt(variance))
     mean = float(points.mean())
     return Difference(mean, mean - half, mean + half)
 

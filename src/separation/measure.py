@@ -37,7 +37,8 @@ class Separation:
 
     ``layers``: its modules in order. ``csi``: by protocol, then by module: ``train`` (leave-one-out), ``validation``
     and ``test`` (held-out, with centers from train), ``validation_pooled`` (the same, averaged over space); on the
-    images of the in-sample protocol, with centers of their own, ``SPLIT_in_sample`` and ``SPLIT_same`` (leave-one-out).
+    images of the in-sample protocol, with centers of their own, ``SPLIT_in_sample`` and ``SPLIT_same`` (leave-one-out),
+    and with those of all training images ``SPLIT_many``.
     ``dead``: the share of dead channels by module. By the last module of each block: ``probes`` (on validation),
     ``ranks`` and ``neighbours`` (both on train).
     """
@@ -84,8 +85,14 @@ def _measure_csi(
         others = [keepers[name]] if name in keepers else []
         stream(model, split.images, [*receivers.values(), *others], description=f"distances, {name}")
         csi |= {column: receiver.scores() for column, receiver in receivers.items()}
+        if name in in_sample:
+            csi[f"{name}_many"] = {layer: _part(scores, in_sample[name]) for layer, scores in csi[name].items()}
     dead = {layer.name: dead_share(centers["train"][layer.name].means, layer.channels) for layer in modules}
     return csi, dead
+
+
+def _part(scores: Scores, places: Tensor) -> Scores:
+    return Scores(scores.credits[places], scores.tied[places], scores.labels[places], scores.classes)
 
 
 def _centers(

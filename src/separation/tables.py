@@ -10,7 +10,7 @@ from src.separation.measure import ByModule, Separation
 from src.separation.scores import Scores, first_within, paired_error
 
 COLUMNS = ("train", "validation", "test", "train_in_sample", "test_in_sample")  # by layer, before the tie rate
-MORE_COLUMNS = ("validation_pooled", "train_same", "test_same")  # after it
+MORE_COLUMNS = ("validation_pooled", "train_same", "test_same", "train_many", "test_many")  # after it
 Row = dict[str, Any]
 
 

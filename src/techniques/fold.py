@@ -2,11 +2,11 @@
 
 from src.compression.candidate import Candidate
 from src.compression.context import Context
-from src.compression.technique import TechniqueSettings
+from src.compression.technique import Folds
 from src.network.folding import folded, has_batch_norm
 
 
-class Settings(TechniqueSettings):
+class Settings(Folds):
     """There is nothing to set."""
 
 

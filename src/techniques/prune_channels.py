@@ -17,7 +17,7 @@ from src.compression.technique import FineTuned
 from src.compression.training import fine_tune
 from src.data.prepared import Split
 from src.network.folding import without_repeated_pool
-from src.network.vgg import VGG, Plan, rebuild
+from src.network.vgg import VGG, rebuild
 
 
 class Settings(FineTuned):
@@ -69,26 +69,24 @@ def prune(network: VGG, images: Split, settings: Settings, seed: int = 0) -> VGG
     network = copy.deepcopy(network).eval()
     scored = importance(settings.importance, network, images, settings.importance_batch, seed + settings.draw)
     floored = Floored(scored, 1 - settings.max_layer_ratio, settings.round_to)
+    layers, uniform = network.weighted_layers[:-1], settings.ranking == "uniform"
+    kept = {layer: floored.floor(len(layer.weight)) for layer in layers}
+    ratios = {layer: _reachable(settings.ratio, kept[layer], len(layer.weight)) for layer in layers}
     pruner = tp.pruner.BasePruner(
         network,
         torch.zeros(1, 3, network.plan.side, network.plan.side, device=network.mean.device),
         floored,
-        global_pruning=settings.ranking == "global",
-        pruning_ratio=_reachable(network.plan, floored, settings),
+        global_pruning=not uniform,
+        pruning_ratio=_reachable(settings.ratio, sum(kept.values()), sum(network.plan.widths)),
+        pruning_ratio_dict=ratios if uniform else None,
         round_to=settings.round_to,
         ignored_layers=[network.classifier[-1]],
     )
     pruner.step()
-    widths = tuple(len(layer.weight) for layer in network.weighted_layers[:-1])
+    widths = tuple(len(layer.weight) for layer in layers)
     return rebuild(network.plan.with_widths(widths), network.state_dict())
 
 
-def _reachable(plan: Plan, floored: Floored, settings: Settings) -> float:
-    """Return the ratio asked for, or the largest that is possible: torch-pruning keeps int(channels * (1 - ratio)).
-
-    It does so in each layer if the ranking is uniform, else in all layers together.
-    """
-    if settings.ranking == "uniform":
-        return min(settings.ratio, settings.max_layer_ratio)
-    kept = sum(map(floored.floor, plan.widths)) + 0.5
-    return min(settings.ratio, 1 - kept / sum(plan.widths))
+def _reachable(ratio: float, kept: int, channels: int) -> float:
+    """Return ``ratio``, or the largest with which torch-pruning keeps ``kept``: int(channels * (1 - ratio)) stay."""
+    return max(0.0, min(ratio, 1 - (kept + 0.5) / channels))

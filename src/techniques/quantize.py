@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from src.compression.candidate import Candidate
 from src.compression.context import Context
-from src.compression.technique import TechniqueSettings
+from src.compression.technique import Folds
 from src.network.vgg import VGG
 from src.separation.stream import stream
 
 
-class Settings(TechniqueSettings):
+class Settings(Folds):
     """How the ranges of the activations are found: on ``calibration_images`` training images, by ``method``."""
 
     leaf: ClassVar[bool] = True

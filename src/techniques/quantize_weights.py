@@ -12,6 +12,7 @@ BatchNorm stays while the network trains: it makes up for what rounding shifts. 
 a factor per output channel changes a step, and no code.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
@@ -46,6 +47,12 @@ class Settings(FineTuned):
     rate: float = Field(ge=0)
     calibration_images: int = Field(ge=1)
     method: Literal["minmax", "entropy", "percentile"]
+
+    def objection(self, ancestors: Sequence[str]) -> str | None:
+        """Return why not to train so: the steps of the grid would stay when the weights are scaled."""
+        if self.train.normed_filters:
+            return "train.normed_filters scales the weights at the start, and not the steps of their grid"
+        return super().objection(ancestors)
 
 
 def apply(candidate: Candidate, context: Context, settings: Settings) -> Candidate:
