@@ -169,6 +169,7 @@ def test_the_ends_of_many_classes_are_told():
         (("cat",), "mine: train: there is no folder of pictures"),
         (("train/cat", "train/dog", "test"), "mine: test: there is no folder of pictures"),
         (("train/cat", "train/dog", "unlabeled"), "mine: train holds folders, as .* take unlabeled elsewhere"),
+        (("train/cat", "train/dog", "test/cat", "dev/cat"), "mine: dev is no split; call it train, val or test"),
         (("my_train/cat", "my_train/dog", "my_test/cat"), "mine: my_test and my_train look like splits; call them"),
         (("val/cat", "val/dog", "test/cat"), "mine: test and val look like splits"),
         (("parent", "child"), "mine: 'parent' names a class; a column of the tables has this name"),

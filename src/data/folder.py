@@ -70,9 +70,12 @@ def find(source: Path, name: str, files: Sequence[Member]) -> Dataset:
     for file in files:
         if split := SPLITS.get(file.parts[0].lower()):
             groups.setdefault(split, []).append(replace(file, parts=file.parts[1:]))
-    others = [file.parts[0] for file in files if file.parts[0].lower() not in SPLITS]
+    others = [file.parts for file in files if file.parts[0].lower() not in SPLITS]
     if others and groups.keys() == {"train"} and any(len(file.parts) > 1 for file in groups["train"]):
-        raise UserError(f"{source}: train holds folders, as splits do; rename it, or take {others[0]} elsewhere")
+        raise UserError(f"{source}: train holds folders, as splits do; rename it, or take {others[0][0]} elsewhere")
+    deep = [parts[0] for parts in others if len(parts) > 2]
+    if deep and "train" in groups and len(groups) > 1:
+        raise UserError(f"{source}: {deep[0]} is no split; call it train, val or test, or take it elsewhere")
     if "train" not in groups or len(groups) == 1:  # classes that have such names
         if len(named := _named_like_splits(files)) > 1:
             raise UserError(f"{source}: {' and '.join(named)} look like splits; call them train, val and test")
