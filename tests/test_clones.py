@@ -94,7 +94,11 @@ def test_what_is_released_is_tracked_by_git_and_is_what_dvc_made():
     recipes = yaml.safe_load((ROOT / "params.yaml").read_text())["release"]
     here = {str(path.relative_to(ROOT)) for name in recipes for path in ROOT.glob(f"released/{name}.*")}
     assert FLAGSHIP in here
-    assert here <= set(run(ROOT, "git", "-c", "safe.directory=*", "ls-files", "released").splitlines())
+    tracked = set(run(ROOT, "git", "-c", "safe.directory=*", "ls-files", "released").splitlines())
+    assert here <= tracked
+    lock = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]
+    made = {f"released/files/md5/{out['md5'][:2]}/{out['md5'][2:]}" for stage in lock.values() for out in stage["outs"]}
+    assert {path for path in tracked if path.startswith("released/files/")} <= made
 
 
 def test_the_flagship_comes_from_any_url(hub, daemon, tmp_path):

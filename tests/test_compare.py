@@ -212,12 +212,12 @@ def test_interval_agrees_with_the_bootstrap_of_scipy(better, worse):
         drawn = stats.bootstrap((pairs,), np.mean, method="percentile", n_resamples=5000, rng=1).confidence_interval
         assert (found.low, found.high) == pytest.approx((100 * drawn.low, 100 * drawn.high), abs=0.15)
     else:
-        assert (found.low, found.high) == pytest.approx((-0.277, 0.277), abs=0.001)  # 1.96 sqrt(2 / 1002) / 1002
+        assert (found.low, found.high) == pytest.approx((-0.277, 0.277), abs=0.001)  # 1.96 sqrt(2) / 1002
     assert astuple(paired_difference(other, right)) == pytest.approx((-found.points, -found.high, -found.low))
 
 
 @pytest.mark.parametrize(("gain", "loss"), [(0.01, 0.01), (0.02, 0.1), (0.0, 0.05)])
-def test_interval_covers_the_true_difference_in_95_of_100_cases(gain, loss):
+def test_interval_covers_the_true_difference_in_about_95_of_100_cases(gain, loss):
     """All that can happen to 60 images, with its probability."""
     covered = 0.0
     for better, worse in ((b, w) for b in range(61) for w in range(61 - b)):

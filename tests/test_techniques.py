@@ -215,6 +215,13 @@ def test_a_uniform_ranking_gives_every_importance_the_same_widths(importance, ra
     assert prune_channels.prune(trained(TINY), context.train, chosen).plan.widths == widths
 
 
+def test_rounding_errors_cost_no_channel(context):
+    """In floating-point numbers 20 * (1 - 0.8) is less than 4."""
+    chosen = settings(0.8, importance="magnitude", ranking="uniform", round_to=1, max_layer_ratio=0.95)
+    network = trained(TINY.with_widths((10, 20, 30, 40)))
+    assert prune_channels.prune(network, context.train, chosen).plan.widths == (2, 4, 6, 8)
+
+
 def test_random_channels_differ_by_draw_and_seed_alone(context):
     network = trained(TINY.model_copy(update={"head": ()}))
 

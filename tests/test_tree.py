@@ -67,6 +67,8 @@ def test_a_recipe_changes_what_it_says_and_takes_the_rest():
     assert settings.train.label_smoothing == DEFAULTS["label_smoothing"]
     named = check(section(r=node("trained", "fine_tune", train={"recipe": "repair"})), DEFAULTS)["r"].settings.train
     assert (named.lr_start, named.lr_peak) == (0.0005, 0.005)  # not those of the step fine_tune
+    sgd = node("f", "fine_tune", train={"recipe": "long", "optimizer": "sgd"})  # which scales no filter at the start
+    check(section(f=node("trained", "fold"), s=node("f", "share_weights"), i=node("s", "quantize"), r=sgd), DEFAULTS)
     plain = check(section(plain=node("trained", "prune_channels")), DEFAULTS)["plain"].settings
     assert (plain.budget, plain.train.lr_peak) == (COMMITTED["budget"], COMMITTED["train"]["repair"]["lr_peak"])
 

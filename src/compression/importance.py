@@ -20,6 +20,7 @@ from src.network.inference import to_unit
 from src.network.vgg import VGG
 
 Importance = Callable[[Any], Tensor | None]  # a group of torch-pruning -> scores [channels]; None: all channels stay
+ROUNDING = 1e-6  # of a number of channels: 40 * (1 - 0.8) is 8
 
 
 def importance(name: str, network: VGG, images: Split, batch: int, seed: int) -> Importance:
@@ -53,7 +54,7 @@ class Floored:
 
     def floor(self, width: int) -> int:
         """Return how many channels of ``width`` to keep."""
-        return min(width, math.ceil(width * self.share / self.multiple) * self.multiple)
+        return min(width, math.ceil(width * self.share / self.multiple - ROUNDING) * self.multiple)
 
     def __call__(self, group: Any) -> Tensor | None:
         """Return scores [channels] of one layer, infinite for those that stay; None where all channels stay."""

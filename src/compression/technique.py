@@ -32,14 +32,20 @@ class Folds(TechniqueSettings):
     """Base of the techniques that fold BatchNorm and train nothing."""
 
     def objection(self, ancestors: Sequence[str]) -> str | None:
-        """Return why not to fold: each output channel would get values of its own."""
-        return "its folding would undo share_weights" if "share_weights" in ancestors else None
+        """Return why not to fold: where weights share values, each output channel would get values of its own."""
+        undone = "share_weights" in ancestors and "fold" not in ancestors
+        return "its folding would undo share_weights" if undone else None
 
 
 class Trained(TechniqueSettings):
     """Base of the techniques that train. Controls have no budget: they train for what their parent's path has spent."""
 
     train: Training
+
+    @property
+    def scales_filters(self) -> bool:
+        """Whether the training scales the weights at the start: only `Muon` knows filters of fixed norm."""
+        return self.train.normed_filters and self.train.optimizer == "muon"
 
 
 class FineTuned(Trained):
@@ -52,8 +58,8 @@ class FineTuned(Trained):
     budget: float = Field(gt=0, le=1000)
 
     def objection(self, ancestors: Sequence[str]) -> str | None:
-        """Return why not to train on: weights would change that must not, or that no BatchNorm makes up for."""
-        if self.train.normed_filters and "fold" in ancestors:
+        """Return why not to train on: weights would change that must not, or whose BatchNorm has been folded."""
+        if self.scales_filters and "fold" in ancestors:
             return "train.normed_filters scales the weights at the start; fold has taken the BatchNorm that this needs"
         undone = [step for step in ancestors if step in ON_WEIGHTS and step not in self.kept]
         return f"its training would undo {undone[0]}: every weight changes" if undone else None

@@ -214,7 +214,7 @@ def _check_path(recipe: Recipe, recipes: Mapping[str, Recipe]) -> None:
     for ancestor in ancestors:
         if ancestor.settings.leaf:
             raise _mistake(f"{place}.from", f"{ancestor.name} ends in {ancestor.step}, which nothing may follow")
-    start = max((place for place, ancestor in enumerate(ancestors) if ancestor.is_control), default=0)
+    start = max((index for index, ancestor in enumerate(ancestors) if ancestor.is_control), default=0)
     if objection := recipe.settings.objection([ancestor.step for ancestor in ancestors[start:]]):
         raise _mistake(place, objection)
     if recipe.is_control and not any(ancestor.training for ancestor in ancestors):

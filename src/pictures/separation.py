@@ -38,12 +38,12 @@ ORDERED = "\nOrdered by the last layer, from the highest to the lowest; some of 
 def separation_by_layer(rows: Sequence[Row], reference: Sequence[Row], info: DatasetInfo) -> Figure:
     """Return a figure of the CSI of every layer on train and test in both protocols, and below it what lies between.
 
-    In-sample minus held-out has two parts. Inclusion: each image is a part of its own center (in-sample minus leave-
-    one-out on the same images). Few images per center: leave-one-out with the centers of few images minus held-out with
-    those of the whole training set, on these images too. ``rows`` are those of plots/csi.csv. ``reference`` holds the
-    values of the original study, with the columns layer, train_csi and test_csi; on other data there are none. Of
-    these, only layers that are in ``rows`` are drawn, and none of the head, because the original study has another
-    head.
+    On the images of the in-sample protocol in-sample minus held-out has two parts. Inclusion: each image is a part of
+    its own center (in-sample minus leave- one-out on the same images). Few images per center: leave-one-out with the
+    centers of few images minus held-out with those of the whole training set, on these images too. ``rows`` are those
+    of plots/csi.csv. ``reference`` holds the values of the original study, with the columns layer, train_csi and
+    test_csi; on other data there are none. Of these, only layers that are in ``rows`` are drawn, and none of the head,
+    because the original study has another head.
     """
     figure = new_figure(12, 9.5)
     upper, middle, lower = panels = figure.subplots(3, sharex=True, height_ratios=[3, 1, 1])
@@ -68,7 +68,7 @@ def _draw_csi(axes: Axes, rows: Sequence[Row], reference: Sequence[Row], classes
 
 
 def _draw_parts(axes: Axes, rows: Sequence[Row], split: str) -> None:
-    """Draw the two parts of the difference between in-sample and held-out CSI of ``split``, in points."""
+    """Draw the two parts of the difference between in-sample and held-out CSI on the same images of ``split``."""
     inclusion = [100 * (row[f"{split}_in_sample"] - row[f"{split}_same"]) for row in rows]
     few = [100 * (row[f"{split}_same"] - row[f"{split}_many"]) for row in rows]
     axes.plot(inclusion, "v-", color=COLORS["purple"], markersize=4, linewidth=1.4, label="image inside its own center")

@@ -108,10 +108,11 @@ def better_on_validation(rows: Sequence[Row], released: str) -> str:
 
 def _differences(correct: Mapping[str, np.ndarray], recipe: str, other: str, margin: float) -> Row:
     """Return the difference of ``recipe`` from ``other``, what it decides, and the points against dense and tuned."""
-    difference = paired_difference(correct[recipe], correct[other])
+    itself = recipe == other
+    difference = Difference(0.0, 0.0, 0.0) if itself else paired_difference(correct[recipe], correct[other])
     return {
         **{f"difference_{name}": value for name, value in asdict(difference).items()},
-        "claim": "" if recipe == other else verdict(difference, margin),
+        "claim": "" if itself else verdict(difference, margin),
         **{f"{name}_points": _points(correct, recipe, name) for name in (DENSE, TUNED)},
     }
 

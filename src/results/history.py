@@ -47,7 +47,7 @@ def is_control(recipe: Mapping[str, Any], defaults: Mapping[str, Row]) -> bool:
     """Return whether the technique of ``recipe`` is a control: the root trained on, random weights or a random choice.
 
     A recipe that does not name its importance has that of ``defaults``. A recipe made from a control is none, and none
-    is a shape of given ``widths``.
+    is a recipe that gives ``widths``.
     """
     settings = {**defaults.get(recipe["step"], {}), **recipe}
     chosen = recipe["step"] in CONTROLS and not recipe.get("widths")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-COVERED = 0.975  # quantile of an interval of 95 %
+UPPER = 0.975  # the quantile that leaves 2.5 % above an interval of 95 %
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,14 @@ def paired_difference(correct: np.ndarray, reference: np.ndarray) -> Difference:
 
     Both are bool [images]: whether each image is classified correctly, the same images in the same order. The interval
     is the adjusted Wald interval of Bonett and Price (2012) for paired proportions: one image is added to those that
-    get better, and one to those that get worse, so that it has a width even where none does. Raises ValueError if the
-    two differ in shape or are empty.
+    get better, and one to those that get worse. So it has a width even if no image differs, and its middle is a little
+    nearer to zero than ``points``. Raises ValueError if the two differ in shape or are empty.
     """
     if correct.shape != reference.shape or not correct.size:
         raise ValueError(f"found shapes {correct.shape} and {reference.shape}; wanted one shape, not empty")
     images, better, worse = correct.size, np.sum(correct & ~reference), np.sum(reference & ~correct)
     gain, loss = (better + 1) / (images + 2), (worse + 1) / (images + 2)
-    half = stats.norm.ppf(COVERED) * np.sqrt((gain + loss - (gain - loss) ** 2) / (images + 2))
+    half = stats.norm.ppf(UPPER) * np.sqrt((gain + loss - (gain - loss) ** 2) / (images + 2))
     low, high = np.clip([gain - loss - half, gain - loss + half], -1, 1)
     return Difference(*(100 * float(share) for share in ((better - worse) / images, low, high)))
 
@@ -51,7 +51,7 @@ def pooled_difference(correct: np.ndarray, reference: np.ndarray) -> Difference:
     over_seeds = points.mean(axis=1).var(ddof=1) / seeds
     variance = over_images + over_seeds
     freedom = variance**2 / (over_images**2 / (images - 1) + over_seeds**2 / (seeds - 1)) if variance else images - 1
-    half = float(stats.t.ppf(COVERED, freedom) * np.sqrt(variance))
+    half = float(stats.t.ppf(UPPER, freedom) * np.sqrt(variance))
     mean = float(points.mean())
     return Difference(mean, mean - half, mean + half)
 

@@ -38,7 +38,7 @@ class Separation:
     ``layers``: its modules in order. ``csi``: by protocol, then by module: ``train`` (leave-one-out), ``validation``
     and ``test`` (held-out, with centers from train), ``validation_pooled`` (the same, averaged over space); on the
     images of the in-sample protocol, with centers of their own, ``SPLIT_in_sample`` and ``SPLIT_same`` (leave-one-out),
-    and with those of all training images ``SPLIT_many``.
+    and with those of all training images ``SPLIT_many`` (train: leave-one-out).
     ``dead``: the share of dead channels by module. By the last module of each block: ``probes`` (on validation),
     ``ranks`` and ``neighbours`` (both on train).
     """

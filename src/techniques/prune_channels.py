@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from src.compression.candidate import Candidate
 from src.compression.context import Context
-from src.compression.importance import Floored, importance
+from src.compression.importance import ROUNDING, Floored, importance
 from src.compression.technique import FineTuned
 from src.compression.training import fine_tune
 from src.data.prepared import Split
@@ -60,9 +60,9 @@ def prune(network: VGG, images: Split, settings: Settings, seed: int = 0) -> VGG
     """Return ``network`` without its least important channels, as a new network that is not yet fine-tuned.
 
     Ranking ``global``: the least important channels of all layers go; importance is divided by its mean in each layer,
-    so that layers of different scale compare. Ranking ``uniform``: every layer loses the same share, so that two
-    importances meet at identical widths. Every layer keeps at least 1 - ``max_layer_ratio`` of its channels. ``seed``
-    and ``draw`` decide the random importance.
+    so that layers of different scale compare. Ranking ``uniform``: every layer loses the same share, up to rounding, so
+    that two importances meet at identical widths. Every layer keeps at least 1 - ``max_layer_ratio`` of its channels.
+    ``seed`` and ``draw`` decide the random importance.
     """
     import torch_pruning as tp
 
@@ -71,13 +71,13 @@ def prune(network: VGG, images: Split, settings: Settings, seed: int = 0) -> VGG
     floored = Floored(scored, 1 - settings.max_layer_ratio, settings.round_to)
     layers, uniform = network.weighted_layers[:-1], settings.ranking == "uniform"
     kept = {layer: floored.floor(len(layer.weight)) for layer in layers}
-    ratios = {layer: _reachable(settings.ratio, kept[layer], len(layer.weight)) for layer in layers}
+    ratios = {layer: _ratio(settings.ratio, kept[layer], len(layer.weight)) for layer in layers}
     pruner = tp.pruner.BasePruner(
         network,
         torch.zeros(1, 3, network.plan.side, network.plan.side, device=network.mean.device),
         floored,
         global_pruning=not uniform,
-        pruning_ratio=_reachable(settings.ratio, sum(kept.values()), sum(network.plan.widths)),
+        pruning_ratio=_ratio(settings.ratio, sum(kept.values()), sum(network.plan.widths)),
         pruning_ratio_dict=ratios if uniform else None,
         round_to=settings.round_to,
         ignored_layers=[network.classifier[-1]],
@@ -87,6 +87,10 @@ def prune(network: VGG, images: Split, settings: Settings, seed: int = 0) -> VGG
     return rebuild(network.plan.with_widths(widths), network.state_dict())
 
 
-def _reachable(ratio: float, kept: int, channels: int) -> float:
-    """Return ``ratio``, or the largest with which torch-pruning keeps ``kept``: int(channels * (1 - ratio)) stay."""
-    return max(0.0, min(ratio, 1 - (kept + 0.5) / channels))
+def _ratio(ratio: float, kept: int, channels: int) -> float:
+    """Return a ratio with which torch-pruning removes ``ratio`` of ``channels``, and leaves at least ``kept``.
+
+    It leaves int(channels * (1 - ratio)): half a channel more keeps that number from rounding errors.
+    """
+    stay = max(kept, int(channels * (1 - ratio) + ROUNDING))
+    return max(0.0, 1 - (stay + 0.5) / channels)

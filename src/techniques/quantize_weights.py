@@ -50,7 +50,7 @@ class Settings(FineTuned):
 
     def objection(self, ancestors: Sequence[str]) -> str | None:
         """Return why not to train so: the steps of the grid would stay when the weights are scaled."""
-        if self.train.normed_filters:
+        if self.scales_filters:
             return "train.normed_filters scales the weights at the start, and not the steps of their grid"
         return super().objection(ancestors)
 
