@@ -39,7 +39,7 @@ def separation_by_layer(rows: Sequence[Row], reference: Sequence[Row], info: Dat
     """Return a figure of the CSI of every layer on train and test in both protocols, and below it what lies between.
 
     On the images of the in-sample protocol in-sample minus held-out has two parts. Inclusion: each image is a part of
-    its own center (in-sample minus leave- one-out on the same images). Few images per center: leave-one-out with the
+    its own center (in-sample minus leave-one-out on the same images). Few images per center: leave-one-out with the
     centers of few images minus held-out with those of the whole training set, on these images too. ``rows`` are those
     of plots/csi.csv. ``reference`` holds the values of the original study, with the columns layer, train_csi and
     test_csi; on other data there are none. Of these, only layers that are in ``rows`` are drawn, and none of the head,
