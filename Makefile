@@ -77,7 +77,7 @@ test: .venv/installed-dev  ## Lint, check types and test (15 minutes on 2 cores)
 	python -m mypy
 	python -m pytest -n 2
 
-repro: .venv/installed  ## Run the full pipeline on CIFAR-10; the trained network and three small ones are pulled (about 11 hours; JOBS=2: two stages at once, 5 to 6 hours)
+repro: .venv/installed  ## Run the full pipeline on CIFAR-10; the trained network and three small ones are pulled (about 10 hours; JOBS=2: two stages at once, 5 to 6 hours)
 	@python -m scripts.check_tree
 	@python -m scripts.pull
 	$(if $(call given,JOBS),python -m scripts.jobs $(call given,JOBS),python -m dvc repro)

@@ -3,7 +3,7 @@
 python -m scripts.plan: a line for each stage whose code, settings or input differ from dvc.lock, or whose results are
 neither here nor in the cache of DVC. "only if" stands beside the stages below them, which DVC skips if the files that
 they read come out with the same bytes as last time. The minutes are those of docs/minutes.csv. Then come the longest
-chain of stages that wait for each other, and what the training of all recipes costs. Nothing runs.
+chain of stages that surely run and wait for each other, and what the training of all recipes costs. Nothing runs.
 """
 
 import argparse
@@ -37,8 +37,9 @@ def main() -> None:
     recipes, needed = read_tree(), pipeline()
     stages, rows = to_run(), known()
     print(plan(stages, rows))
-    if rows.keys() & stages.keys():
-        print(longest(stages, rows, needed))
+    sure = [name for name, runs in stages.items() if runs]
+    if rows.keys() & set(sure):
+        print(longest(sure, rows, needed))
     print(cost(recipes))
 
 
