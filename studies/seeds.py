@@ -2,7 +2,8 @@
 
 Makes the flagship's branch and its two controls again with other seeds, by the stages in a folder of their own: other
 orders and augmentations of the images, and other random weights. The trained network (`dense`), the cut network and the
-validation images stay. Writes studies/results/seeds.csv (accuracies), seeds-pairs.csv (the differences of any two
+validation images stay. Other recipes below the cut network can be named: ``--recipes slim slim_int8 tuned_slim
+scratch_slim`` costs a fifth. Writes studies/results/seeds.csv (accuracies), seeds-pairs.csv (the differences of any two
 recipes with one seed, as metrics/pairs.csv) and seeds-pooled.csv (over all seeds). The committed run has the seed of
 params.yaml.
 """
@@ -12,7 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from studies.items import Row, results_folder
 RESULTS, PAIRS = Path("studies/results/seeds.csv"), Path("studies/results/seeds-pairs.csv")
 POOLED = Path("studies/results/seeds-pooled.csv")
 GIVEN = (ROOT, "shallow")  # networks of the pipeline from which the study starts
-RECIPES = ("slim", "retrained", "flagship", "tuned", "scratch")  # parents first
+RECIPES = ("slim", "retrained", "flagship", "tuned", "scratch")
 CODE = (Path("src"), Path("stages"))
 MEASURED = ("val_accuracy", "test_accuracy")
 OUTPUTS = {"compress": NETWORKS / "{}.safetensors", "export": FILES / "{}.onnx", "test": TESTED / "{}.json"}
@@ -45,14 +46,16 @@ def main() -> None:
     """Run the stages that are missing, then write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="by default 1")
-    seeds, params = parser.parse_args().seeds, read_yaml(PARAMS)
+    parser.add_argument("--recipes", nargs="+", default=RECIPES, help=f"parents first; by default {' '.join(RECIPES)}")
+    arguments, params = parser.parse_args(), read_yaml(PARAMS)
     if "seed" not in params:
         raise ParamsError(f"{PARAMS}: seed: missing; this study changes it")
     inputs = [*map(network_path, GIVEN), PREPARED, PARAMS, PIPELINE, POSITIONS, Path("stages")]
-    folder, committed = results_folder("seeds", inputs).absolute(), _committed()
+    folder, committed = results_folder("seeds", inputs).absolute(), _committed(arguments.recipes)
     measured = {params["seed"]: committed}
-    for seed in seeds:
-        measured[seed] = {DENSE: committed[DENSE]} | repeated(folder / f"seed-{seed}", params | {"seed": seed})
+    for seed in arguments.seeds:
+        own = repeated(folder / f"seed-{seed}", params | {"seed": seed}, arguments.recipes)
+        measured[seed] = {DENSE: committed[DENSE]} | own
     write_tables(measured, load_arrays("test")[1])
 
 
@@ -67,20 +70,20 @@ def write_tables(measured: Mapping[int, Mapping[str, Row]], labels: np.ndarray) 
     write_csv(POOLED, pair_rows(over_seeds, pooled_difference) if len(correct) > 1 else [], PAIR_COLUMNS)
 
 
-def repeated(folder: Path, params: dict[str, Any]) -> dict[str, Row]:
-    """Run in ``folder`` the stages that are not finished there; return what they measured, by recipe of `RECIPES`.
+def repeated(folder: Path, params: dict[str, Any], recipes: Sequence[str]) -> dict[str, Row]:
+    """Run in ``folder`` the stages of ``recipes`` that are not finished there; return what they measured, by recipe.
 
     ``params`` are those of params.yaml with another seed.
     """
     prepare(folder, params)
-    todo = [(recipe, stage) for recipe in RECIPES for stage in OUTPUTS]
+    todo = [(recipe, stage) for recipe in recipes for stage in OUTPUTS]
     for recipe, stage in tqdm(todo, desc=folder.name, unit="stage", disable=None):
         if not (folder / str(OUTPUTS[stage]).format(recipe)).exists():
             run(folder, stage, recipe)
     return {
         name: read_json(folder / FILES / f"{name}.json", "val_accuracy")
         | read_json(folder / TESTED / f"{name}.json", "test_accuracy", "predicted")
-        for name in RECIPES
+        for name in recipes
     }
 
 
@@ -105,13 +108,13 @@ def run(folder: Path, stage: str, recipe: str) -> None:
         raise UserError(f"{folder}: stage {stage} of {recipe} ended with {done.returncode}; its messages are above")
 
 
-def _committed() -> dict[str, Row]:
-    """Return what the committed run measured of dense and `RECIPES`."""
+def _committed(recipes: Sequence[str]) -> dict[str, Row]:
+    """Return what the committed run measured of dense and ``recipes``."""
     predicted = read_json(PREDICTIONS, "recipes")["recipes"]
     rows = {row["recipe"]: row for row in read_csv(COMPARISON, "recipe", *MEASURED)}
-    if missing := [name for name in (DENSE, *RECIPES) if name not in predicted or name not in rows]:
+    if missing := [name for name in (DENSE, *recipes) if name not in predicted or name not in rows]:
         raise UserError(f"{PREDICTIONS}, {COMPARISON}: hold no {', '.join(missing)}; run `dvc repro compare`")
-    return {name: rows[name] | {"predicted": predicted[name]} for name in (DENSE, *RECIPES)}
+    return {name: rows[name] | {"predicted": predicted[name]} for name in (DENSE, *recipes)}
 
 
 if __name__ == "__main__":
