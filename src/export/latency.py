@@ -21,7 +21,7 @@ from src.core.cpu import cpu_info
 from src.core.params import Settings
 from src.core.progress import progress
 from src.core.recipes import DENSE
-from src.export.runtime import INPUT, input_side
+from src.export.runtime import INPUT, VNNI, input_side
 
 THREADS = 1
 LARGE_BATCH = 64
@@ -30,7 +30,7 @@ RESAMPLES, COVERED = 1000, (2.5, 97.5)  # of the interval of a ratio, and its pe
 INSTRUCTION_SETS = {  # the flags of Linux of which a processor with these instructions has at least one
     "AVX2": {"avx2"},
     "AVX512": {"avx512f"},
-    "VNNI": {"avx512_vnni", "avx_vnni"},
+    "VNNI": VNNI,
     "AMX": {"amx_int8", "amx_tile"},
 }
 

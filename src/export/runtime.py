@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from src.core.cpu import cpu_info
 from src.core.errors import UserError, one_line
 from src.core.progress import progress
 from src.export.decode import MAGIC, decode
@@ -17,18 +18,23 @@ INPUT, OUTPUT = "images", "logits"
 CLASSES = "classes"  # the key of the metadata with the names of the classes, a JSON list
 MAX_SIDE = 1024  # pixels, of the images that a file takes, so that a damaged one cannot ask for all memory
 BATCH = 250  # images at a time
+VNNI = {"avx512_vnni", "avx_vnni"}  # flags of Linux: with either, x86 adds products of eight bits in int32, not int16
+EXACT_INT8 = "session.x64quantprecision"  # an option of ONNX Runtime: kernels that do not overflow
 
 
 def session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
     """Return a session of ONNX Runtime on the CPU, fully optimized, with ``threads`` threads (0: one per core).
 
-    A coded file is decoded in memory. Raises `UserError` if ``path`` is missing, neither an ONNX file nor a coded one,
-    damaged, or not a file that turns two images into logits.
+    On x86 without VNNI, int8 files take slower kernels, because the others overflow. A coded file is decoded in memory.
+    Raises `UserError` if ``path`` is missing, neither an ONNX file nor a coded one, damaged, or not a file that turns
+    two images into logits.
     """
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # what goes wrong is raised, and not printed as well
+    if not VNNI & set(cpu_info("flags").split()):
+        options.add_session_config_entry(EXACT_INT8, "1")
     try:
         content = _onnx(path)
         runtime = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"], enable_fallback=0)
