@@ -191,13 +191,12 @@ def test_another_seed_runs_each_stage_once_in_a_folder_of_its_own(project, monke
         write(written.with_suffix(".json"), json.dumps(found | {"predicted": recipe}))
 
     monkeypatch.setattr(seeds, "run", run)
-    monkeypatch.setattr(seeds, "RECIPES", ("slim", "tuned"))
-    folder = project / "seed-3"
+    folder, recipes = project / "seed-3", ("slim", "tuned")
     with pytest.raises(UserError, match="stopped"):
-        seeds.repeated(folder, params)
+        seeds.repeated(folder, params, recipes)
     assert ran == [(stage, "slim") for stage in ("compress", "export", "test")] + [("compress", "tuned")]
     ran.clear()
-    assert seeds.repeated(folder, params) == {name: found | {"predicted": name} for name in ("slim", "tuned")}
+    assert seeds.repeated(folder, params, recipes) == {name: found | {"predicted": name} for name in recipes}
     assert ran == [("export", "tuned"), ("test", "tuned")]
     assert read_yaml(folder / "params.yaml") == params
     assert (folder / "src/core/a.py").exists()
