@@ -38,7 +38,7 @@ def main() -> None:
     stages, rows = to_run(), known()
     print(plan(stages, rows))
     sure = [name for name, runs in stages.items() if runs]
-    if rows.keys() & set(sure):
+    if rows.keys() & sure:
         print(longest(sure, rows, needed))
     print(cost(recipes))
 
